@@ -1,0 +1,1 @@
+//! DHCPv4 server: an address per MAC (RFC 2131).

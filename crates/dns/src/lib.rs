@@ -1,0 +1,1 @@
+//! Authoritative DNS over the snapshot, and the resolver of the LAN.

@@ -1,0 +1,1 @@
+//! The one writer of Portico: decide, persist, publish, await, answer.

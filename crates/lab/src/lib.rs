@@ -1,0 +1,1 @@
+//! A simulated home, provider and Internet in network namespaces.

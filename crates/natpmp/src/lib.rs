@@ -1,0 +1,1 @@
+//! NAT-PMP server (RFC 6886).

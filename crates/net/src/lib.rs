@@ -1,0 +1,1 @@
+//! Clock, sockets, TUN, netlink and namespaces: the only crate with unsafe code.

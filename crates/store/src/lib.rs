@@ -1,0 +1,1 @@
+//! The SQLite store of Portico, and the only SQL.

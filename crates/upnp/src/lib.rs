@@ -1,0 +1,1 @@
+//! UPnP IGD:2 and IGD:1: SSDP and SOAP.

@@ -1,0 +1,1 @@
+//! The IPv6 WAN side: addresses and delegated prefixes.
