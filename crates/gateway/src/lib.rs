@@ -1,1 +1,21 @@
-//! The one writer of Portico: decide, persist, publish, await, answer.
+//! The one writer: decides on a value, persists, publishes, awaits the followers, answers.
+//!
+//! **Invariant:** nothing is answered with success before it is stored and every follower that
+//! it concerns has applied it; nothing that closes waits for the disk. Knows no protocol and no
+//! SQL.
+//!
+//! Start from [`Handle`], which requesters hold, and [`Follower`], which followers hold.
+//! [`Observe`] is how the dashboard reads what is not in the snapshot.
+#![warn(missing_docs)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
+
+mod follower;
+mod handle;
+mod observe;
+
+pub use follower::Follower;
+pub use handle::Handle;
+pub use observe::{
+    Count, Observe, ObserveFuture, Session, SessionCursor, SessionFilter, SessionPage,
+    SessionState,
+};

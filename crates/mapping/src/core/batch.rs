@@ -1,0 +1,129 @@
+//! The end of a batch, and what must close even if the batch cannot be stored.
+
+use std::collections::BTreeSet;
+
+use super::{Core, Work};
+use crate::{
+    Anchor, Change, CloseReason, Delta, Gates, GenerationId, Mac, MappingId, Now, Requester,
+    Revision,
+};
+
+/// What a batch did.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// What to store; `None` if nothing changed.
+    pub delta: Option<Delta>,
+    /// Which followers must come along.
+    pub gates: Gates,
+    /// What must close whatever becomes of the store.
+    pub closings: Closings,
+}
+
+/// What a batch closed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closings {
+    pub(super) generations: BTreeSet<GenerationId>,
+    pub(super) leases: BTreeSet<Mac>,
+    pub(super) mappings: BTreeSet<MappingId>,
+}
+
+impl Closings {
+    /// Tells whether there is nothing to close.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.generations.is_empty() && self.leases.is_empty() && self.mappings.is_empty()
+    }
+
+    /// Adds what `other` closes.
+    pub fn extend(&mut self, other: Self) {
+        self.generations.extend(other.generations);
+        self.leases.extend(other.leases);
+        self.mappings.extend(other.mappings);
+    }
+}
+
+impl Core {
+    /// Ends a batch: gives it its revision and returns what to store.
+    pub fn finish(&mut self, now: Now) -> Batch {
+        let mut work = std::mem::take(&mut self.work);
+        let gates = work.gates;
+        let closings = std::mem::take(&mut work.closings);
+        if !work.dirty {
+            return Batch {
+                delta: None,
+                gates,
+                closings,
+            };
+        }
+        let snapshot = &mut self.snapshot;
+        snapshot.revision = Revision(snapshot.revision.0.saturating_add(1));
+        if gates.names {
+            snapshot.counters.serial = snapshot.counters.serial.wrapping_add(1).max(1);
+        }
+        let moves = work.changes.iter().any(changes_a_mapping);
+        if moves {
+            let id = snapshot.counters.system_update_id;
+            snapshot.counters.system_update_id = id.wrapping_add(1);
+        }
+        let anchor = Anchor {
+            boot: snapshot.boot,
+            boot_id: self.boot_id,
+            mono: now.mono,
+            wall: now.wall,
+        };
+        snapshot.anchors.insert(anchor.boot, anchor);
+        self.remember(work.changes);
+        let delta = Delta {
+            hosts: work.hosts,
+            mappings: work.mappings,
+            generations: work.generations,
+            audit: work.audit,
+            meta: self.meta(anchor),
+        };
+        Batch {
+            delta: Some(delta),
+            gates,
+            closings,
+        }
+    }
+
+    /// Raises the revision to at least `published`, so that the next batch gets a higher one
+    /// than anything that followers have seen.
+    pub fn advance(&mut self, published: Revision) {
+        self.snapshot.revision = self.snapshot.revision.max(published);
+    }
+
+    /// Forgets the remembered facts: after the store was read again they may not be what
+    /// followers saw.
+    pub fn forget_changes(&mut self) {
+        self.snapshot.changes.clear();
+    }
+
+    /// Closes what an earlier batch closed but could not store.
+    pub fn close(&mut self, closings: &Closings, now: Now) {
+        for id in &closings.mappings {
+            let requester = self.snapshot.mapping(*id).map(|mapping| mapping.requester);
+            if let Some(requester) = requester {
+                self.close_mapping(*id, CloseReason::Removed, requester, now);
+            }
+        }
+        for mac in &closings.leases {
+            self.end_lease(*mac, Requester::Dhcp, now);
+        }
+        for id in &closings.generations {
+            self.withdraw(*id, now);
+        }
+    }
+
+    pub(super) const fn work(&mut self) -> &mut Work {
+        &mut self.work
+    }
+}
+
+/// U-12: additions, removals and updates count, one step per batch.
+const fn changes_a_mapping(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::MappingOpened(_) | Change::MappingClosed { .. } | Change::MappingRenewed(_)
+    )
+}

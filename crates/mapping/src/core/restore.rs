@@ -1,0 +1,242 @@
+//! The way back from what the store holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Core, Ends};
+use crate::{
+    Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, Image, Lease, Mapping, Now,
+    Requester, Revision, Site, Wall,
+};
+
+impl Core {
+    /// Returns the core that the image describes; the first [`Self::finish`] stores what the
+    /// restart changed.
+    ///
+    /// What was computed in an earlier boot of the machine goes on where it stood at the last
+    /// commit, less the time that the machine was off. While the wall clock stands before that
+    /// commit, so that nobody knows how long, it is frozen; [`Self::handle_timeout`] goes on
+    /// with it as soon as the clock is known.
+    ///
+    /// # Errors
+    /// When the image contradicts itself; a store that keeps its constraints never gives one.
+    pub fn restore(
+        site: Site,
+        image: Image,
+        boot_id: BootId,
+        now: Now,
+    ) -> Result<Self, RestoreError> {
+        let last = image.anchors.iter().max_by_key(|anchor| anchor.boot);
+        let last = *last.ok_or(RestoreError::NoAnchor)?;
+        let same = last.boot_id == boot_id;
+        let boot = if same {
+            last.boot
+        } else {
+            BootNumber(last.boot.0.saturating_add(1))
+        };
+        let mut core = Self::new(site, image.policy, image.key, boot_id, now);
+        core.next_mapping = image.meta.next_mapping;
+        core.next_generation = image.meta.next_generation;
+        let snapshot = &mut core.snapshot;
+        snapshot.boot = boot;
+        snapshot.revision = image.meta.revision;
+        snapshot.counters = image.meta.counters;
+        snapshot.anchors = image
+            .anchors
+            .iter()
+            .map(|anchor| (anchor.boot, *anchor))
+            .collect();
+        let here = Anchor {
+            boot,
+            boot_id,
+            mono: now.mono,
+            wall: now.wall,
+        };
+        snapshot.anchors.insert(boot, here);
+        let next = Revision(snapshot.revision.0.saturating_add(1));
+        (snapshot.names_in, snapshot.packets_in) = (next, next);
+        core.restore_rows(image.hosts, image.mappings, image.generations, now)?;
+        core.thaw(now);
+        Ok(core)
+    }
+
+    /// Counts a start of the program: UPnP's BOOTID rises. Call it once per process.
+    pub fn handle_start(&mut self) {
+        let id = &mut self.snapshot.counters.upnp_boot_id;
+        *id = id.wrapping_add(1).max(1);
+        self.work().dirty = true;
+    }
+
+    fn restore_rows(
+        &mut self,
+        hosts: Vec<Host>,
+        mappings: Vec<Mapping>,
+        generations: Vec<Generation>,
+        now: Now,
+    ) -> Result<(), RestoreError> {
+        let changed_in = self.next_revision();
+        for host in hosts {
+            if self.snapshot.host_by_addr(host.addr).is_some()
+                || self.snapshot.host_by_name(&host.name).is_some()
+            {
+                return Err(RestoreError::HostTwice);
+            }
+            if let Some(lease) = host.lease {
+                self.schedule(lease.expires, Ends::Lease(host.mac));
+            }
+            self.replace_host(None, &Arc::new(Host { changed_in, ..host }));
+        }
+        for mapping in mappings {
+            let owner = self.snapshot.host(mapping.host);
+            let owner = owner.filter(|host| host.addr == mapping.server);
+            owner.ok_or(RestoreError::MappingWithoutHost)?;
+            self.insert_mapping(Arc::new(Mapping {
+                changed_in,
+                ..mapping
+            }));
+        }
+        for generation in generations {
+            if let Some(expiry) = generation.valid_until {
+                self.schedule(expiry, Ends::Generation(generation.id));
+            }
+            self.snapshot.generations.insert(generation.id, generation);
+        }
+        self.work().hosts.clear();
+        self.leave_old_subnet(now);
+        Ok(())
+    }
+
+    /// The configuration may have given the LAN another subnet.
+    fn leave_old_subnet(&mut self, now: Now) {
+        let hosts = self.snapshot.hosts.values();
+        let stray = |host: &&Arc<Host>| !self.snapshot.site.is_leasable(host.addr);
+        for host in hosts.filter(stray).cloned().collect::<Vec<_>>() {
+            self.end_lease(host.mac, Requester::Dhcp, now);
+            self.close_mappings_of(host.addr, Requester::Dhcp, now);
+            match self.snapshot.lease_candidate(host.mac, |_| false) {
+                Some(addr) if self.snapshot.host_by_addr(addr).is_none() => {
+                    self.move_host(host.mac, addr);
+                }
+                Some(_) | None => self.forget_host(host.mac),
+            }
+        }
+    }
+
+    /// Moves what earlier boots left into this one, if the wall clock is known.
+    pub(super) fn thaw(&mut self, now: Now) {
+        let boot = self.snapshot.boot;
+        let others = self
+            .snapshot
+            .anchors
+            .values()
+            .filter(|anchor| anchor.boot != boot);
+        let old: BTreeMap<BootNumber, Anchor> =
+            others.map(|anchor| (anchor.boot, *anchor)).collect();
+        let latest = old.values().map(|anchor| anchor.wall).max();
+        if latest.is_none_or(|latest| now.wall < latest.max(PLAUSIBLE)) {
+            return;
+        }
+        let off = |anchor: &Anchor| match anchor.wall < PLAUSIBLE {
+            true => Duration::ZERO, // that boot never knew the time
+            false => now.wall.since(anchor.wall),
+        };
+        let moved = |expiry: Expiry| {
+            let anchor = old.get(&expiry.boot)?;
+            let left = expiry.at.since(anchor.mono).saturating_sub(off(anchor));
+            Some(Expiry {
+                boot,
+                at: now.mono + left,
+            })
+        };
+        self.thaw_hosts(&moved);
+        self.thaw_mappings(&moved);
+        self.thaw_generations(&moved);
+        let counters = self.snapshot.counters;
+        let epoch = |epoch: Epoch| {
+            let Some(anchor) = old.get(&epoch.at.boot) else {
+                return epoch;
+            };
+            let run = anchor.mono.since(epoch.at.at);
+            let value = epoch.value.saturating_add(run).saturating_add(off(anchor));
+            Epoch {
+                at: Expiry { boot, at: now.mono },
+                value,
+            }
+        };
+        self.snapshot.counters.pcp_epoch = epoch(counters.pcp_epoch);
+        self.snapshot.counters.natpmp_epoch = epoch(counters.natpmp_epoch);
+        for number in old.keys() {
+            self.snapshot.anchors.remove(number);
+        }
+        self.work().dirty = true;
+    }
+
+    fn thaw_hosts(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
+        for host in self.snapshot.hosts.values().cloned().collect::<Vec<_>>() {
+            if let Some(expires) = host.lease.and_then(|lease| moved(lease.expires)) {
+                let lease = Some(Lease { expires });
+                let host = Arc::new(Host {
+                    lease,
+                    ..Host::clone(&host)
+                });
+                self.schedule(expires, Ends::Lease(host.mac));
+                self.replace_host(Some(&host), &host);
+            }
+        }
+    }
+
+    fn thaw_mappings(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
+        for mapping in self.snapshot.mappings.values().cloned().collect::<Vec<_>>() {
+            if let Some(expires) = mapping.expires.and_then(moved) {
+                let mapping = Arc::new(Mapping {
+                    expires: Some(expires),
+                    ..Mapping::clone(&mapping)
+                });
+                self.work()
+                    .mappings
+                    .insert(mapping.id, Some(Arc::clone(&mapping)));
+                self.insert_mapping(mapping);
+            }
+        }
+    }
+
+    fn thaw_generations(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
+        for generation in self
+            .snapshot
+            .generations
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            if let Some(valid_until) = generation.valid_until.and_then(moved) {
+                let generation = Generation {
+                    valid_until: Some(valid_until),
+                    ..generation
+                };
+                self.schedule(valid_until, Ends::Generation(generation.id));
+                self.work()
+                    .generations
+                    .insert(generation.id, Some(generation));
+                self.snapshot.generations.insert(generation.id, generation);
+            }
+        }
+    }
+}
+
+/// Why an image cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Two hosts share a name or an address.
+    #[error("two hosts share a name or an address")]
+    HostTwice,
+    /// A mapping belongs to no host, or to one with another address.
+    #[error("a mapping belongs to no host")]
+    MappingWithoutHost,
+    /// The clocks were never written down.
+    #[error("the clocks were never written down")]
+    NoAnchor,
+}
+
+/// 2026-01-01: a wall clock before it was never set.
+const PLAUSIBLE: Wall = Wall::from_secs(1_767_225_600);

@@ -1,0 +1,119 @@
+//! What goes to the store, and what comes back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{
+    BootId, BootNumber, Counters, Generation, GenerationId, Host, Instant, Mac, Mapping, MappingId,
+    Policy, Requester, Revision, Wall,
+};
+
+/// What one batch asks the store to keep; `None` deletes the row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// Hosts by MAC.
+    pub hosts: BTreeMap<Mac, Option<Arc<Host>>>,
+    /// Mappings by id.
+    pub mappings: BTreeMap<MappingId, Option<Arc<Mapping>>>,
+    /// Generations by id.
+    pub generations: BTreeMap<GenerationId, Option<Generation>>,
+    /// New lines of the audit log.
+    pub audit: Vec<AuditEntry>,
+    /// The single row of counters, always.
+    pub meta: Meta,
+}
+
+/// The single row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// The newest revision.
+    pub revision: Revision,
+    /// The next mapping's id.
+    pub next_mapping: MappingId,
+    /// The next generation's id.
+    pub next_generation: GenerationId,
+    /// What others count by.
+    pub counters: Counters,
+    /// The clocks at this commit; replaces the anchor of the same boot.
+    pub anchor: Anchor,
+}
+
+/// Both clocks of one boot at the last commit of that boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// The boot, as numbered by us.
+    pub boot: BootNumber,
+    /// The boot, as named by the kernel.
+    pub boot_id: BootId,
+    /// The boot's clock.
+    pub mono: Instant,
+    /// The wall clock at the same moment.
+    pub wall: Wall,
+}
+
+/// Everything the store holds, read at start and after an I/O error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Every host.
+    pub hosts: Vec<Host>,
+    /// Every mapping.
+    pub mappings: Vec<Mapping>,
+    /// Every generation.
+    pub generations: Vec<Generation>,
+    /// The single row.
+    pub meta: Meta,
+    /// The last anchor of every boot that an expiry still refers to, and of the last one.
+    pub anchors: Vec<Anchor>,
+    /// The policy.
+    pub policy: Policy,
+    /// The key of the hash that chooses addresses.
+    pub key: [u8; 16],
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Wall,
+    /// Who did it.
+    pub requester: Requester,
+    /// What was done.
+    pub action: AuditAction,
+    /// To what: a host's MAC, a mapping, a prefix; and the details.
+    pub target: String,
+}
+
+/// What an audit line reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditAction {
+    /// A host appeared.
+    HostAppeared,
+    /// A host's lease ended.
+    HostGone,
+    /// A host got a name.
+    HostNamed,
+    /// A mapping was closed.
+    MappingClosed,
+    /// A mapping was opened.
+    MappingOpened,
+    /// A prefix came or became preferred.
+    PrefixChanged,
+    /// A prefix ended.
+    PrefixWithdrawn,
+}
+
+impl AuditAction {
+    /// Returns the name used in the store and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HostAppeared => "host.appeared",
+            Self::HostGone => "host.gone",
+            Self::HostNamed => "host.named",
+            Self::MappingClosed => "mapping.closed",
+            Self::MappingOpened => "mapping.opened",
+            Self::PrefixChanged => "prefix.changed",
+            Self::PrefixWithdrawn => "prefix.withdrawn",
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Ports and the mappings that open them.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
+
+use crate::{Expiry, Mac, Revision, Wall};
+
+/// A transport protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// IANA number 6.
+    Tcp,
+    /// IANA number 17.
+    Udp,
+}
+
+impl Protocol {
+    /// Returns the IANA protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// Returns the protocol of an IANA number, `None` if it is carried by no mapping.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// Returns `tcp` or `udp`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A port on which a server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InternalPort(pub NonZeroU16);
+
+/// A port at which remotes reach a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExternalPort(pub NonZeroU16);
+
+macro_rules! port {
+    ($name:ident) => {
+        impl $name {
+            /// Makes a port, `None` for zero.
+            #[must_use]
+            pub const fn new(port: u16) -> Option<Self> {
+                match NonZeroU16::new(port) {
+                    Some(port) => Some(Self(port)),
+                    None => None,
+                }
+            }
+
+            /// Returns the number.
+            #[must_use]
+            pub const fn get(self) -> u16 {
+                self.0.get()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+port!(InternalPort);
+port!(ExternalPort);
+
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Requester {
+    /// The command line.
+    Cli,
+    /// The web dashboard.
+    Dashboard,
+    /// The DHCPv4 server.
+    Dhcp,
+    /// NAT-PMP (RFC 6886).
+    NatPmp,
+    /// PCP (RFC 6887).
+    Pcp,
+    /// UPnP IGD.
+    Upnp,
+    /// The WAN side.
+    Wan,
+}
+
+impl Requester {
+    /// Returns the name used in the API, in logs and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Dashboard => "dashboard",
+            Self::Dhcp => "dhcp",
+            Self::NatPmp => "nat-pmp",
+            Self::Pcp => "pcp",
+            Self::Upnp => "upnp",
+            Self::Wan => "wan",
+        }
+    }
+
+    /// Returns the requester of a name that [`Self::as_str`] gave.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|requester| requester.as_str() == name)
+    }
+
+    /// Every requester.
+    pub const ALL: [Self; 7] = [
+        Self::Cli,
+        Self::Dashboard,
+        Self::Dhcp,
+        Self::NatPmp,
+        Self::Pcp,
+        Self::Upnp,
+        Self::Wan,
+    ];
+}
+
+/// The device that speaks to us on the LAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The source address of its request.
+    pub addr: Ipv4Addr,
+    /// The source MAC of its frame, where the shell can tell.
+    pub mac: Option<Mac>,
+}
+
+/// The random number by which a PCP client shows that a mapping is its own (RFC 6887 §11.1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct MappingNonce(pub [u8; 12]);
+
+impl fmt::Debug for MappingNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MappingNonce(..)")
+    }
+}
+
+/// Names a [`Mapping`] for people and the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MappingId(pub u64);
+
+/// A registered open port: remotes reach `server`:`internal_port` at `NSP::server`:`external_port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its name.
+    pub id: MappingId,
+    /// Whose port it is.
+    pub host: Mac,
+    /// The address of the host.
+    pub server: Ipv4Addr,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// Where the server listens.
+    pub internal_port: InternalPort,
+    /// Where remotes knock.
+    pub external_port: ExternalPort,
+    /// Who opened it.
+    pub requester: Requester,
+    /// What a PCP client must show to change it.
+    pub nonce: Option<MappingNonce>,
+    /// What the client says it is for; untrusted text of at most 1016 bytes.
+    pub description: String,
+    /// When it closes by itself; `None` for a static mapping, which only an admin opens and closes.
+    pub expires: Option<Expiry>,
+    /// When it was opened.
+    pub opened_at: Wall,
+    /// The revision since which packets pass this way; not stored.
+    pub changed_in: Revision,
+}
