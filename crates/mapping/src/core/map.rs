@@ -202,7 +202,7 @@ impl Core {
         }
     }
 
-    /// The wanted port, the internal port, then the next free one above.
+    /// The wanted port, the internal port, then the next free one above 1023.
     fn search(
         &self,
         wanted: Option<ExternalPort>,
@@ -211,7 +211,7 @@ impl Core {
     ) -> Result<ExternalPort, Refusal> {
         let internal = request.internal_port.get();
         let start = wanted.map_or(internal, ExternalPort::get);
-        let above = (start..=u16::MAX).chain(FIRST_HIGH..start);
+        let above = (start.max(FIRST_HIGH)..=u16::MAX).chain(FIRST_HIGH..start);
         wanted
             .into_iter()
             .chain(ExternalPort::new(internal))

@@ -1,1 +1,860 @@
-//! x
+//! One behaviour each; `tests/model.rs` compares the whole with a simple model.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::*;
+use crate::*;
+
+#[test]
+fn port_of_a_leased_host_opens_at_its_external_address() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+
+    let (mapping, lifetime) = home.open(pcp(camera, 554, 1)).unwrap();
+
+    assert_eq!(mapping.external_port.get(), 554);
+    assert_eq!(lifetime, Some(HOUR));
+    let admitted: Vec<_> = home.core.snapshot().admissions().collect();
+    assert_eq!(
+        admitted,
+        [(camera, Protocol::Tcp, external(554), internal(554))]
+    );
+}
+
+#[test]
+fn two_servers_may_both_own_a_port() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let nas = home.join(NAS, "nas");
+
+    assert!(home.open(pcp(camera, 554, 1)).is_ok());
+    assert!(home.open(pcp(nas, 554, 2)).is_ok());
+    assert_eq!(home.core.snapshot().mapping_count(), 2);
+}
+
+#[test]
+fn client_without_a_lease_is_refused() {
+    let mut home = Home::with_prefix();
+    let stranger = Ipv4Addr::new(192, 168, 64, 77);
+
+    assert_eq!(home.open(pcp(stranger, 554, 1)), Err(Refusal::NoLease));
+    assert_eq!(
+        home.open(pcp(home.core.snapshot().site().gateway(), 554, 1)),
+        Err(Refusal::NoLease)
+    );
+}
+
+#[test]
+fn frame_of_a_neighbour_is_refused() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let mut request = pcp(camera, 554, 1);
+    request.subject = Subject::Client(Client {
+        addr: camera,
+        mac: Some(NAS),
+    });
+
+    assert_eq!(home.open(request), Err(Refusal::NoLease));
+}
+
+#[test]
+fn request_without_a_delegated_prefix_is_refused() {
+    let mut home = Home::new();
+    let camera = home.join(CAMERA, "camera");
+
+    assert_eq!(home.open(pcp(camera, 554, 1)), Err(Refusal::NoPrefix));
+}
+
+#[test]
+fn policy_holds_for_both_ports() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+
+    assert_eq!(home.open(pcp(camera, 22, 1)), Err(Refusal::PortDenied));
+    assert_eq!(home.open(pcp(camera, 3389, 1)), Err(Refusal::PortDenied));
+    let telnet = MapRequest {
+        external: External::Exact(external(8023)),
+        ..upnp(camera, 23)
+    };
+    assert_eq!(home.open(telnet), Err(Refusal::PortDenied));
+    let outside = MapRequest {
+        external: External::Exact(external(22)),
+        ..upnp(camera, 8022)
+    };
+    assert_eq!(home.open(outside), Err(Refusal::PortDenied));
+    assert_eq!(home.core.snapshot().mapping_count(), 0);
+}
+
+#[test]
+fn suggestion_that_the_policy_denies_is_replaced() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let request = MapRequest {
+        external: External::Suggested(Some(external(22))),
+        ..pcp(camera, 8022, 1)
+    };
+
+    assert_eq!(home.open(request).unwrap().0.external_port.get(), 8022);
+}
+
+#[test]
+fn required_port_that_is_taken_is_refused() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(MapRequest {
+        external: External::Exact(external(8080)),
+        ..upnp(camera, 80)
+    })
+    .unwrap();
+    let required = |port| MapRequest {
+        external: External::Required(external(port)),
+        ..pcp(camera, 443, 1)
+    };
+
+    assert_eq!(home.open(required(8080)), Err(Refusal::ExternalPortTaken));
+    assert_eq!(home.open(required(443)).unwrap().0.external_port.get(), 443);
+    assert_eq!(home.open(required(444)), Err(Refusal::ExternalPortTaken));
+    assert_eq!(home.open(required(8443)), Err(Refusal::ExternalPortTaken));
+}
+
+#[test]
+fn renewal_keeps_the_port_and_prolongs() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let (first, _) = home.open(pcp(camera, 554, 1)).unwrap();
+    home.pass(HOUR / 2);
+
+    let again = MapRequest {
+        external: External::Suggested(Some(external(9554))),
+        ..pcp(camera, 554, 1)
+    };
+    let (second, lifetime) = home.open(again).unwrap();
+
+    assert_eq!(
+        (second.id, second.external_port),
+        (first.id, first.external_port)
+    );
+    assert_eq!(lifetime, Some(HOUR));
+    assert_eq!(second.changed_in, first.changed_in);
+}
+
+#[test]
+fn wrong_nonce_neither_renews_nor_closes() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    home.pass(HOUR / 4);
+    let foreign = Refusal::ForeignMapping {
+        remaining: Some(HOUR * 3 / 4),
+    };
+
+    assert_eq!(home.open(pcp(camera, 554, 2)), Err(foreign));
+    assert_eq!(
+        home.close(unmap(camera, Requester::Pcp, 554, Some(2))),
+        Err(foreign)
+    );
+    assert_eq!(
+        home.close(unmap(camera, Requester::NatPmp, 554, None)),
+        Err(foreign)
+    );
+    assert_eq!(
+        home.close(unmap(camera, Requester::Pcp, 554, Some(1))),
+        Ok(1)
+    );
+}
+
+#[test]
+fn another_dialect_of_the_same_host_keeps_a_port_open_but_never_cuts_it_short() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    let short = MapRequest {
+        lifetime: Some(Duration::from_secs(60)),
+        ..upnp(camera, 554)
+    };
+
+    let (mapping, lifetime) = home.open(short).unwrap();
+
+    assert_eq!((mapping.requester, lifetime), (Requester::Pcp, Some(HOUR)));
+    assert!(mapping.nonce.is_some());
+}
+
+#[test]
+fn exact_port_of_the_same_host_is_overwritten() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let exact = |internal| MapRequest {
+        external: External::Exact(external(8080)),
+        ..upnp(camera, internal)
+    };
+    home.open(exact(80)).unwrap();
+
+    home.open(exact(8000)).unwrap();
+
+    let snapshot = home.core.snapshot();
+    assert_eq!(
+        snapshot.admission(camera, Protocol::Tcp, external(8080)),
+        Some(internal(8000))
+    );
+    assert_eq!(snapshot.mapping_count(), 1);
+}
+
+#[test]
+fn any_port_finds_another_when_the_wanted_one_leads_elsewhere() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let any = |internal| MapRequest {
+        external: External::Any(external(8080)),
+        ..upnp(camera, internal)
+    };
+    let (first, _) = home.open(any(80)).unwrap();
+    let (second, _) = home.open(any(443)).unwrap();
+    let (again, _) = home.open(any(80)).unwrap();
+
+    assert_eq!(first.external_port.get(), 8080);
+    assert_eq!(second.external_port.get(), 443);
+    assert_eq!(again.id, first.id);
+}
+
+#[test]
+fn quota_bounds_a_host_and_not_its_neighbour() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let nas = home.join(NAS, "nas");
+    for port in 2000..2032 {
+        home.open(pcp(camera, port, 1)).unwrap();
+    }
+
+    assert_eq!(home.open(pcp(camera, 2032, 1)), Err(Refusal::QuotaExceeded));
+    assert!(
+        home.open(pcp(camera, 2000, 1)).is_ok(),
+        "a renewal is no new mapping"
+    );
+    assert!(home.open(pcp(nas, 2032, 1)).is_ok());
+}
+
+#[test]
+fn lifetime_is_cut_to_the_longest_lease() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.prolong(CAMERA, camera);
+    let week = Policy::default().max_lease;
+    let permanent = MapRequest {
+        lifetime: None,
+        ..pcp(camera, 554, 1)
+    };
+    let century = MapRequest {
+        lifetime: Some(week * 5000),
+        ..pcp(camera, 555, 1)
+    };
+    let century = MapRequest {
+        internal_port: internal(8555),
+        ..century
+    };
+
+    assert_eq!(home.open(permanent).unwrap().1, Some(week));
+    assert_eq!(home.open(century).unwrap().1, Some(week));
+}
+
+#[test]
+fn mapping_closes_when_its_life_ends() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let (mapping, _) = home.open(pcp(camera, 554, 1)).unwrap();
+    assert_eq!(
+        home.core.poll_timeout(),
+        Some((mapping.expires.unwrap().at, Timer::Expiry))
+    );
+
+    home.pass(HOUR - Duration::from_nanos(1));
+    assert_eq!(home.core.snapshot().mapping_count(), 1);
+    home.pass(Duration::from_nanos(1));
+
+    assert_eq!(home.core.snapshot().mapping_count(), 0);
+    assert_eq!(home.core.snapshot().admissions().count(), 0);
+    let closed = home
+        .core
+        .snapshot()
+        .recent_changes()
+        .last()
+        .cloned()
+        .unwrap()
+        .1;
+    assert!(matches!(
+        closed,
+        Change::MappingClosed {
+            reason: CloseReason::Expired,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn ports_close_when_the_host_leaves() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+
+    let release = Request::Release(ReleaseRequest {
+        mac: CAMERA,
+        addr: camera,
+    });
+    assert_eq!(home.request(release), Outcome::Granted(Grant::Done));
+
+    assert_eq!(home.core.snapshot().mapping_count(), 0);
+    assert_eq!(home.open(pcp(camera, 554, 1)), Err(Refusal::NoLease));
+    assert_eq!(home.join(CAMERA, "camera"), camera, "the binding stays");
+}
+
+#[test]
+fn static_mapping_waits_for_its_host() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let by_admin = MapRequest {
+        subject: Subject::Admin(CAMERA),
+        requester: Requester::Cli,
+        lifetime: None,
+        ..pcp(camera, 22, 1)
+    };
+    let (mapping, lifetime) = home.open(by_admin).unwrap();
+    assert_eq!((mapping.external_port.get(), lifetime), (22, None));
+    assert_eq!(
+        home.close(unmap(camera, Requester::Pcp, 22, Some(1))),
+        Err(Refusal::StaticMapping)
+    );
+
+    home.pass(LEASE);
+    assert_eq!(home.core.snapshot().admissions().count(), 0);
+    home.join(CAMERA, "camera");
+
+    assert_eq!(home.core.snapshot().admissions().count(), 1);
+}
+
+#[test]
+fn address_follows_the_mac_and_survives_absence() {
+    let mut home = Home::new();
+    let camera = home.join(CAMERA, "camera");
+    home.pass(LEASE * 3);
+    let nas = home.join(NAS, "nas");
+
+    assert_ne!(camera, nas);
+    assert_eq!(home.join(CAMERA, "camera"), camera);
+    let fresh = Home::new().join(CAMERA, "camera");
+    assert_eq!(fresh, camera, "the hash of the MAC chose it");
+}
+
+#[test]
+fn other_address_than_the_macs_own_is_refused() {
+    let mut home = Home::new();
+    let camera = home.join(CAMERA, "camera");
+    let other = home
+        .core
+        .snapshot()
+        .lease_candidate(NAS, |_| false)
+        .unwrap();
+    let lease = |mac, addr| {
+        Request::Lease(LeaseRequest {
+            mac,
+            addr,
+            lifetime: LEASE,
+            declared_name: None,
+        })
+    };
+
+    for (mac, addr) in [
+        (CAMERA, other),
+        (NAS, camera),
+        (NAS, Ipv4Addr::new(192, 168, 64, 1)),
+        (NAS, Ipv4Addr::new(192, 168, 64, 200)),
+        (NAS, Ipv4Addr::new(10, 0, 0, 1)),
+    ] {
+        let refused = Outcome::Refused(Refusal::AddressNotFree);
+        assert_eq!(home.request(lease(mac, addr)), refused, "{mac} {addr}");
+    }
+}
+
+#[test]
+fn full_range_gives_the_address_of_who_is_away_longest() {
+    let site = Site::new([10, 0, 0, 1].into(), 28, "home.example".to_owned()).unwrap();
+    let mut home = Home::at(site);
+    let macs: Vec<_> = (0..10).map(|n| Mac([2, 0, 0, 0, 0, n])).collect();
+    for mac in &macs {
+        home.join(*mac, "box");
+        home.pass(Duration::from_secs(1));
+    }
+    let newcomer = Mac([2, 0, 0, 0, 1, 0]);
+    assert_eq!(
+        home.core.snapshot().lease_candidate(newcomer, |_| false),
+        None
+    );
+    home.pass(LEASE - Duration::from_secs(7));
+
+    let gone = home.core.snapshot().host(macs[0]).unwrap().addr;
+    assert_eq!(home.join(newcomer, "box"), gone);
+    assert!(home.core.snapshot().host(macs[0]).is_none());
+}
+
+#[test]
+fn declined_address_moves_the_host() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+
+    home.request(Request::Decline(DeclineRequest {
+        mac: CAMERA,
+        addr: camera,
+    }));
+
+    assert_ne!(home.join(CAMERA, "camera"), camera);
+    assert!(home.core.snapshot().is_declined(camera));
+    assert_eq!(home.core.snapshot().mapping_count(), 0);
+    home.pass(HOUR);
+    assert!(!home.core.snapshot().is_declined(camera));
+}
+
+#[test]
+fn name_belongs_to_the_first_mac() {
+    let mut home = Home::new();
+    home.join(CAMERA, "camera");
+    home.join(NAS, "camera");
+    home.join(Mac([2, 0, 0, 0, 0, 9]), "wpad");
+    let name = |home: &Home, mac| home.core.snapshot().host(mac).unwrap().name.to_string();
+
+    assert_eq!(name(&home, CAMERA), "camera");
+    assert_eq!(name(&home, NAS), "camera-000002");
+    assert_eq!(name(&home, Mac([2, 0, 0, 0, 0, 9])), "device-000009");
+    home.pass(LEASE * 2);
+    home.join(NAS, "camera");
+    assert_eq!(
+        name(&home, NAS),
+        "camera-000002",
+        "also while the owner is away"
+    );
+}
+
+#[test]
+fn name_that_an_admin_gave_stays() {
+    let mut home = Home::new();
+    home.join(CAMERA, "IPC-3000");
+    let rename = |host, name: &str| Request::Rename {
+        host,
+        name: name.parse().unwrap(),
+    };
+
+    assert_eq!(
+        home.request(rename(CAMERA, "front")),
+        Outcome::Granted(Grant::Done)
+    );
+    home.join(CAMERA, "IPC-4000");
+
+    let host = home.core.snapshot().host(CAMERA).unwrap();
+    assert_eq!(host.name.as_str(), "front");
+    home.join(NAS, "nas");
+    let refused = Outcome::Refused(Refusal::NameNotFree);
+    assert_eq!(home.request(rename(NAS, "front")), refused);
+    assert_eq!(home.request(rename(NAS, "gateway")), refused);
+}
+
+#[test]
+fn renumbering_makes_before_it_breaks() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let (old, serial) = (home.address(camera), home.core.snapshot().counters().serial);
+
+    home.delegate("2001:db8:65::/56", HOUR);
+    assert_eq!(home.address(camera), old, "names wait for the translator");
+    assert_eq!(home.core.snapshot().generations().count(), 2);
+    assert_eq!(home.core.snapshot().counters().serial, serial);
+    home.pass(Duration::from_secs(1));
+    home.prefer();
+
+    assert_eq!(
+        home.address(camera).to_string(),
+        "2001:db8:65:1::c0a8:40".to_owned() + &format!("{:02x}", camera.octets()[3])
+    );
+    assert_eq!(home.core.snapshot().counters().serial, serial + 1);
+    assert_eq!(home.core.snapshot().pcp_epoch(home.now), 0);
+    assert_ne!(home.core.snapshot().natpmp_epoch(home.now), 0);
+    home.pass(HOUR);
+    assert_eq!(home.core.snapshot().generations().count(), 1);
+}
+
+#[test]
+fn same_prefix_again_changes_nothing() {
+    let mut home = Home::with_prefix();
+    let revision = home.core.snapshot().revision();
+
+    home.delegate("2001:db8:64::/56", Duration::ZERO);
+
+    assert_eq!(home.core.snapshot().revision(), revision);
+}
+
+#[test]
+fn prefix_that_comes_back_is_preferred_again() {
+    let mut home = Home::with_prefix();
+    home.delegate("2001:db8:65::/56", HOUR);
+    home.prefer();
+    home.delegate("2001:db8:64::/56", HOUR);
+    home.prefer();
+
+    let preferred = home.core.snapshot().preferred().unwrap();
+    assert_eq!(preferred.delegated.to_string(), "2001:db8:64::/56");
+    assert_eq!(home.core.snapshot().generations().count(), 2);
+    home.pass(HOUR);
+    assert_eq!(home.core.snapshot().generations().count(), 1);
+}
+
+#[test]
+fn prefix_that_remotes_cannot_reach_is_refused() {
+    let mut home = Home::new();
+    for text in ["fd00:1::/56", "64:ff9b::/96", "2001:db8::/72"] {
+        let request = PrefixRequest {
+            delegated: text.parse().unwrap(),
+            nsp: None,
+            old_valid: Duration::ZERO,
+        };
+        let outcome = home.request(Request::Prefix(request));
+        assert!(
+            matches!(outcome, Outcome::Refused(Refusal::PrefixInvalid(_))),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn refusal_leaves_nothing_to_store() {
+    let mut home = Home::with_prefix();
+
+    home.core.handle_request(
+        &Request::Map(pcp([192, 168, 64, 9].into(), 554, 1)),
+        home.now,
+    );
+
+    assert!(home.core.finish(home.now).delta.is_none());
+}
+
+#[test]
+fn closings_name_what_a_lost_batch_closed() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    let before = home.core.clone();
+    home.core.handle_request(
+        &Request::Unmap(unmap(camera, Requester::Pcp, 554, Some(1))),
+        home.now,
+    );
+    let lost = home.core.finish(home.now);
+
+    home.core = before;
+    home.core.close(&lost.closings, home.now);
+
+    assert_eq!(home.core.snapshot().admissions().count(), 0);
+}
+
+#[test]
+fn facts_are_remembered_for_slow_readers() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let start = home.core.snapshot().revision();
+    home.open(pcp(camera, 554, 1)).unwrap();
+    let facts = home.core.snapshot().changes_since(start).unwrap();
+    assert!(matches!(facts.as_slice(), [(_, Change::MappingOpened(_))]));
+
+    for _ in 0..CHANGES_KEPT {
+        home.open(pcp(camera, 554, 1)).unwrap();
+    }
+
+    assert_eq!(home.core.snapshot().changes_since(start), None);
+    assert_eq!(
+        home.core
+            .snapshot()
+            .changes_since(home.core.snapshot().revision()),
+        Some(vec![])
+    );
+}
+
+#[test]
+fn same_boot_restores_deadlines_exactly_whatever_the_wall_clock_says() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    home.now.mono += Duration::from_secs(600);
+    home.now.wall = Wall::from_secs(4_000_000_000);
+    let epoch = home.core.snapshot().pcp_epoch(home.now);
+
+    let core = home.restart(BOOT);
+
+    let mapping = core.snapshot().mappings().next().unwrap();
+    let left = core
+        .snapshot()
+        .remaining(mapping.expires.unwrap(), home.now);
+    assert_eq!(left, HOUR - Duration::from_secs(600));
+    assert_eq!(core.snapshot().pcp_epoch(home.now), epoch);
+}
+
+#[test]
+fn reboot_counts_the_time_that_the_machine_was_off() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    home.now.wall = home.now.wall + Duration::from_secs(900);
+    home.now.mono = Instant::from_nanos(7);
+
+    let core = home.restart(BootId([9; 16]));
+
+    let mapping = core.snapshot().mappings().next().unwrap();
+    let left = core
+        .snapshot()
+        .remaining(mapping.expires.unwrap(), home.now);
+    assert_eq!(left, HOUR - Duration::from_secs(900));
+    assert_eq!(core.snapshot().pcp_epoch(home.now), 900);
+}
+
+#[test]
+fn reboot_without_a_clock_freezes_what_is_left_until_time_is_known() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    let wall = home.now.wall;
+    home.now = Now {
+        mono: Instant::from_nanos(7),
+        wall: Wall::from_secs(100),
+    };
+    let mut core = home.restart(BootId([9; 16]));
+    let left = |core: &Core, now| {
+        let mapping = core.snapshot().mappings().next()?;
+        Some(core.snapshot().remaining(mapping.expires?, now))
+    };
+
+    home.now.mono += HOUR * 5;
+    core.handle_timeout(home.now);
+    assert_eq!(left(&core, home.now), Some(HOUR), "frozen");
+
+    home.now.wall = wall + Duration::from_secs(600);
+    core.handle_timeout(home.now);
+    assert_eq!(left(&core, home.now), Some(HOUR - Duration::from_secs(600)));
+
+    home.now.mono += HOUR;
+    core.handle_timeout(home.now);
+    assert_eq!(left(&core, home.now), None);
+}
+
+#[test]
+fn step_of_the_wall_clock_expires_nothing() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+
+    for years in [10_u64, 60] {
+        home.now.wall = Wall::from_secs(years * 365 * 86_400);
+        home.core.handle_timeout(home.now);
+        let batch = home.core.finish(home.now);
+        assert_eq!(home.core.snapshot().mapping_count(), 1);
+        assert_eq!(
+            batch.delta.unwrap().meta.anchor.wall,
+            home.now.wall,
+            "written down at once"
+        );
+    }
+}
+
+#[test]
+fn other_subnet_gives_every_host_a_new_address() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.open(pcp(camera, 554, 1)).unwrap();
+    let image = home.image();
+    let site = Site::new([10, 9, 8, 1].into(), 24, "home.example".to_owned()).unwrap();
+
+    let core = Core::restore(site.clone(), image, BOOT, home.now).unwrap();
+
+    let host = core.snapshot().host(CAMERA).unwrap();
+    assert!(site.is_leasable(host.addr) && host.lease.is_none());
+    assert_eq!(host.name.as_str(), "camera");
+    assert_eq!(core.snapshot().mapping_count(), 0);
+}
+
+struct Home {
+    core: Core,
+    now: Now,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self::at(Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap())
+    }
+
+    fn at(site: Site) -> Self {
+        let now = Now {
+            mono: Instant::from_nanos(1_000_000_000_000),
+            wall: Wall::from_secs(1_800_000_000),
+        };
+        let mut core = Core::new(site, Policy::default(), [7; 16], BOOT, now);
+        core.finish(now);
+        Self { core, now }
+    }
+
+    fn with_prefix() -> Self {
+        let mut home = Self::new();
+        home.delegate("2001:db8:64::/56", Duration::ZERO);
+        home.prefer();
+        home
+    }
+
+    fn request(&mut self, request: Request) -> Outcome {
+        self.core.handle_timeout(self.now);
+        let (outcome, _) = self.core.handle_request(&request, self.now);
+        self.core.finish(self.now);
+        outcome
+    }
+
+    fn join(&mut self, mac: Mac, name: &str) -> Ipv4Addr {
+        let addr = self
+            .core
+            .snapshot()
+            .lease_candidate(mac, |_| false)
+            .unwrap();
+        let declared_name = Some(name.to_owned());
+        let request = LeaseRequest {
+            mac,
+            addr,
+            lifetime: LEASE,
+            declared_name,
+        };
+        let outcome = self.request(Request::Lease(request));
+        assert!(
+            matches!(outcome, Outcome::Granted(Grant::Leased(_))),
+            "{outcome:?}"
+        );
+        addr
+    }
+
+    fn prolong(&mut self, mac: Mac, addr: Ipv4Addr) {
+        let request = LeaseRequest {
+            mac,
+            addr,
+            lifetime: LEASE * 1000,
+            declared_name: Some("x".to_owned()),
+        };
+        self.request(Request::Lease(request));
+    }
+
+    #[track_caller]
+    fn open(&mut self, request: MapRequest) -> Result<(Arc<Mapping>, Option<Duration>), Refusal> {
+        match self.request(Request::Map(request)) {
+            Outcome::Granted(Grant::Mapped {
+                mapping, lifetime, ..
+            }) => Ok((mapping, lifetime)),
+            Outcome::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn close(&mut self, request: UnmapRequest) -> Result<usize, Refusal> {
+        match self.request(Request::Unmap(request)) {
+            Outcome::Granted(Grant::Unmapped(count)) => Ok(count),
+            Outcome::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delegate(&mut self, prefix: &str, old_valid: Duration) {
+        let request = PrefixRequest {
+            delegated: prefix.parse().unwrap(),
+            nsp: None,
+            old_valid,
+        };
+        let outcome = self.request(Request::Prefix(request));
+        assert!(
+            matches!(outcome, Outcome::Granted(Grant::Prefixed(_))),
+            "{outcome:?}"
+        );
+    }
+
+    fn prefer(&mut self) {
+        let id = self.core.snapshot().to_prefer().unwrap().id;
+        self.request(Request::Prefer(id));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Now {
+            mono: self.now.mono + time,
+            wall: self.now.wall + time,
+        };
+        self.core.handle_timeout(self.now);
+        self.core.finish(self.now);
+    }
+
+    fn address(&self, server: Ipv4Addr) -> std::net::Ipv6Addr {
+        self.core.snapshot().external_address(server).unwrap()
+    }
+
+    fn image(&self) -> Image {
+        let snapshot = self.core.snapshot();
+        let anchors: Vec<_> = snapshot.anchors.values().copied().collect();
+        Image {
+            hosts: snapshot.hosts().map(|host| Host::clone(host)).collect(),
+            mappings: snapshot
+                .mappings()
+                .map(|mapping| Mapping::clone(mapping))
+                .collect(),
+            generations: snapshot.generations().copied().collect(),
+            meta: self.core.meta(anchors[0]),
+            anchors,
+            policy: snapshot.policy().clone(),
+            key: self.core.key(),
+        }
+    }
+
+    fn restart(&self, boot: BootId) -> Core {
+        let site = self.core.snapshot().site().clone();
+        Core::restore(site, self.image(), boot, self.now).unwrap()
+    }
+}
+
+fn pcp(addr: Ipv4Addr, port: u16, nonce: u8) -> MapRequest {
+    MapRequest {
+        subject: Subject::Client(Client { addr, mac: None }),
+        requester: Requester::Pcp,
+        protocol: Protocol::Tcp,
+        internal_port: internal(port),
+        external: External::Suggested(None),
+        lifetime: Some(HOUR),
+        nonce: Some(MappingNonce([nonce; 12])),
+        description: String::new(),
+    }
+}
+
+fn upnp(addr: Ipv4Addr, port: u16) -> MapRequest {
+    MapRequest {
+        requester: Requester::Upnp,
+        external: External::Exact(external(port)),
+        nonce: None,
+        ..pcp(addr, port, 0)
+    }
+}
+
+fn unmap(addr: Ipv4Addr, requester: Requester, port: u16, nonce: Option<u8>) -> UnmapRequest {
+    let nonce = nonce.map(|nonce| MappingNonce([nonce; 12]));
+    UnmapRequest {
+        subject: Subject::Client(Client { addr, mac: None }),
+        requester,
+        target: UnmapTarget::Internal(Protocol::Tcp, internal(port), nonce),
+    }
+}
+
+fn internal(port: u16) -> InternalPort {
+    InternalPort::new(port).unwrap()
+}
+
+fn external(port: u16) -> ExternalPort {
+    ExternalPort::new(port).unwrap()
+}
+
+const BOOT: BootId = BootId([1; 16]);
+const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const NAS: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const HOUR: Duration = Duration::from_secs(3600);
+const LEASE: Duration = Duration::from_secs(86_400);
