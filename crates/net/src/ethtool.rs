@@ -1,0 +1,69 @@
+//! The offloads of an interface, of the calling thread's network namespace.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::libc;
+use socket2::{Domain, Socket, Type};
+
+/// Switches generic receive offload; a veth has it off, and a TUN behind one is slow without.
+///
+/// # Errors
+///
+/// Names the interface.
+pub fn set_gro(ifname: &str, on: bool) -> Result<(), EthtoolError> {
+    set(ifname, ETHTOOL_SGRO, u32::from(on)).map_err(|source| EthtoolError {
+        ifname: ifname.to_owned(),
+        source,
+    })
+}
+
+/// An offload that could not be switched.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot switch generic receive offload of {ifname}")]
+pub struct EthtoolError {
+    ifname: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    cmd: u32,
+    data: u32,
+}
+
+/// `struct ifreq` with `ifr_data`.
+#[repr(C)]
+struct Request {
+    name: [u8; libc::IFNAMSIZ],
+    data: *mut Value,
+    padding: [u8; 16],
+}
+
+#[expect(
+    unsafe_code,
+    reason = "ethtool is an ioctl on a structure that points to another"
+)]
+fn set(ifname: &str, cmd: u32, data: u32) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let mut value = Value { cmd, data };
+    let mut request = Request {
+        name: crate::tun::ifname_bytes(ifname)?,
+        data: &raw mut value,
+        padding: [0; 16],
+    };
+    // SAFETY: `request` is a whole ifreq that points to a live ethtool_value, the structure
+    // that this command reads; both outlive the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// `linux/ethtool.h`.
+const ETHTOOL_SGRO: u32 = 0x2c;

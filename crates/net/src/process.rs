@@ -1,0 +1,58 @@
+//! Children that do not outlive us.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getpid, getppid};
+
+/// Makes the child of `command` die by SIGKILL as soon as the *thread* that spawned it ends.
+///
+/// The thread, not the process: so the child of a simulated node dies with its node.
+pub fn die_with_parent(command: &mut Command) -> &mut Command {
+    let parent = getpid();
+    before_exec(command, parent)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the signal must be asked for between fork and exec"
+)]
+fn before_exec(command: &mut Command, parent: Pid) -> &mut Command {
+    let ask = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the call; then nobody would send the signal.
+        if getppid() == parent {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(nix::libc::ESRCH))
+        }
+    };
+    // SAFETY: prctl and getppid are async-signal-safe, and nothing here allocates or locks.
+    unsafe { command.pre_exec(ask) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn the_child_dies_with_the_thread_that_spawned_it() {
+        let mut child = std::thread::spawn(|| {
+            die_with_parent(Command::new("sleep").arg("60").stdin(Stdio::null()))
+                .spawn()
+                .unwrap()
+        })
+        .join()
+        .unwrap();
+
+        let status = child.wait().unwrap();
+
+        assert_eq!(status.signal(), Some(nix::libc::SIGKILL));
+    }
+}
