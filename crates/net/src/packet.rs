@@ -7,6 +7,7 @@ use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use mapping::Mac;
+use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrLike, bind, recvfrom, send};
 use socket2::{Domain, Socket, Type};
@@ -136,21 +137,29 @@ pub struct OpenPacketError {
 }
 
 fn open(ifname: &str, hears: Hears) -> io::Result<PacketSocket> {
-    let ifindex = index_of(ifname)?;
+    let (ifindex, mac) = identify(ifname)?;
     // Protocol zero: nothing is heard before the socket is bound to its interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     socket.set_nonblocking(true)?;
     bind(socket.as_raw_fd(), &link_addr(ifindex, hears)?)?;
-    let mac = nix::sys::socket::getsockname::<LinkAddr>(socket.as_raw_fd())?
-        .addr()
-        .map(Mac)
-        .ok_or_else(|| io::Error::other("the interface has no hardware address"))?;
     let fd = crate::async_fd::register(OwnedFd::from(socket))?;
     Ok(PacketSocket { fd, mac, ifindex })
 }
 
-fn index_of(ifname: &str) -> io::Result<u32> {
-    Ok(nix::net::if_::if_nametoindex(ifname)?)
+fn identify(ifname: &str) -> io::Result<(u32, Mac)> {
+    let missing = || io::Error::from_raw_os_error(libc::ENODEV);
+    let mut addrs = getifaddrs()?.filter(|found| found.interface_name == ifname);
+    let link = addrs
+        .find_map(|found| found.address.and_then(|addr| addr.as_link_addr().copied()))
+        .ok_or_else(missing)?;
+    let mac = link
+        .addr()
+        .filter(|_| link.halen() == 6)
+        .ok_or_else(|| io::Error::other("the interface has no hardware address"))?;
+    Ok((
+        u32::try_from(link.ifindex()).map_err(io::Error::other)?,
+        Mac(mac),
+    ))
 }
 
 #[expect(unsafe_code, reason = "no crate of ours makes a sockaddr_ll")]

@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use futures_util::TryStreamExt;
 use mapping::Mac;
 use netlink_packet_route::link::{
-    InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, MacVlanMode,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    State,
 };
 use nix::libc;
-use rtnetlink::{LinkBridge, LinkDummy, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{GONE, Netlink, NetlinkError, done, done_or, errno};
 
@@ -50,6 +51,12 @@ impl<'a> NewLink<'a> {
             mac: None,
             mtu: None,
         }
+    }
+
+    /// What it will be called.
+    #[must_use]
+    pub const fn name(&self) -> &'a str {
+        self.name
     }
 
     /// With this hardware address instead of a random one.
@@ -255,20 +262,6 @@ impl Netlink {
         self.add(link, link.apply(macvlan), "macvlan").await
     }
 
-    /// Makes an interface that leads nowhere.
-    ///
-    /// # Errors
-    ///
-    /// Names the interface.
-    pub async fn add_dummy(&self, link: NewLink<'_>) -> Result<u32, NetlinkError> {
-        self.add(
-            link,
-            link.apply(LinkDummy::new(link.name)),
-            "dummy interface",
-        )
-        .await
-    }
-
     /// Removes an interface.
     ///
     /// # Errors
@@ -307,7 +300,7 @@ impl Link {
             name: String::new(),
             mac: None,
             up: flags.contains(LinkFlags::Up),
-            running: flags.contains(LinkFlags::Up | LinkFlags::Running),
+            running: flags.contains(LinkFlags::Up | LinkFlags::Running) && is_settled(message),
             mtu: 0,
             controller: None,
             tx_dropped: 0,
@@ -326,6 +319,19 @@ impl Link {
         }
         link
     }
+}
+
+/// Whether the kernel has looked at the carrier of a veth since it was switched on: until then
+/// it calls the interface running and drops what is sent.
+fn is_settled(message: &LinkMessage) -> bool {
+    let is_veth = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(infos)
+            if infos.contains(&LinkInfo::Kind(InfoKind::Veth)))
+    });
+    !is_veth
+        || message
+            .attributes
+            .contains(&LinkAttribute::OperState(State::Up))
 }
 
 fn one(

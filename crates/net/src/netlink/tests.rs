@@ -4,7 +4,7 @@ use std::time::Duration;
 use mapping::Mac;
 
 use super::*;
-use crate::udp::tests::in_namespace;
+use crate::udp::tests::{cable, in_namespace};
 
 #[test]
 fn links_are_made_changed_and_removed() {
@@ -13,10 +13,13 @@ fn links_are_made_changed_and_removed() {
         let mac = Mac([2, 0, 0, 0, 0, 1]);
         let bridge = net.add_bridge(NewLink::new("lan").mac(mac)).await.unwrap();
         assert_eq!(net.add_bridge(NewLink::new("lan")).await.unwrap(), bridge);
-        let port = net
-            .add_dummy(NewLink::new("port1").mtu(1280))
-            .await
-            .unwrap();
+        let here = crate::namespace::current().unwrap();
+        let (port1, eth0) = (NewLink::new("port1").mtu(1280), NewLink::new("eth0"));
+        net.add_veth(port1, eth0, &here).await.unwrap();
+        let (port, eth0) = (
+            net.index("port1").await.unwrap(),
+            net.index("eth0").await.unwrap(),
+        );
 
         net.enslave(port, bridge).await.unwrap();
         net.set_up(port).await.unwrap();
@@ -32,8 +35,8 @@ fn links_are_made_changed_and_removed() {
         net.set_down(port).await.unwrap();
         let link = net.link_at(port).await.unwrap().unwrap();
         assert_eq!((link.up, link.mtu), (false, 1400));
-        let macvlan = net.add_macvlan(NewLink::new("second"), port).await.unwrap();
-        assert_eq!(net.links().await.unwrap().len(), 4);
+        let macvlan = net.add_macvlan(NewLink::new("second"), eth0).await.unwrap();
+        assert_eq!(net.links().await.unwrap().len(), 5, "with lo");
         for index in [macvlan, port, port, bridge] {
             net.remove_link(index).await.unwrap();
         }
@@ -47,8 +50,7 @@ fn links_are_made_changed_and_removed() {
 fn addresses_come_twice_and_go_twice() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
-        let index = net.add_dummy(NewLink::new("wan0")).await.unwrap();
-        net.set_up(index).await.unwrap();
+        let index = cable(&net, "wan0").await;
         let v4: IpAddr = "192.0.2.1".parse().unwrap();
         let v6: IpAddr = "2001:db8::1".parse().unwrap();
         for _ in 0..2 {
@@ -91,8 +93,7 @@ fn addresses_come_twice_and_go_twice() {
 fn routes_come_twice_and_go_twice() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
-        let index = net.add_dummy(NewLink::new("wan0")).await.unwrap();
-        net.set_up(index).await.unwrap();
+        let index = cable(&net, "wan0").await;
         net.add_address(index, "192.0.2.1".parse().unwrap(), 24)
             .await
             .unwrap();
@@ -157,8 +158,7 @@ fn a_route_that_cannot_be_is_named() {
 fn proxies_come_twice_and_go_twice() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
-        let index = net.add_dummy(NewLink::new("lan0")).await.unwrap();
-        net.set_up(index).await.unwrap();
+        let index = cable(&net, "lan0").await;
         let addrs: [IpAddr; 2] = [
             "192.0.2.200".parse().unwrap(),
             "2001:db8::200".parse().unwrap(),
@@ -183,7 +183,7 @@ fn changes_are_seen_as_they_happen() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
         let mut watch = Watch::open().unwrap();
-        let index = net.add_dummy(NewLink::new("wan0")).await.unwrap();
+        let index = cable(&net, "wan0").await;
         let addr: IpAddr = "2001:db8::1".parse().unwrap();
 
         net.set_up(index).await.unwrap();
@@ -252,7 +252,7 @@ fn an_interface_gets_ready_or_is_named() {
 fn an_interface_moves_to_another_namespace() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
-        let index = net.add_dummy(NewLink::new("v0")).await.unwrap();
+        let index = cable(&net, "v0").await;
 
         net.move_to(index, there()).await.unwrap();
 

@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::netlink::{Netlink, NewLink};
-use crate::udp::tests::in_namespace;
+use crate::udp::tests::{in_namespace, plug};
 use crate::udp::{Options, Socket};
 
 #[test]
@@ -41,13 +41,7 @@ fn a_client_without_an_address_is_answered() {
 fn the_kernel_accepts_our_checksums() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
-        let here = crate::namespace::current().unwrap();
-        net.add_veth(NewLink::new("lan0"), NewLink::new("eth0"), &here)
-            .await
-            .unwrap();
-        for name in ["lan0", "eth0"] {
-            net.set_up(net.index(name).await.unwrap()).await.unwrap();
-        }
+        plug(&net, NewLink::new("lan0"), NewLink::new("eth0")).await;
         let eth0 = net.index("eth0").await.unwrap();
         net.add_address(eth0, "192.0.2.77".parse().unwrap(), 24)
             .await
