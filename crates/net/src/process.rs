@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, geteuid, getpid, getppid};
 
 /// Makes the child of `command` die by SIGKILL as soon as the *thread* that spawned it ends.
 ///
@@ -14,6 +14,12 @@ use nix::unistd::{Pid, getpid, getppid};
 pub fn die_with_parent(command: &mut Command) -> &mut Command {
     let parent = getpid();
     before_exec(command, parent)
+}
+
+/// Returns the user as whom this process acts.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    geteuid().as_raw()
 }
 
 #[expect(

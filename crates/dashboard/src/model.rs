@@ -1,0 +1,429 @@
+//! The JSON of the API: snake case, whole seconds with the unit in the name, times as seconds
+//! since 1970.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use gateway::{Count, Session, SessionPage};
+use mapping::{Expiry, Generation, Host, Mapping, Now, Snapshot};
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// How long the program runs.
+    pub uptime_s: u64,
+    /// Set while no interface has been given a role: nothing but this API is served.
+    pub observing: bool,
+    /// Where the servers are.
+    pub lan: Lan,
+    /// Where the provider is.
+    pub wan: Wan,
+    /// The zone and its serial.
+    pub zone: Zone,
+    /// Hosts that are here.
+    pub hosts: usize,
+    /// Open ports.
+    pub mappings: usize,
+    /// The newest revision.
+    pub revision: u64,
+    /// How each part of the program fares.
+    pub rooms: Vec<Room>,
+}
+
+/// The LAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lan {
+    /// Its interface, absent while observing.
+    pub interface: Option<String>,
+    /// Its network.
+    pub subnet: String,
+    /// Our address.
+    pub gateway: Ipv4Addr,
+    /// The translator's addresses.
+    pub pool: String,
+}
+
+/// The WAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wan {
+    /// Its interface, absent while observing.
+    pub interface: Option<String>,
+    /// Our global addresses.
+    pub addresses: Vec<Ipv6Addr>,
+    /// What the provider delegated, as DNS publishes it.
+    pub delegated: Option<String>,
+    /// Where the servers appear.
+    pub nsp: Option<String>,
+}
+
+/// The zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Its name.
+    pub name: String,
+    /// The SOA serial.
+    pub serial: u32,
+}
+
+/// A part of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Its name.
+    pub room: String,
+    /// `serving`, `off` or `failed`.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// What the page shows.
+    pub items: Vec<T>,
+    /// The `cursor` of the next page, absent on the last one.
+    pub next: Option<String>,
+}
+
+/// An element of `GET /api/v1/hosts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// What names it in the API.
+    pub mac: String,
+    /// Its label.
+    pub name: String,
+    /// Its name in DNS.
+    pub fqdn: String,
+    /// Its private address.
+    pub ipv4: Ipv4Addr,
+    /// Its public address, absent while no prefix is delegated.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Whether it has a lease.
+    pub here: bool,
+    /// What is left of its lease.
+    pub lease_expires_in_s: Option<u64>,
+    /// What it calls itself.
+    pub declared_name: Option<String>,
+    /// When it was first seen.
+    pub first_seen: u64,
+    /// Its open ports.
+    pub mappings: Vec<MappingView>,
+}
+
+/// An element of `GET /api/v1/mappings`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingView {
+    /// Its number.
+    pub id: u64,
+    /// The MAC of its host.
+    pub host: String,
+    /// The label of its host.
+    pub name: String,
+    /// The server's private address.
+    pub server: Ipv4Addr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where remotes knock.
+    pub external_port: u16,
+    /// Where the server listens.
+    pub internal_port: u16,
+    /// Who opened it: `pcp`, `nat-pmp`, `upnp`, `dashboard` or `cli`.
+    pub requester: String,
+    /// What it is for, as its client says.
+    pub description: String,
+    /// When it was opened.
+    pub opened_at: u64,
+    /// What is left of its life; absent if it is static.
+    pub expires_in_s: Option<u64>,
+}
+
+/// The body of `POST /api/v1/mappings`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMapping {
+    /// The MAC or the label of the host.
+    pub host: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where the server listens.
+    pub internal_port: u16,
+    /// Where remotes knock; by default the internal port.
+    #[serde(default)]
+    pub external_port: Option<u16>,
+    /// How long; by default until it is closed.
+    #[serde(default)]
+    pub for_s: Option<u64>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// The body of `PATCH /api/v1/hosts/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostPatch {
+    /// The new label.
+    pub name: String,
+}
+
+/// An element of `GET /api/v1/prefixes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixView {
+    /// The number of the generation.
+    pub generation: u32,
+    /// What was delegated.
+    pub delegated: String,
+    /// Where the servers appear.
+    pub nsp: String,
+    /// Whether DNS publishes it.
+    pub preferred: bool,
+    /// When it ends; absent while the provider has not said.
+    pub valid_for_s: Option<u64>,
+}
+
+/// The body of `POST /api/v1/prefixes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPrefix {
+    /// What was delegated.
+    pub delegated: String,
+    /// How long the prefixes before stay valid.
+    pub old_valid_s: u64,
+}
+
+/// An element of `GET /api/v1/sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The remote.
+    pub remote: Endpoint<Ipv6Addr>,
+    /// What the remote calls the server.
+    pub external: Endpoint<Ipv6Addr>,
+    /// What the server calls the remote.
+    pub pool: Endpoint<Ipv4Addr>,
+    /// The server.
+    pub server: Endpoint<Ipv4Addr>,
+    /// Where it stands.
+    pub state: String,
+    /// How long it has been alive.
+    pub age_s: u64,
+    /// When it ends if nothing more is heard.
+    pub expires_in_s: u64,
+    /// Packets from the remote.
+    pub packets_in: u64,
+    /// Packets to the remote.
+    pub packets_out: u64,
+    /// Bytes from the remote.
+    pub bytes_in: u64,
+    /// Bytes to the remote.
+    pub bytes_out: u64,
+}
+
+/// An address and a port, or an ICMP identifier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint<A> {
+    /// The address.
+    pub address: A,
+    /// The port.
+    pub port: u16,
+}
+
+/// An element of `GET /api/v1/counters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterView {
+    /// Whose counter.
+    pub room: String,
+    /// What is counted.
+    pub name: String,
+    /// Which of its kinds.
+    pub reason: String,
+    /// How many.
+    pub value: u64,
+}
+
+/// An element of `GET /api/v1/audit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditView {
+    /// Its number, rising.
+    pub id: u64,
+    /// When.
+    pub at: u64,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub target: String,
+}
+
+/// What an event of `GET /api/v1/events` carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventData {
+    /// `host.appeared`, `host.gone` and `host.named`.
+    Host(HostView),
+    /// `mapping.opened` and `mapping.renewed`.
+    Mapping(MappingView),
+    /// `mapping.closed`.
+    Closed {
+        /// The mapping as it was.
+        mapping: MappingView,
+        /// `expired`, `host-gone`, `removed` or `superseded`.
+        reason: String,
+    },
+    /// `prefix.changed` and `prefix.withdrawn`.
+    Prefix(PrefixView),
+    /// `wan.changed`.
+    Wan {
+        /// Our global addresses.
+        addresses: Vec<Ipv6Addr>,
+    },
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What is wrong, in general.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong here.
+    pub detail: String,
+}
+
+impl HostView {
+    /// Shows a host.
+    #[must_use]
+    pub fn new(host: &Host, snapshot: &Snapshot, now: Now) -> Self {
+        let mappings = snapshot.mappings_of(host.addr);
+        Self {
+            mac: host.mac.to_string(),
+            name: host.name.to_string(),
+            fqdn: format!("{}.{}", host.name, snapshot.site().zone()),
+            ipv4: host.addr,
+            ipv6: snapshot.external_address(host.addr),
+            here: host.lease.is_some(),
+            lease_expires_in_s: host.lease.map(|lease| left(snapshot, lease.expires, now)),
+            declared_name: host.declared_name.clone(),
+            first_seen: host.first_seen.as_secs(),
+            mappings: mappings
+                .map(|mapping| MappingView::new(mapping, snapshot, now))
+                .collect(),
+        }
+    }
+
+    /// Tells whether a search text fits the host.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let text = text.to_ascii_lowercase();
+        self.fqdn.contains(&text)
+            || self.mac.contains(&text)
+            || self.ipv4.to_string().contains(&text)
+            || self
+                .ipv6
+                .is_some_and(|addr| addr.to_string().contains(&text))
+    }
+}
+
+impl MappingView {
+    /// Shows a mapping.
+    #[must_use]
+    pub fn new(mapping: &Mapping, snapshot: &Snapshot, now: Now) -> Self {
+        Self {
+            id: mapping.id.0,
+            host: mapping.host.to_string(),
+            name: snapshot
+                .host(mapping.host)
+                .map(|h| h.name.to_string())
+                .unwrap_or_default(),
+            server: mapping.server,
+            protocol: mapping.protocol.to_string(),
+            external_port: mapping.external_port.get(),
+            internal_port: mapping.internal_port.get(),
+            requester: mapping.requester.as_str().to_owned(),
+            description: mapping.description.clone(),
+            opened_at: mapping.opened_at.as_secs(),
+            expires_in_s: mapping.expires.map(|expiry| left(snapshot, expiry, now)),
+        }
+    }
+}
+
+impl PrefixView {
+    /// Shows a generation.
+    #[must_use]
+    pub fn new(generation: &Generation, snapshot: &Snapshot, now: Now) -> Self {
+        Self {
+            generation: generation.id.0,
+            delegated: generation.delegated.to_string(),
+            nsp: generation.nsp.to_string(),
+            preferred: generation.preferred,
+            valid_for_s: generation
+                .valid_until
+                .map(|expiry| left(snapshot, expiry, now)),
+        }
+    }
+}
+
+impl SessionView {
+    /// Shows a session.
+    #[must_use]
+    pub fn new(session: &Session) -> Self {
+        let protocol = session.protocol.map_or("icmp", mapping::Protocol::as_str);
+        Self {
+            protocol: protocol.to_owned(),
+            remote: session.remote.into(),
+            external: session.external.into(),
+            pool: session.pool.into(),
+            server: session.server.into(),
+            state: session.state.as_str().to_owned(),
+            age_s: session.age.as_secs(),
+            expires_in_s: session.expires_in.as_secs(),
+            packets_in: session.packets_in,
+            packets_out: session.packets_out,
+            bytes_in: session.bytes_in,
+            bytes_out: session.bytes_out,
+        }
+    }
+}
+
+impl<A> From<(A, u16)> for Endpoint<A> {
+    fn from((address, port): (A, u16)) -> Self {
+        Self { address, port }
+    }
+}
+
+impl From<SessionPage> for Page<SessionView> {
+    fn from(page: SessionPage) -> Self {
+        Self {
+            items: page.sessions.iter().map(SessionView::new).collect(),
+            next: page.next.map(|cursor| cursor.0.to_string()),
+        }
+    }
+}
+
+impl CounterView {
+    /// Shows a counter.
+    #[must_use]
+    pub fn new(room: &str, count: Count) -> Self {
+        Self {
+            room: room.to_owned(),
+            name: count.name.to_owned(),
+            reason: count.reason.to_owned(),
+            value: count.value,
+        }
+    }
+}
+
+/// Rounds up, so that what has not ended never shows zero.
+fn left(snapshot: &Snapshot, expiry: Expiry, now: Now) -> u64 {
+    let left = snapshot.remaining(expiry, now);
+    left.saturating_add(Duration::from_nanos(999_999_999))
+        .as_secs()
+}

@@ -1,0 +1,75 @@
+//! Problem documents (RFC 9457).
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use mapping::Refusal;
+
+use crate::model::Problem;
+
+/// An answer that is a problem.
+#[derive(Debug)]
+pub(super) struct ProblemAnswer(StatusCode, Problem);
+
+/// Makes a problem of a status, a slug and what is wrong here.
+pub(super) fn problem(status: StatusCode, slug: &str, detail: impl Into<String>) -> ProblemAnswer {
+    let document = Problem {
+        kind: format!("urn:portico:problem:{slug}"),
+        title: slug.replace('-', " "),
+        status: status.as_u16(),
+        detail: detail.into(),
+    };
+    ProblemAnswer(status, document)
+}
+
+impl IntoResponse for ProblemAnswer {
+    fn into_response(self) -> Response {
+        let mut response = (self.0, axum::Json(self.1)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+impl From<Refusal> for ProblemAnswer {
+    fn from(refusal: Refusal) -> Self {
+        let (status, slug) = code(refusal);
+        problem(status, slug, refusal.to_string())
+    }
+}
+
+/// The dashboard's dialect of a refusal.
+pub(super) const fn code(refusal: Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::AddressNotFree => (StatusCode::CONFLICT, "address-not-free"),
+        Refusal::ExternalPortTaken => (StatusCode::CONFLICT, "external-port-taken"),
+        Refusal::ForeignMapping { .. } => (StatusCode::CONFLICT, "foreign-mapping"),
+        Refusal::NameNotFree => (StatusCode::CONFLICT, "name-not-free"),
+        Refusal::NoLease => (StatusCode::CONFLICT, "host-away"),
+        Refusal::NoPrefix => (StatusCode::SERVICE_UNAVAILABLE, "no-prefix"),
+        Refusal::NotFound => (StatusCode::NOT_FOUND, "not-found"),
+        Refusal::PortDenied => (StatusCode::FORBIDDEN, "port-denied"),
+        Refusal::PrefixInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "prefix-invalid"),
+        Refusal::QuotaExceeded => (StatusCode::CONFLICT, "quota-exceeded"),
+        Refusal::StaticMapping => (StatusCode::CONFLICT, "static-mapping"),
+        Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    }
+}
+
+pub(super) async fn no_such_page() -> ProblemAnswer {
+    std::future::ready(problem(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "there is no such page",
+    ))
+    .await
+}
+
+pub(super) async fn no_such_method() -> ProblemAnswer {
+    let detail = "this path does not take this method";
+    std::future::ready(problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        detail,
+    ))
+    .await
+}

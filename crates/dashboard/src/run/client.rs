@@ -1,0 +1,272 @@
+//! The typed client of the API over its Unix socket.
+
+use std::path::{Path, PathBuf};
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::model::{
+    AuditView, CounterView, HostPatch, HostView, MappingView, NewMapping, NewPrefix, Page,
+    PrefixView, Problem, SessionView, Status,
+};
+
+/// Asks a running daemon.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Makes a client of the daemon whose API socket is at `socket`.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Reads how the daemon fares.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; so for every call.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/status").await
+    }
+
+    /// Lists every host.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn hosts(&self) -> Result<Vec<HostView>, ClientError> {
+        self.list("/hosts?limit=1000").await
+    }
+
+    /// Reads a host by MAC or name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn host(&self, id: &str) -> Result<HostView, ClientError> {
+        self.get(&format!("/hosts/{}", encode(id))).await
+    }
+
+    /// Gives a host another name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn rename(&self, id: &str, name: &str) -> Result<HostView, ClientError> {
+        let body = HostPatch {
+            name: name.to_owned(),
+        };
+        self.send(
+            Method::PATCH,
+            &format!("/hosts/{}", encode(id)),
+            Some(&body),
+        )
+        .await
+    }
+
+    /// Lists every mapping.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn mappings(&self) -> Result<Vec<MappingView>, ClientError> {
+        self.list("/mappings?limit=1000").await
+    }
+
+    /// Opens a port.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn open(&self, mapping: &NewMapping) -> Result<MappingView, ClientError> {
+        self.send(Method::POST, "/mappings", Some(mapping)).await
+    }
+
+    /// Closes a port.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn close(&self, id: u64) -> Result<(), ClientError> {
+        self.call::<()>(Method::DELETE, &format!("/mappings/{id}"), None)
+            .await
+            .map(|_| ())
+    }
+
+    /// Lists the prefix generations.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn prefixes(&self) -> Result<Vec<PrefixView>, ClientError> {
+        self.list("/prefixes?limit=1000").await
+    }
+
+    /// Tells the daemon which prefix the provider delegated.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_prefix(&self, prefix: &NewPrefix) -> Result<PrefixView, ClientError> {
+        self.send(Method::POST, "/prefixes", Some(prefix)).await
+    }
+
+    /// Lists the live sessions, of one server (by address or name) if given.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn sessions(&self, server: Option<&str>) -> Result<Vec<SessionView>, ClientError> {
+        let server = server.map(|server| format!("&server={}", encode(server)));
+        self.list(&format!(
+            "/sessions?limit=1000{}",
+            server.unwrap_or_default()
+        ))
+        .await
+    }
+
+    /// Reads every counter.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn counters(&self) -> Result<Vec<CounterView>, ClientError> {
+        self.list("/counters?limit=1000").await
+    }
+
+    /// Reads the newest audit entries.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, ClientError> {
+        let page: Page<AuditView> = self.get(&format!("/audit?limit={limit}")).await?;
+        Ok(page.items)
+    }
+
+    /// Reads every page of a list.
+    async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let at = cursor.map(|cursor| format!("&cursor={}", encode(&cursor)));
+            let page: Page<T> = self
+                .get(&format!("{path}{}", at.unwrap_or_default()))
+                .await?;
+            items.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send::<(), T>(Method::GET, path, None).await
+    }
+
+    async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let bytes = self.call(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(ClientError::Answer)
+    }
+
+    async fn call<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Bytes, ClientError> {
+        let unreachable = |source| ClientError::Unreachable {
+            socket: self.socket.clone(),
+            source,
+        };
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(unreachable)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(ClientError::Answer)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(ClientError::Request)?;
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_MAX)
+                .collect()
+                .await;
+            let bytes = body.map_err(|_| ClientError::Truncated)?.to_bytes();
+            drop(sender);
+            Ok::<_, ClientError>((status, bytes))
+        };
+        // the connection moves only while it is polled
+        let (exchanged, _) = tokio::join!(exchange, connection);
+        let (status, bytes) = exchanged?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        Err(match serde_json::from_slice(&bytes) {
+            Ok(problem) => ClientError::Problem(problem),
+            Err(_) => ClientError::Status(status),
+        })
+    }
+}
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The answer is not what the API promises.
+    #[error("the daemon's answer was not understood")]
+    Answer(#[source] serde_json::Error),
+    /// The connection broke.
+    #[error("the connection to the daemon broke")]
+    Http(#[from] hyper::Error),
+    /// The daemon said no, and why.
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    /// The request could not be written down.
+    #[error("the request cannot be sent")]
+    Request(#[source] http::Error),
+    /// The daemon said no.
+    #[error("the daemon answered {0}")]
+    Status(StatusCode),
+    /// The answer broke off or was too long.
+    #[error("the daemon's answer broke off")]
+    Truncated,
+    /// No daemon answers there.
+    #[error("no daemon answers at {}", socket.display())]
+    Unreachable {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Percent-encodes what is no unreserved character (RFC 3986 §2.3).
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// No answer of the API is longer.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;

@@ -1,0 +1,283 @@
+//! The reading side of the API.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use gateway::{SessionCursor, SessionFilter, SessionPage};
+use http::StatusCode;
+use mapping::{Host, Mac, MappingId, ServerName, Snapshot};
+
+use super::answer::{ProblemAnswer, problem};
+use super::{RoomState, Shared};
+use crate::model::{
+    AuditView, CounterView, HostView, Lan, MappingView, Page, PrefixView, Room, SessionView,
+    Status, Wan, Zone,
+};
+
+type Answer<T> = Result<Json<T>, ProblemAnswer>;
+type Parameters = Query<BTreeMap<String, String>>;
+
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
+    let context = &shared.context;
+    let snapshot = context.handle.snapshot();
+    let site = snapshot.site();
+    let (pool, pool_len) = site.pool();
+    let preferred = snapshot.preferred();
+    let rooms = context.rooms.all().into_iter().map(|(room, state)| {
+        let (state, error) = match state {
+            RoomState::Failed(error) => ("failed", Some(error)),
+            RoomState::Off => ("off", None),
+            RoomState::Serving => ("serving", None),
+        };
+        Room {
+            room: room.to_owned(),
+            state: state.to_owned(),
+            error,
+        }
+    });
+    let status = Status {
+        version: context.version.to_owned(),
+        uptime_s: context.handle.now().mono.since(context.started).as_secs(),
+        observing: context.lan_interface.is_none(),
+        lan: Lan {
+            interface: context.lan_interface.clone(),
+            subnet: format!("{}/{}", site.network(), site.prefix_len()),
+            gateway: site.gateway(),
+            pool: format!("{pool}/{pool_len}"),
+        },
+        wan: Wan {
+            interface: context.wan_interface.clone(),
+            addresses: snapshot.wan_addresses().to_vec(),
+            delegated: preferred.map(|generation| generation.delegated.to_string()),
+            nsp: preferred.map(|generation| generation.nsp.to_string()),
+        },
+        zone: Zone {
+            name: site.zone().to_owned(),
+            serial: snapshot.counters().serial,
+        },
+        hosts: snapshot.hosts().filter(|host| host.lease.is_some()).count(),
+        mappings: snapshot.mapping_count(),
+        revision: snapshot.revision().0,
+        rooms: rooms.collect(),
+    };
+    std::future::ready(Json(status)).await
+}
+
+pub(super) async fn healthz() -> &'static str {
+    std::future::ready("ok\n").await
+}
+
+pub(super) async fn hosts(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Parameters,
+) -> Answer<Page<HostView>> {
+    let (snapshot, now) = (
+        shared.context.handle.snapshot(),
+        shared.context.handle.now(),
+    );
+    let limit = limit(&query)?;
+    let after = query
+        .get("cursor")
+        .map(|text| parse::<Mac>(text, "cursor"))
+        .transpose()?;
+    let wanted = query.get("q");
+    let mut views = snapshot
+        .hosts()
+        .filter(|host| after.is_none_or(|after| host.mac > after))
+        .map(|host| HostView::new(host, &snapshot, now))
+        .filter(|view| wanted.is_none_or(|text| view.matches(text)));
+    let items: Vec<_> = views.by_ref().take(limit).collect();
+    let more = views.next().is_some();
+    let next = items.last().filter(|_| more).map(|view| view.mac.clone());
+    std::future::ready(Ok(Json(Page { items, next }))).await
+}
+
+pub(super) async fn host(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Answer<HostView> {
+    let (snapshot, now) = (
+        shared.context.handle.snapshot(),
+        shared.context.handle.now(),
+    );
+    let host = find_host(&snapshot, &id).map(|host| HostView::new(host, &snapshot, now));
+    std::future::ready(host.map(Json)).await
+}
+
+pub(super) async fn mappings(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Parameters,
+) -> Answer<Page<MappingView>> {
+    let (snapshot, now) = (
+        shared.context.handle.snapshot(),
+        shared.context.handle.now(),
+    );
+    let limit = limit(&query)?;
+    let after = query
+        .get("cursor")
+        .map(|text| parse::<u64>(text, "cursor"))
+        .transpose()?;
+    let host = query
+        .get("host")
+        .map(|id| find_host(&snapshot, id))
+        .transpose()?;
+    let mut wanted = snapshot
+        .mappings()
+        .filter(|mapping| after.is_none_or(|after| mapping.id.0 > after))
+        .filter(|mapping| host.is_none_or(|host| mapping.host == host.mac));
+    let chosen = wanted.by_ref().take(limit);
+    let items: Vec<_> = chosen
+        .map(|it| MappingView::new(it, &snapshot, now))
+        .collect();
+    let more = wanted.next().is_some();
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|view| view.id.to_string());
+    std::future::ready(Ok(Json(Page { items, next }))).await
+}
+
+pub(super) async fn mapping(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<u64>,
+) -> Answer<MappingView> {
+    let (snapshot, now) = (
+        shared.context.handle.snapshot(),
+        shared.context.handle.now(),
+    );
+    let mapping = snapshot
+        .mapping(MappingId(id))
+        .ok_or_else(|| not_found("mapping"));
+    std::future::ready(mapping.map(|it| Json(MappingView::new(it, &snapshot, now)))).await
+}
+
+pub(super) async fn prefixes(State(shared): State<Arc<Shared>>) -> Json<Page<PrefixView>> {
+    let (snapshot, now) = (
+        shared.context.handle.snapshot(),
+        shared.context.handle.now(),
+    );
+    let items = snapshot
+        .generations()
+        .map(|it| PrefixView::new(it, &snapshot, now))
+        .collect();
+    std::future::ready(Json(Page { items, next: None })).await
+}
+
+pub(super) async fn sessions(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Parameters,
+) -> Answer<Page<SessionView>> {
+    let server = match query.get("server") {
+        Some(id) => Some(match id.parse::<Ipv4Addr>() {
+            Ok(addr) => addr,
+            Err(_) => find_host(&shared.context.handle.snapshot(), id)?.addr,
+        }),
+        None => None,
+    };
+    let remote = query
+        .get("remote")
+        .map(|text| parse::<Ipv6Addr>(text, "remote"))
+        .transpose()?;
+    let cursor = query
+        .get("cursor")
+        .map(|text| parse::<u64>(text, "cursor"))
+        .transpose()?;
+    let filter = SessionFilter { server, remote };
+    for observer in &shared.context.observers {
+        let page = observer
+            .sessions(filter, SessionCursor(cursor.unwrap_or_default()))
+            .await;
+        if page != SessionPage::default() {
+            return Ok(Json(page.into()));
+        }
+    }
+    Ok(Json(SessionPage::default().into()))
+}
+
+pub(super) async fn counters(State(shared): State<Arc<Shared>>) -> Json<Page<CounterView>> {
+    let mut items = Vec::new();
+    for observer in &shared.context.observers {
+        let counts = observer.counters().await;
+        items.extend(
+            counts
+                .into_iter()
+                .map(|count| CounterView::new(observer.room(), count)),
+        );
+    }
+    Json(Page { items, next: None })
+}
+
+pub(super) async fn audit(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Parameters,
+) -> Answer<Page<AuditView>> {
+    let limit = limit(&query)?;
+    let before = query
+        .get("cursor")
+        .map(|text| parse::<u64>(text, "cursor"))
+        .transpose()?;
+    let rows = u32::try_from(limit).unwrap_or(u32::MAX);
+    let items = shared
+        .context
+        .audit
+        .page(before, rows)
+        .await
+        .map_err(|why| problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why))?;
+    let next = items
+        .last()
+        .filter(|_| items.len() >= limit)
+        .map(|entry| entry.id.to_string());
+    Ok(Json(Page { items, next }))
+}
+
+/// Finds a host by MAC, label or full name.
+pub(super) fn find_host<'a>(
+    snapshot: &'a Snapshot,
+    id: &str,
+) -> Result<&'a Arc<Host>, ProblemAnswer> {
+    let zone = snapshot.site().zone();
+    let label = id
+        .strip_suffix(zone)
+        .and_then(|label| label.strip_suffix('.'))
+        .unwrap_or(id);
+    let by_mac = id.parse::<Mac>().ok().and_then(|mac| snapshot.host(mac));
+    let by_name = || {
+        label
+            .parse::<ServerName>()
+            .ok()
+            .and_then(|name| snapshot.host_by_name(&name))
+    };
+    by_mac.or_else(by_name).ok_or_else(|| not_found("host"))
+}
+
+fn not_found(what: &str) -> ProblemAnswer {
+    problem(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        format!("there is no such {what}"),
+    )
+}
+
+fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAnswer> {
+    let limit = query
+        .get("limit")
+        .map(|text| parse::<usize>(text, "limit"))
+        .transpose()?;
+    Ok(limit.unwrap_or(PAGE).clamp(1, PAGE_MAX))
+}
+
+fn parse<T: std::str::FromStr>(text: &str, name: &str) -> Result<T, ProblemAnswer> {
+    text.parse().map_err(|_| {
+        let detail = format!("the parameter {name} does not fit");
+        problem(StatusCode::BAD_REQUEST, "parameter-invalid", detail)
+    })
+}
+
+/// What a page holds if nothing is said.
+const PAGE: usize = 100;
+
+/// What a page holds at the most.
+const PAGE_MAX: usize = 1000;

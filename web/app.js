@@ -1,0 +1,253 @@
+// @ts-check
+// The live page. Everything shown comes from the API and is put in as text, never as markup.
+
+const API = "api/v1";
+const EVENT_NAMES = [
+  "host.appeared", "host.gone", "host.named",
+  "mapping.opened", "mapping.renewed", "mapping.closed",
+  "prefix.changed", "prefix.withdrawn", "wan.changed",
+];
+const EVENTS_SHOWN = 200;
+const SESSIONS_EVERY_MS = 2000;
+
+/** @param {string} id */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+/**
+ * Makes an element of a name, a class and children that are text or elements.
+ * @param {string} name
+ * @param {string} className
+ * @param {...(string | Node)} children
+ */
+function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+/**
+ * @param {string} label
+ * @param {...(string | Node)} children
+ */
+function cell(label, ...children) {
+  const made = element("td", "", element("span", "", ...children));
+  made.dataset.label = label;
+  return made;
+}
+
+/**
+ * Replaces the rows of a table; says so when there are none.
+ * @param {string} id
+ * @param {Node[]} rows
+ * @param {number} columns
+ * @param {string} none
+ */
+function fill(id, rows, columns, none) {
+  if (rows.length === 0) {
+    const empty = /** @type {HTMLTableCellElement} */ (element("td", "none", none));
+    empty.colSpan = columns;
+    rows = [element("tr", "", empty)];
+  }
+  byId(id).replaceChildren(...rows);
+}
+
+/** @param {string} path */
+async function read(path) {
+  const response = await fetch(`${API}/${path}`, { headers: { accept: "application/json" } });
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+/** @param {string} path */
+async function readAll(path) {
+  const items = [];
+  let cursor = "";
+  do {
+    const page = await read(`${path}?limit=1000${cursor}`);
+    items.push(...page.items);
+    cursor = page.next ? `&cursor=${encodeURIComponent(page.next)}` : "";
+  } while (cursor);
+  return items;
+}
+
+/** @param {number} seconds */
+function duration(seconds) {
+  const units = /** @type {const} */ ([["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]);
+  for (const [index, [name, size]] of units.entries()) {
+    if (seconds >= size || size === 1) {
+      const next = units[index + 1];
+      const rest = next ? Math.floor((seconds % size) / next[1]) : 0;
+      const first = `${Math.floor(seconds / size)} ${name}`;
+      return next && rest ? `${first} ${rest} ${next[0]}` : first;
+    }
+  }
+  return "";
+}
+
+/** @param {number} bytes */
+function size(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  while (bytes >= 1000 && unit < units.length - 1) {
+    bytes /= 1000;
+    unit += 1;
+  }
+  return `${unit ? bytes.toFixed(1) : bytes} ${units[unit]}`;
+}
+
+async function showStatus() {
+  const status = await read("status");
+  const failed = status.rooms.filter((/** @type {any} */ room) => room.state === "failed");
+  const rows = [
+    ["WAN", `${status.wan.interface ?? "none"} ${status.wan.addresses.join(" ")}`],
+    ["Delegated prefix", status.wan.delegated ?? "none yet"],
+    ["Devices appear in", status.wan.nsp ?? "none yet"],
+    ["Zone", `${status.zone.name} (serial ${status.zone.serial})`],
+    ["LAN", `${status.lan.interface ?? "none"} ${status.lan.subnet}, gateway ${status.lan.gateway}`],
+    ["Devices see remotes as", status.lan.pool],
+    ["Portico", `${status.version}, up ${duration(status.uptime_s)}`],
+  ];
+  const shown = rows.map(([name, value]) =>
+    element("div", "", element("dt", "", name), element("dd", "", value)));
+  byId("status").replaceChildren(...shown);
+  const notice = byId("notice");
+  const words = status.observing
+    ? "Portico observes: no interface has been given a role in the configuration."
+    : failed.map((/** @type {any} */ room) => `${room.room}: ${room.error}`).join("; ");
+  notice.textContent = words;
+  notice.hidden = words === "";
+}
+
+/** @type {any[]} */
+let hosts = [];
+
+async function showHosts() {
+  hosts = await readAll("hosts");
+  drawHosts();
+}
+
+function drawHosts() {
+  const wanted = /** @type {HTMLInputElement} */ (byId("search")).value.toLowerCase();
+  const fits = hosts.filter((host) =>
+    [host.fqdn, host.mac, host.ipv4, host.ipv6 ?? ""].some((text) => text.includes(wanted)));
+  const rows = fits.map((host) => {
+    const ports = host.mappings.map((/** @type {any} */ mapping) => {
+      const route = mapping.external_port === mapping.internal_port
+        ? `${mapping.external_port}` : `${mapping.external_port} to ${mapping.internal_port}`;
+      const until = mapping.expires_in_s === null ? "until closed" : duration(mapping.expires_in_s);
+      const by = ` by ${mapping.requester}, ${until}`;
+      const words = mapping.description ? `${by}, “${mapping.description}”` : by;
+      return element("li", "", `${mapping.protocol} ${route}`, element("span", "soft", words));
+    });
+    const away = host.here ? "" : " (away)";
+    return element("tr", "",
+      cell("Name", host.fqdn, element("span", "soft", away)),
+      cell("IPv4", element("code", "", host.ipv4)),
+      cell("IPv6", element("code", "", host.ipv6 ?? "none")),
+      cell("MAC", element("code", "", host.mac)),
+      cell("Open ports", ports.length ? element("ul", "", ...ports) : element("span", "none", "none")));
+  });
+  fill("hosts", rows, 5, wanted ? "no device fits" : "no device has joined yet");
+}
+
+async function showSessions() {
+  const sessions = await readAll("sessions");
+  const names = new Map(hosts.map((host) => [host.ipv4, host.name]));
+  const rows = sessions.map((session) => {
+    const { remote, server, pool } = session;
+    return element("tr", "",
+      cell("Remote", element("code", "", `[${remote.address}]:${remote.port}`)),
+      cell("Device", `${names.get(server.address) ?? server.address} ${session.protocol} ${server.port}`),
+      cell("Seen by it as", element("code", "", `${pool.address}:${pool.port}`)),
+      cell("State", `${session.state}, ${duration(session.expires_in_s)} left`),
+      cell("In", `${session.packets_in} pkt, ${size(session.bytes_in)}`),
+      cell("Out", `${session.packets_out} pkt, ${size(session.bytes_out)}`));
+  });
+  fill("sessions", rows, 6, "nobody is connected");
+}
+
+async function showPrefixes() {
+  const prefixes = await readAll("prefixes");
+  const rows = prefixes.map((prefix) => {
+    const end = prefix.valid_for_s === null ? "" : `, ends in ${duration(prefix.valid_for_s)}`;
+    const state = `${prefix.preferred ? "in DNS" : "still accepted"}${end}`;
+    return element("tr", "",
+      cell("Delegated", element("code", "", prefix.delegated)),
+      cell("Devices appear in", element("code", "", prefix.nsp)),
+      cell("State", element("span", prefix.preferred ? "good" : "soft", state)));
+  });
+  fill("prefixes", rows, 3, "no prefix is delegated yet");
+}
+
+/** @param {string} name @param {any} data */
+function describe(name, data) {
+  switch (name.split(".")[0]) {
+    case "host": return `${data.fqdn} ${data.ipv4}`;
+    case "mapping": {
+      const mapping = data.mapping ?? data;
+      const why = data.reason ? `, ${data.reason}` : "";
+      return `${mapping.name} ${mapping.protocol} ${mapping.external_port} by ${mapping.requester}${why}`;
+    }
+    case "prefix": return `${data.delegated}${data.preferred ? " preferred" : ""}`;
+    default: return (data.addresses ?? []).join(" ");
+  }
+}
+
+/** @param {string} name @param {any} data */
+function addEvent(name, data) {
+  const list = byId("events");
+  const time = new Date().toLocaleTimeString();
+  list.prepend(element("li", "", element("span", "soft", `${time} `), `${name} ${describe(name, data)}`));
+  while (list.children.length > EVENTS_SHOWN) list.lastElementChild?.remove();
+}
+
+/** @param {string} text @param {boolean} good */
+function connection(text, good) {
+  const shown = byId("connection");
+  shown.textContent = text;
+  shown.className = good ? "good" : "bad";
+}
+
+// several events in a row cost one reading
+let drawing = false;
+let again = false;
+async function showAll() {
+  if (drawing) {
+    again = true;
+    return;
+  }
+  drawing = true;
+  try {
+    do {
+      again = false;
+      await Promise.all([showStatus(), showHosts(), showPrefixes()]);
+      await showSessions();
+    } while (again);
+    connection("live", true);
+  } catch (error) {
+    connection(`not connected: ${error}`, false);
+  } finally {
+    drawing = false;
+  }
+}
+
+function listen() {
+  const source = new EventSource(`${API}/events`);
+  for (const name of EVENT_NAMES) {
+    source.addEventListener(name, (event) => {
+      addEvent(name, JSON.parse(event.data));
+      showAll();
+    });
+  }
+  source.addEventListener("resync", showAll);
+  source.addEventListener("open", showAll);
+  source.addEventListener("error", () => connection("not connected, trying again", false));
+}
+
+byId("search").addEventListener("input", drawHosts);
+setInterval(() => {
+  if (!document.hidden && !drawing) showSessions().catch(() => {});
+}, SESSIONS_EVERY_MS);
+showAll();
+listen();
