@@ -1,1 +1,43 @@
 //! Stateful NAT64 (RFC 6146, RFC 7915) between a TUN device and a snapshot.
+//!
+//! **Invariant:** the machine knows neither sockets nor clocks; it allocates nothing and waits for
+//! nothing while it translates a packet; nothing passes that the snapshot does not open.
+//!
+//! Start from [`Translator`], which takes a [`Frame`] and gives a [`Verdict`].
+//!
+//! RFC 6146 (state), RFC 7915 (headers), RFC 6052 (addresses), RFC 4787, 5382, 5508, 7857
+//! (behaviour).
+#![warn(missing_docs)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
+
+mod admission;
+mod bib;
+mod checksum;
+mod counters;
+mod filter;
+mod frame;
+mod hash;
+mod incoming;
+mod nsps;
+mod pool;
+mod rewrite;
+mod run;
+mod session;
+mod table;
+mod tcp_state;
+mod translator;
+mod transport;
+mod v4_to_v6;
+mod v6_to_v4;
+mod verdict;
+pub mod wire;
+
+pub use counters::{Counters, Drops, Gauge, Traffic};
+pub use frame::Frame;
+pub use pool::{InvalidPool, PoolRange};
+pub use run::{Inbox, Observer, RunError, Settings, run};
+pub use session::Lifetimes;
+pub use tcp_state::TcpState;
+pub use translator::{Config, Session, Timer, Translator};
+pub use transport::Transport;
+pub use verdict::{DropReason, Verdict};

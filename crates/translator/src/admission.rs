@@ -1,0 +1,188 @@
+//! What remotes may reach: the open ports of servers, patched as the snapshot changes.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use mapping::{Admission, ExternalPort, InternalPort, Protocol};
+
+/// Names a rule; sessions remember by which rule they came in. Numbers of rules that have gone
+/// are given out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RuleId(pub(crate) u32);
+
+/// The open ports, and the servers that have any.
+#[derive(Debug, Default)]
+pub(crate) struct Admissions {
+    ports: BTreeMap<(Ipv4Addr, Protocol, ExternalPort), Port>,
+    servers: BTreeMap<Ipv4Addr, Server>,
+    free: Vec<RuleId>,
+    end: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Port {
+    rule: RuleId,
+    internal: InternalPort,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    /// The rule by which echo requests come in.
+    echo: RuleId,
+    open_ports: u32,
+}
+
+/// Rules whose sessions must end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ended {
+    pub(crate) port: Option<RuleId>,
+    pub(crate) echo: Option<RuleId>,
+}
+
+impl Admissions {
+    /// Returns the rule and the internal port for an external port.
+    pub(crate) fn port(
+        &self,
+        server: Ipv4Addr,
+        protocol: Protocol,
+        port: ExternalPort,
+    ) -> Option<(RuleId, InternalPort)> {
+        self.ports
+            .get(&(server, protocol, port))
+            .map(|port| (port.rule, port.internal))
+    }
+
+    /// Returns the rule by which a server may be pinged: it has an open port.
+    pub(crate) fn echo(&self, server: Ipv4Addr) -> Option<RuleId> {
+        self.servers.get(&server).map(|server| server.echo)
+    }
+
+    /// Applies a change and returns the rules whose sessions must end.
+    pub(crate) fn apply(&mut self, change: Admission) -> Ended {
+        match change {
+            Admission::Close(server, protocol, port) => self.close(server, protocol, port),
+            Admission::Open(server, protocol, port, internal) => {
+                self.open(server, protocol, port, internal)
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        server: Ipv4Addr,
+        protocol: Protocol,
+        port: ExternalPort,
+        internal: InternalPort,
+    ) -> Ended {
+        let old = self.port(server, protocol, port);
+        if old.is_some_and(|(_, old)| old == internal) {
+            return Ended::default();
+        }
+        let rule = self.rule();
+        self.ports
+            .insert((server, protocol, port), Port { rule, internal });
+        if let Some((rule, _)) = old {
+            self.free.push(rule);
+            return Ended {
+                port: Some(rule),
+                echo: None,
+            };
+        }
+        match self.servers.get_mut(&server) {
+            Some(server) => server.open_ports += 1,
+            None => {
+                let echo = self.rule();
+                self.servers.insert(
+                    server,
+                    Server {
+                        echo,
+                        open_ports: 1,
+                    },
+                );
+            }
+        }
+        Ended::default()
+    }
+
+    fn close(&mut self, server: Ipv4Addr, protocol: Protocol, port: ExternalPort) -> Ended {
+        let Some(old) = self.ports.remove(&(server, protocol, port)) else {
+            return Ended::default();
+        };
+        self.free.push(old.rule);
+        let mut ended = Ended {
+            port: Some(old.rule),
+            echo: None,
+        };
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.open_ports -= 1;
+            if entry.open_ports == 0 {
+                ended.echo = Some(entry.echo);
+                self.free.push(entry.echo);
+                self.servers.remove(&server);
+            }
+        }
+        ended
+    }
+
+    fn rule(&mut self) -> RuleId {
+        self.free.pop().unwrap_or_else(|| {
+            let rule = RuleId(self.end);
+            self.end += 1;
+            rule
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
+
+    #[test]
+    fn echo_is_open_exactly_while_a_port_is() {
+        let mut admissions = Admissions::default();
+        assert_eq!(admissions.echo(CAMERA), None);
+
+        assert!(admissions.apply(open(80, 8080)).port.is_none());
+        assert!(admissions.apply(open(443, 8443)).port.is_none());
+        let echo = admissions.echo(CAMERA);
+        assert!(echo.is_some());
+
+        assert_eq!(admissions.apply(close(80)).echo, None);
+        assert_eq!(admissions.apply(close(443)).echo, echo);
+        assert_eq!(admissions.echo(CAMERA), None);
+    }
+
+    #[test]
+    fn another_internal_port_ends_the_old_rule() {
+        let mut admissions = Admissions::default();
+        assert!(admissions.apply(open(80, 8080)).port.is_none());
+        let (old, _) = admissions
+            .port(CAMERA, Protocol::Tcp, ExternalPort::new(80).unwrap())
+            .unwrap();
+
+        assert!(admissions.apply(open(80, 8080)).port.is_none());
+        assert_eq!(admissions.apply(open(80, 8081)).port, Some(old));
+
+        let (new, internal) = admissions
+            .port(CAMERA, Protocol::Tcp, ExternalPort::new(80).unwrap())
+            .unwrap();
+        assert_ne!(new, old);
+        assert_eq!(internal.get(), 8081);
+    }
+
+    fn open(external: u16, internal: u16) -> Admission {
+        let external = ExternalPort::new(external).unwrap();
+        Admission::Open(
+            CAMERA,
+            Protocol::Tcp,
+            external,
+            InternalPort::new(internal).unwrap(),
+        )
+    }
+
+    fn close(external: u16) -> Admission {
+        Admission::Close(CAMERA, Protocol::Tcp, ExternalPort::new(external).unwrap())
+    }
+}

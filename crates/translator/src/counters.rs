@@ -1,0 +1,99 @@
+//! What the translator counts.
+
+use crate::verdict::DropReason;
+
+/// A reading of everything that is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// From remotes to servers.
+    pub six_to_four: Traffic,
+    /// From servers to remotes.
+    pub four_to_six: Traffic,
+    /// What was not forwarded.
+    pub drops: Drops,
+    /// Sessions that are live now.
+    pub sessions: Gauge,
+    /// Sessions that ever were.
+    pub sessions_opened: u64,
+    /// Sessions that ended because their port closed or their prefix ended.
+    pub sessions_closed: u64,
+    /// Sessions that ended because nothing came for long enough.
+    pub sessions_expired: u64,
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets on the wire; a super-packet counts as what it is cut into.
+    pub packets: u64,
+    /// Their bytes as IPv6, the header of a super-packet counted once.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+    }
+}
+
+/// Live sessions by protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gauge {
+    /// ICMP echo.
+    pub icmp: u32,
+    /// TCP.
+    pub tcp: u32,
+    /// UDP.
+    pub udp: u32,
+}
+
+/// Packets dropped, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drops([u64; DropReason::ALL.len()]);
+
+impl Drops {
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// Returns how many packets were dropped for a reason.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// Iterates over all reasons, those without a packet included.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        DropReason::ALL.into_iter().zip(self.0)
+    }
+
+    /// Returns how many packets were dropped.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_drop_reason_has_its_own_counter_and_name() {
+        let mut names = BTreeSet::new();
+        for reason in DropReason::ALL {
+            let mut drops = Drops::default();
+
+            drops.count(reason);
+
+            assert_eq!(drops.get(reason), 1);
+            assert_eq!(drops.total(), 1);
+            assert!(names.insert(reason.as_str()));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Filtering and updating of binding and session information (RFC 6146 §3.5).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use mapping::{ExternalPort, Protocol};
+
+use crate::admission::{Admissions, RuleId};
+use crate::bib::{Bib, Remote};
+use crate::incoming::{Incoming, Segment};
+use crate::nsps::Nsps;
+use crate::session::{FourTuple, Lifetime, New, SessionId, SessionTable, SixTuple, Tick};
+use crate::tcp_state::{Direction, TcpState};
+use crate::transport::Transport;
+use crate::verdict::DropReason;
+
+/// Who may pass, and who does.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    pub(crate) nsps: Nsps,
+    pub(crate) admissions: Admissions,
+    pub(crate) bib: Bib,
+    pub(crate) sessions: SessionTable,
+}
+
+impl Filter {
+    /// Finds or starts the session of a packet from a remote.
+    pub(crate) fn six_to_four(
+        &mut self,
+        incoming: &Incoming<Ipv6Addr>,
+        now: Tick,
+    ) -> Result<SessionId, DropReason> {
+        if self.nsps.contains(incoming.src) {
+            return Err(DropReason::SourceInPref64);
+        }
+        let (nsp, server) = self.nsps.extract(incoming.dst).ok_or(DropReason::NotOurs)?;
+        let (remote_port, external_port) = incoming.segment.ports(true);
+        let tuple = SixTuple {
+            transport: incoming.segment.transport(),
+            remote: incoming.src,
+            remote_port,
+            nsp,
+            server,
+            external_port,
+        };
+        match self.sessions.find_six(&tuple) {
+            Some(id) => {
+                self.update(id, Direction::SixToFour, &incoming.segment, now);
+                Ok(id)
+            }
+            None => self.start(tuple, &incoming.segment, now),
+        }
+    }
+
+    /// Finds the session of a packet from the LAN; it must come from the server of that session.
+    pub(crate) fn four_to_six(
+        &mut self,
+        incoming: &Incoming<Ipv4Addr>,
+        now: Tick,
+    ) -> Result<SessionId, DropReason> {
+        if !self.bib.range().contains(incoming.dst) {
+            return Err(DropReason::NotOurs);
+        }
+        if matches!(incoming.segment, Segment::EchoRequest { .. }) {
+            return Err(DropReason::NoSession);
+        }
+        let (internal_port, pool_port) = incoming.segment.ports(false);
+        let tuple = FourTuple {
+            transport: incoming.segment.transport(),
+            pool: incoming.dst,
+            pool_port,
+            server: incoming.src,
+            internal_port,
+        };
+        let id = self
+            .sessions
+            .find_four(&tuple)
+            .ok_or(DropReason::NoSession)?;
+        self.update(id, Direction::FourToSix, &incoming.segment, now);
+        Ok(id)
+    }
+
+    /// Ends a session and gives back its binding.
+    pub(crate) fn end(&mut self, id: SessionId) {
+        if let Some(entry) = self.sessions.remove(id) {
+            self.bib.release(entry.bib);
+        }
+    }
+
+    fn update(&mut self, id: SessionId, direction: Direction, segment: &Segment, now: Tick) {
+        let lifetime = match segment {
+            Segment::EchoReply { .. } | Segment::EchoRequest { .. } => Some(Lifetime::IcmpQuery),
+            Segment::Tcp(tcp) => self.sessions.get_mut(id).and_then(|entry| {
+                let (next, lifetime) = entry.tcp?.next(direction, tcp.flags);
+                entry.tcp = Some(next);
+                lifetime
+            }),
+            Segment::Udp(_) => Some(Lifetime::Udp),
+        };
+        if let Some(lifetime) = lifetime {
+            self.sessions.touch(id, lifetime, now);
+        }
+    }
+
+    fn start(
+        &mut self,
+        six: SixTuple,
+        segment: &Segment,
+        now: Tick,
+    ) -> Result<SessionId, DropReason> {
+        if !may_be_a_source(six.remote) {
+            return Err(DropReason::IllegalSource);
+        }
+        // DEVIATION RFC 6146 §3.8: no hairpinning, because between two remotes it would make the
+        // home a relay.
+        if self.bib.range().contains(six.server) {
+            return Err(DropReason::Hairpin);
+        }
+        let (rule, internal_port) = self.admit(&six, segment)?;
+        let (tcp, lifetime) = match six.transport {
+            Transport::IcmpQuery => (None, Lifetime::IcmpQuery),
+            Transport::Tcp => (Some(TcpState::V6Init), Lifetime::TcpTransitory),
+            Transport::Udp => (None, Lifetime::Udp),
+        };
+        if self.sessions.is_full() {
+            return Err(DropReason::SessionsFull);
+        }
+        let remote = Remote {
+            transport: six.transport,
+            addr: six.remote,
+            port: six.remote_port,
+            nsp: six.nsp,
+        };
+        let bib = self.bib.acquire(remote).ok_or(DropReason::PoolExhausted)?;
+        let four = self.bib.get(bib).map(|binding| FourTuple {
+            transport: six.transport,
+            pool: binding.addr,
+            pool_port: binding.port,
+            server: six.server,
+            internal_port,
+        });
+        // Two external ports of a server may lead to one internal port; to a remote that uses one
+        // port for both, the server could not answer.
+        let session = match four {
+            Some(four) if self.sessions.find_four(&four).is_some() => Err(DropReason::TupleInUse),
+            Some(four) => self
+                .sessions
+                .insert(
+                    New {
+                        six,
+                        four,
+                        bib,
+                        rule,
+                        tcp,
+                        lifetime,
+                    },
+                    now,
+                )
+                .ok_or(DropReason::SessionsFull),
+            None => Err(DropReason::PoolExhausted),
+        };
+        if session.is_err() {
+            self.bib.release(bib);
+        }
+        session
+    }
+
+    /// Returns the rule that lets a first packet in, and the port where the server listens. Only a
+    /// leased host has open ports, so that every other address is closed as well.
+    fn admit(&self, six: &SixTuple, segment: &Segment) -> Result<(RuleId, u16), DropReason> {
+        let port = |protocol| {
+            let port = ExternalPort::new(six.external_port)?;
+            let (rule, internal) = self.admissions.port(six.server, protocol, port)?;
+            Some((rule, internal.get()))
+        };
+        match segment {
+            Segment::EchoReply { .. } => Err(DropReason::NoSession),
+            Segment::EchoRequest { .. } => self
+                .admissions
+                .echo(six.server)
+                .map(|rule| (rule, 0))
+                .ok_or(DropReason::Closed),
+            Segment::Tcp(tcp) => {
+                let open = port(Protocol::Tcp).ok_or(DropReason::Closed)?;
+                // DEVIATION RFC 6146 §3.5.2.2: a binding alone lets no segment pass, because
+                // filtering is by session.
+                if tcp.flags.opens() {
+                    Ok(open)
+                } else {
+                    Err(DropReason::NotSyn)
+                }
+            }
+            Segment::Udp(_) => port(Protocol::Udp).ok_or(DropReason::Closed),
+        }
+    }
+}
+
+/// Tells whether an address may stand for somebody on the Internet.
+fn may_be_a_source(addr: Ipv6Addr) -> bool {
+    !(addr.is_unspecified()
+        || addr.is_loopback()
+        || addr.is_multicast()
+        || addr.is_unicast_link_local()
+        || addr.to_ipv4_mapped().is_some())
+}

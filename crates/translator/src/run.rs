@@ -1,0 +1,253 @@
+//! The packet thread: reads the TUN device, translates, writes; follows the gateway; answers
+//! questions between two bursts.
+//!
+//! It has a runtime and an operating system thread of its own, so that no other task can delay a
+//! packet.
+
+mod observer;
+mod routes;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use gateway::{Follower, Handle};
+use mapping::{Gate, Instant, Snapshot};
+use net::Clock;
+use net::netlink::{Netlink, NetlinkError};
+use net::tun::{OpenTunError, Tun};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+pub use observer::{Inbox, Observer};
+
+use crate::frame::Frame;
+use crate::translator::{Config, Translator};
+use crate::verdict::Verdict;
+use observer::Ask;
+use routes::Routes;
+
+/// What the packet thread is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name of the TUN device; `%d` in it becomes a free number.
+    pub tun: String,
+    /// The interface of the LAN, on which the pool is answered for.
+    pub lan: String,
+    /// What the machine is made with.
+    pub config: Config,
+    /// Random; keys the hash tables.
+    pub key: [u8; 16],
+}
+
+/// Runs the translator in the network namespace of the calling thread until `cancel`.
+///
+/// It follows the gateway from this call on, not from the first poll.
+///
+/// # Errors
+/// When there is no TUN device or the kernel refuses a route; the returned future says so once.
+pub fn run(
+    settings: Settings,
+    handle: &Handle,
+    inbox: Inbox,
+    cancel: CancellationToken,
+) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
+    let follower = handle.follower("translator", Gate::Packets);
+    let clock = *handle.clock();
+    async move {
+        let (end, ended) = oneshot::channel();
+        let body = move || {
+            // Nobody waits any more only when the program has ended anyway.
+            drop(end.send(thread(settings, clock, follower, inbox, &cancel)));
+        };
+        let thread = std::thread::Builder::new()
+            .name("packets".to_owned())
+            .spawn(body)
+            .map_err(RunError::Thread)?;
+        let result = ended.await;
+        match (result, thread.join()) {
+            (Ok(result), Ok(())) => result,
+            _ => Err(RunError::Panicked),
+        }
+    }
+}
+
+/// Why the packet thread ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The TUN device is gone.
+    #[error("cannot read TUN device {name}")]
+    Device {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's routes do not follow.
+    #[error("cannot lead packets to the translator")]
+    Routes(#[source] NetlinkError),
+    /// Nobody publishes snapshots any more.
+    #[error("the gateway has ended before the translator")]
+    GatewayEnded,
+    /// The thread panicked.
+    #[error("the packet thread panicked")]
+    Panicked,
+    /// There is no runtime for the thread.
+    #[error("cannot make the runtime of the packet thread")]
+    Runtime(#[source] io::Error),
+    /// There is no thread.
+    #[error("cannot start the packet thread")]
+    Thread(#[source] io::Error),
+    /// There is no TUN device.
+    #[error(transparent)]
+    Tun(OpenTunError),
+}
+
+fn thread(
+    settings: Settings,
+    clock: Clock,
+    follower: Follower,
+    inbox: Inbox,
+    cancel: &CancellationToken,
+) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let mut worker = Worker::open(&settings, clock).await?;
+        tracing::info!(device = worker.tun.name(), "translator ready");
+        worker.work(follower, inbox, cancel).await
+    })
+}
+
+/// Everything that the thread owns.
+struct Worker {
+    clock: Clock,
+    tun: Tun,
+    translator: Translator,
+    frame: Frame,
+    routes: Routes,
+    snapshot: Option<Arc<Snapshot>>,
+    write_errors: u64,
+}
+
+/// How a burst ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Burst {
+    /// The device has no more packets.
+    Drained,
+    /// There may be more, but others want a turn.
+    SpentBudget,
+}
+
+impl Worker {
+    async fn open(settings: &Settings, clock: Clock) -> Result<Self, RunError> {
+        let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
+        let netlink = Netlink::open().map_err(RunError::Routes)?;
+        let routes = Routes::open(netlink, tun.name(), &settings.lan, settings.config.pool)
+            .await
+            .map_err(RunError::Routes)?;
+        Ok(Self {
+            clock,
+            tun,
+            translator: Translator::new(settings.config, settings.key, clock.mono()),
+            frame: Frame::new(),
+            routes,
+            snapshot: None,
+            write_errors: 0,
+        })
+    }
+
+    async fn work(
+        &mut self,
+        mut follower: Follower,
+        mut inbox: Inbox,
+        cancel: &CancellationToken,
+    ) -> Result<(), RunError> {
+        loop {
+            let due = self.translator.poll_timeout().map(|(due, _)| due);
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                new = follower.changed() => {
+                    let new = match new {
+                        Some(new) => new,
+                        None if cancel.is_cancelled() => return Ok(()),
+                        None => return Err(RunError::GatewayEnded),
+                    };
+                    let revision = new.revision();
+                    self.follow(new).await?;
+                    follower.applied(revision);
+                }
+                ask = inbox.next() => self.answer(ask).await,
+                () = self.clock.sleep_until_some(due) => {
+                    self.translator.handle_timeout(self.clock.mono());
+                }
+                ready = self.tun.readable() => {
+                    if ready.and_then(|()| self.burst(self.clock.mono())).map_err(|source| {
+                        RunError::Device { name: self.tun.name().to_owned(), source }
+                    })? == Burst::SpentBudget {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings machine and routes to a snapshot. What closes is closed before the first route
+    /// changes; what opens is open when this returns.
+    async fn follow(&mut self, new: Arc<Snapshot>) -> Result<(), RunError> {
+        self.translator
+            .handle_snapshot(self.snapshot.as_deref(), &new);
+        let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
+        self.snapshot = Some(new);
+        self.routes.follow(&nsps).await.map_err(RunError::Routes)
+    }
+
+    fn burst(&mut self, now: Instant) -> io::Result<Burst> {
+        for _ in 0..BUDGET {
+            let len = match self.tun.try_read(self.frame.space()) {
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Burst::Drained);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.frame.filled(len);
+            match self.translator.handle_packet(&mut self.frame, now) {
+                Verdict::Drop(reason) => tracing::trace!(reason = reason.as_str(), "dropped"),
+                Verdict::Forward => {
+                    if let Err(error) = self.tun.try_write(self.frame.bytes()) {
+                        self.write_errors = self.write_errors.wrapping_add(1);
+                        tracing::trace!(%error, "lost");
+                    }
+                }
+            }
+        }
+        Ok(Burst::SpentBudget)
+    }
+
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Counters(answer) => {
+                let device = self.routes.tun_dropped().await;
+                let counts =
+                    observer::counts(&self.translator.counters(), self.write_errors, device);
+                // Who asked may have left.
+                drop(answer.send(counts));
+            }
+            Ask::Sessions(filter, cursor, answer) => {
+                let page = observer::page(&self.translator, filter, cursor, self.clock.mono());
+                drop(answer.send(page));
+            }
+        }
+    }
+}
+
+/// Packets in a row before others have a turn.
+const BUDGET: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The routes that lead packets to the TUN device, and what stands behind them.
+
+use std::net::IpAddr;
+
+use mapping::Nsp;
+use net::netlink::{Netlink, NetlinkError, Route, Target};
+
+use crate::pool::PoolRange;
+
+/// The routes of the valid prefixes; those of the pool are made once.
+#[derive(Debug)]
+pub(super) struct Routes {
+    netlink: Netlink,
+    tun: u32,
+    nsps: Vec<Nsp>,
+}
+
+impl Routes {
+    /// Switches the TUN device on, leads the pool to it, and answers for the pool on the LAN.
+    pub(super) async fn open(
+        netlink: Netlink,
+        tun: &str,
+        lan: &str,
+        pool: PoolRange,
+    ) -> Result<Self, NetlinkError> {
+        let tun = netlink.index(tun).await?;
+        let lan_index = netlink.index(lan).await?;
+        netlink.set_up(tun).await?;
+
+        let network = pool.network().into();
+        netlink
+            .add_route(fallback(network, pool.prefix_len()))
+            .await?;
+        netlink
+            .add_route(Route::new(network, pool.prefix_len(), Target::Device(tun)))
+            .await?;
+        // A server without a default route asks for the pool by ARP.
+        netlink.add_proxy(lan_index, pool.shared().into()).await?;
+        // By default the kernel waits up to 0.8 s before it answers for somebody else.
+        if let Err(error) = net::sysctl::write(&format!("ipv4/neigh/{lan}/proxy_delay"), "0") {
+            tracing::warn!(%error, "first packets to new remotes wait for ARP");
+        }
+        let nsps = left_behind(&netlink).await?;
+        let routes = Self { netlink, tun, nsps };
+        for nsp in &routes.nsps {
+            routes.netlink.add_route(routes.to_tun(*nsp)).await?;
+        }
+        Ok(routes)
+    }
+
+    /// Leads exactly these prefixes to the device. A route that cannot be removed is no reason to
+    /// stop: the machine drops what it leads here.
+    pub(super) async fn follow(&mut self, valid: &[Nsp]) -> Result<(), NetlinkError> {
+        for nsp in self.nsps.iter().filter(|nsp| !valid.contains(nsp)) {
+            for route in [self.to_tun(*nsp), behind(*nsp)] {
+                if let Err(error) = self.netlink.remove_route(route).await {
+                    tracing::warn!(%error, "the route of a prefix that has ended stays");
+                }
+            }
+        }
+        for nsp in valid.iter().filter(|nsp| !self.nsps.contains(nsp)) {
+            self.netlink.add_route(behind(*nsp)).await?;
+            self.netlink.add_route(self.to_tun(*nsp)).await?;
+        }
+        self.nsps = valid.to_vec();
+        Ok(())
+    }
+
+    /// Returns how many packets the kernel dropped because the device's queue was full.
+    pub(super) async fn tun_dropped(&self) -> u64 {
+        match self.netlink.link_at(self.tun).await {
+            Ok(Some(link)) => link.tx_dropped,
+            Ok(None) | Err(_) => 0,
+        }
+    }
+
+    fn to_tun(&self, nsp: Nsp) -> Route {
+        Route::new(
+            nsp.prefix().addr().into(),
+            nsp.prefix().len(),
+            Target::Device(self.tun),
+        )
+    }
+}
+
+/// Returns the prefixes whose fallback an earlier process left behind.
+async fn left_behind(netlink: &Netlink) -> Result<Vec<Nsp>, NetlinkError> {
+    let routes = netlink.routes().await?;
+    Ok(routes
+        .into_iter()
+        .filter(|route| route.target == Target::Blackhole && route.prefix_len == 96)
+        .filter(|route| route.metric == Some(FALLBACK_METRIC))
+        .filter_map(|route| match route.destination {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(addr) => Nsp::new(addr).ok(),
+        })
+        .collect())
+}
+
+fn behind(nsp: Nsp) -> Route {
+    fallback(nsp.prefix().addr().into(), nsp.prefix().len())
+}
+
+/// What counts while the device is gone: nothing leaks to the WAN, and a peer that waits may go on
+/// when the translator is back.
+fn fallback(network: IpAddr, len: u8) -> Route {
+    Route::new(network, len, Target::Blackhole).metric(FALLBACK_METRIC)
+}
+
+/// Above all metrics in use; by it an earlier process's routes are known.
+const FALLBACK_METRIC: u32 = 64_640;

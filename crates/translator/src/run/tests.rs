@@ -1,0 +1,370 @@
+//! The thread's parts between real network namespaces: a remote, the gateway and a server.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use mapping::{
+    BootId, Core, External, ExternalPort, GenerationId, Grant, InternalPort, LeaseRequest, Mac,
+    MapRequest, Outcome, Policy, PrefixRequest, Protocol, Request, Requester, Site, Subject,
+};
+use net::namespace;
+use net::netlink::NewLink;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+
+use super::*;
+use crate::pool::PoolRange;
+use crate::verdict::DropReason;
+
+const REMOTE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 1);
+const WAN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 2);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
+const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 193);
+const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 7]);
+
+#[test]
+fn server_without_default_route_talks_to_a_remote() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        let server = home.server;
+        home.open(Protocol::Tcp, 80, 8080).await;
+        home.open(Protocol::Udp, 5000, 5001).await;
+        let listener = home.at(Place::Server, || tcp((server, 8080)));
+        let echo = home.at(Place::Server, || udp((server, 5001)));
+        let socket = home.at(Place::Remote, || udp((REMOTE, 0)));
+        let stream = home.connect(80);
+        let to = SocketAddr::from((home.nsp().embed(server), 5000));
+
+        home.work_while(async {
+            let (served, asked) = tokio::join!(serve(&listener), ask(stream.await.unwrap()));
+            assert_eq!(
+                served.ip(),
+                IpAddr::from(POOL),
+                "the remote appears as the pool"
+            );
+            assert_eq!(asked, sent());
+
+            socket.send_to(b"ping", to).await.unwrap();
+            let mut buf = [0; 9];
+            let (len, from) = echo.recv_from(&mut buf).await.unwrap();
+            assert_eq!(from.ip(), IpAddr::from(POOL));
+            echo.send_to(&buf[..len], from).await.unwrap();
+            let (len, from) = socket.recv_from(&mut buf).await.unwrap();
+            assert_eq!((&buf[..len], from), (&b"ping"[..], to));
+        })
+        .await;
+
+        let counters = home.worker.translator.counters();
+        assert_eq!((counters.sessions.tcp, counters.sessions.udp), (1, 1));
+        assert_eq!(home.worker.write_errors, 0);
+        let page = observer::page(
+            &home.worker.translator,
+            gateway::SessionFilter {
+                server: Some(server),
+                remote: None,
+            },
+            gateway::SessionCursor(0),
+            home.worker.clock.mono(),
+        );
+        assert!(
+            page.sessions
+                .iter()
+                .all(|session| session.remote.0 == REMOTE)
+        );
+        assert_eq!((page.sessions.len(), page.next), (2, None));
+    });
+}
+
+#[test]
+fn closed_port_does_not_answer_and_is_counted() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        home.open(Protocol::Tcp, 80, 8080).await;
+        let stream = home.connect(81);
+
+        home.work_while(async {
+            let answer = tokio::time::timeout(Duration::from_millis(300), stream).await;
+            assert!(answer.is_err(), "{answer:?}");
+        })
+        .await;
+
+        assert!(
+            home.worker
+                .translator
+                .counters()
+                .drops
+                .get(DropReason::Closed)
+                >= 1
+        );
+    });
+}
+
+#[test]
+fn routes_follow_the_valid_prefixes_and_a_fallback_stays_behind() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        let old = home.nsp();
+        home.request(prefix("2001:db8:65::/56", Duration::ZERO))
+            .await;
+        let new = home.nsp();
+        assert_ne!(old, new);
+        let netlink = Netlink::open().unwrap();
+
+        let routes = netlink.routes().await.unwrap();
+        let to = |nsp: mapping::Nsp| {
+            let mut metrics: Vec<_> = routes
+                .iter()
+                .filter(|route| route.destination == IpAddr::from(nsp.prefix().addr()))
+                .map(|route| route.target == net::netlink::Target::Blackhole)
+                .collect();
+            metrics.sort_unstable();
+            metrics
+        };
+        assert_eq!(to(old), [] as [bool; 0]);
+        assert_eq!(to(new), [false, true]);
+
+        // a process that is killed leaves the fallback; the next one knows it for its own
+        let settings = settings();
+        let Home { worker, .. } = home;
+        drop(worker);
+        let mut next = Worker::open(&settings, Clock::new()).await.unwrap();
+        next.routes.follow(&[old]).await.unwrap();
+        let routes = netlink.routes().await.unwrap();
+        let left = |nsp: mapping::Nsp| {
+            let nsp = IpAddr::from(nsp.prefix().addr());
+            routes
+                .iter()
+                .filter(|route| route.destination == nsp)
+                .count()
+        };
+        assert_eq!((left(new), left(old)), (0, 2));
+    });
+}
+
+fn tcp(addr: impl std::net::ToSocketAddrs) -> TcpListener {
+    let listener = std::net::TcpListener::bind(addr).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    TcpListener::from_std(listener).unwrap()
+}
+
+fn udp(addr: impl std::net::ToSocketAddrs) -> UdpSocket {
+    let socket = std::net::UdpSocket::bind(addr).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    UdpSocket::from_std(socket).unwrap()
+}
+
+/// Sends everything back, and returns from whom it came.
+async fn serve(listener: &TcpListener) -> SocketAddr {
+    let (mut stream, from) = listener.accept().await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+    writer.shutdown().await.unwrap();
+    from
+}
+
+async fn ask(stream: TcpStream) -> Vec<u8> {
+    let (mut reader, mut writer) = stream.into_split();
+    let sent = sent();
+    let (written, read) = tokio::join!(
+        async {
+            writer.write_all(&sent).await?;
+            writer.shutdown().await
+        },
+        async {
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).await.map(|_| read)
+        },
+    );
+    written.unwrap();
+    read.unwrap()
+}
+
+fn sent() -> Vec<u8> {
+    (0..5_000_000_u32)
+        .map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1])
+        .collect()
+}
+
+struct Home {
+    worker: Worker,
+    core: Core,
+    server: Ipv4Addr,
+    remote_ns: OwnedFd,
+    gateway_ns: OwnedFd,
+    server_ns: OwnedFd,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Remote,
+    Server,
+}
+
+impl Home {
+    async fn build() -> Self {
+        let remote_ns = new_namespace();
+        let remote = Netlink::open().unwrap();
+        let server_ns = new_namespace();
+        let server = Netlink::open().unwrap();
+        let gateway_ns = new_namespace();
+        let gateway = Netlink::open().unwrap();
+        for (near, far, there) in [("wan0", "r0", &remote_ns), ("lan0", "s0", &server_ns)] {
+            gateway
+                .add_veth(NewLink::new(near), NewLink::new(far), there)
+                .await
+                .unwrap();
+        }
+        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            net::sysctl::write(key, "1").unwrap();
+        }
+
+        let now = Clock::new().now();
+        let site = Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap();
+        let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
+        let addr = core.snapshot().lease_candidate(CAMERA, |_| false).unwrap();
+        configure(&gateway, "wan0", WAN.into(), 64).await;
+        configure(&gateway, "lan0", GATEWAY.into(), 24).await;
+        configure(&remote, "r0", REMOTE.into(), 64).await;
+        configure(&server, "s0", addr.into(), 24).await;
+        let default = net::netlink::Route::default_via(WAN.into(), None);
+        remote.add_route(default).await.unwrap();
+
+        let worker = Worker::open(&settings(), Clock::new()).await.unwrap();
+        let mut home = Self {
+            worker,
+            core,
+            server: addr,
+            remote_ns,
+            gateway_ns,
+            server_ns,
+        };
+        home.request(prefix("2001:db8:64::/56", Duration::ZERO))
+            .await;
+        let lifetime = Duration::from_secs(3600);
+        let lease = LeaseRequest {
+            mac: CAMERA,
+            addr,
+            lifetime,
+            declared_name: None,
+        };
+        home.request(Request::Lease(lease)).await;
+        home
+    }
+
+    /// Decides a request and lets the worker follow.
+    async fn request(&mut self, request: Request) -> Grant {
+        let now = self.worker.clock.now();
+        let (outcome, _) = self.core.handle_request(&request, now);
+        self.core.handle_timeout(now);
+        self.core.finish(now);
+        self.worker
+            .follow(Arc::new(self.core.snapshot().clone()))
+            .await
+            .unwrap();
+        match outcome {
+            Outcome::Granted(grant) => grant,
+            Outcome::Refused(refusal) => panic!("{request:?}: {refusal:?}"),
+        }
+    }
+
+    async fn open(&mut self, protocol: Protocol, external: u16, internal: u16) {
+        self.request(Request::Map(MapRequest {
+            subject: Subject::Admin(CAMERA),
+            requester: Requester::Cli,
+            protocol,
+            internal_port: InternalPort::new(internal).unwrap(),
+            external: External::Exact(ExternalPort::new(external).unwrap()),
+            lifetime: None,
+            nonce: None,
+            description: String::new(),
+        }))
+        .await;
+    }
+
+    fn nsp(&self) -> mapping::Nsp {
+        let newest: Option<(GenerationId, _)> = self
+            .core
+            .snapshot()
+            .generations()
+            .map(|it| (it.id, it.nsp))
+            .last();
+        newest.unwrap().1
+    }
+
+    /// Makes something, such as a socket, in another namespace.
+    fn at<F>(&self, place: Place, make: impl FnOnce() -> F) -> F {
+        let there = match place {
+            Place::Remote => &self.remote_ns,
+            Place::Server => &self.server_ns,
+        };
+        namespace::enter(there).unwrap();
+        let made = make();
+        namespace::enter(&self.gateway_ns).unwrap();
+        made
+    }
+
+    fn connect(&self, port: u16) -> impl Future<Output = io::Result<TcpStream>> + use<> {
+        let socket = self.at(Place::Remote, || TcpSocket::new_v6().unwrap());
+        socket.connect(SocketAddr::from((self.nsp().embed(self.server), port)))
+    }
+
+    async fn work_while(&mut self, test: impl Future<Output = ()>) {
+        let worker = &mut self.worker;
+        let work = async {
+            loop {
+                worker.tun.readable().await.unwrap();
+                if worker.burst(worker.clock.mono()).unwrap() == Burst::SpentBudget {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            result = tokio::time::timeout(Duration::from_secs(20), test) => result.unwrap(),
+        }
+    }
+}
+
+fn prefix(delegated: &str, old_valid: Duration) -> Request {
+    let delegated = delegated.parse().unwrap();
+    Request::Prefix(PrefixRequest {
+        delegated,
+        nsp: None,
+        old_valid,
+    })
+}
+
+fn settings() -> Settings {
+    Settings {
+        tun: "portico%d".to_owned(),
+        lan: "lan0".to_owned(),
+        config: Config::new(PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()),
+        key: [7; 16],
+    }
+}
+
+async fn configure(netlink: &Netlink, name: &str, addr: IpAddr, len: u8) {
+    let index = netlink.index(name).await.unwrap();
+    netlink.set_up(index).await.unwrap();
+    netlink.add_address(index, addr, len).await.unwrap();
+    netlink.wait_ready(index, Duration::from_secs(5)).await.ok();
+}
+
+fn new_namespace() -> OwnedFd {
+    namespace::unshare_network().unwrap();
+    namespace::current().unwrap()
+}
+
+/// Runs a test on a thread of its own, which may change its namespace.
+fn in_namespaces(test: impl Future<Output = ()> + Send + 'static) {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test);
+    })
+    .join()
+    .unwrap();
+}

@@ -1,0 +1,121 @@
+//! Translation from IPv4 to IPv6 (RFC 7915 §4).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use mapping::Nsp;
+
+use crate::checksum::Sum;
+use crate::frame::Frame;
+use crate::incoming::{Incoming, Segment};
+use crate::rewrite::Rewrite;
+use crate::session::Entry;
+use crate::verdict::DropReason;
+use crate::wire::{icmp, ipv6, tcp, udp};
+
+/// The outgoing tuple (RFC 6146 §3.6).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing {
+    /// `NSP::A4`.
+    src: Ipv6Addr,
+    /// `y`.
+    src_port: u16,
+    /// `X'`.
+    dst: Ipv6Addr,
+    /// `x`.
+    dst_port: u16,
+}
+
+/// Returns where a packet of a session goes; `nsp` is the prefix at which the remote knocked.
+pub(crate) fn compute_outgoing_tuple(entry: &Entry, nsp: Nsp) -> Outgoing {
+    Outgoing {
+        src: nsp.embed(entry.six.server),
+        src_port: entry.six.external_port,
+        dst: entry.six.remote,
+        dst_port: entry.six.remote_port,
+    }
+}
+
+/// Makes the packet in `frame` an IPv6 packet.
+pub(crate) fn translate(
+    frame: &mut Frame,
+    incoming: &Incoming<Ipv4Addr>,
+    outgoing: &Outgoing,
+    mtu: u16,
+    mss: u16,
+) -> Result<(), DropReason> {
+    // DEVIATION RFC 7915 §4.1: a packet without DF is not fragmented when its translation exceeds
+    // 1280 bytes, and none is answered when it exceeds the link, because fragments and ICMP
+    // errors are not translated yet.
+    let (largest, _) = incoming.on_the_wire(ipv6::LEN);
+    if largest > usize::from(mtu) {
+        return Err(DropReason::TooBig);
+    }
+    let header = ipv6::Header {
+        traffic_class: incoming.tos,
+        payload_len: u16::try_from(incoming.l4_len).map_err(|_| DropReason::TooBig)?,
+        next_header: protocol(&incoming.segment),
+        // DEVIATION RFC 7915 §4.1: the time to live is copied, because the kernel forwards twice,
+        // to the TUN device and from it.
+        hop_limit: incoming.ttl,
+        src: outgoing.src,
+        dst: outgoing.dst,
+    };
+    let parts = frame
+        .rewrite::<{ ipv6::LEN }>(incoming.l4_offset, incoming.l4_len)
+        .ok_or(DropReason::TooBig)?;
+    header.emit(parts.ip);
+    incoming
+        .offload
+        .translated(incoming.l4_offset, ipv6::LEN)
+        .emit(parts.vnet);
+
+    let rewrite = Rewrite {
+        pseudo: pseudo_change(incoming, outgoing),
+        partial: incoming.offload.partial.is_some(),
+        src_port: outgoing.src_port,
+        dst_port: outgoing.dst_port,
+    };
+    match &incoming.segment {
+        Segment::EchoReply { .. } => {
+            rewrite.echo(parts.l4, icmp::ECHO_REPLY_V6, outgoing.dst_port);
+        }
+        Segment::EchoRequest { .. } => {
+            rewrite.echo(parts.l4, icmp::ECHO_REQUEST_V6, outgoing.dst_port);
+        }
+        Segment::Tcp(tcp) => rewrite.tcp(parts.l4, tcp, mss),
+        // RFC 6146 §3.4: a checksum must be computed.
+        Segment::Udp(udp) if udp.checksum == 0 && !rewrite.partial => {
+            let pseudo = Sum::pseudo_v6(header.src, header.dst, incoming.l4_len, udp::PROTOCOL);
+            rewrite.udp_without_checksum(parts.l4, pseudo);
+        }
+        Segment::Udp(_) => rewrite.udp(parts.l4),
+    }
+    Ok(())
+}
+
+fn protocol(segment: &Segment) -> u8 {
+    match segment {
+        Segment::EchoReply { .. } | Segment::EchoRequest { .. } => icmp::PROTOCOL_V6,
+        Segment::Tcp(_) => tcp::PROTOCOL,
+        Segment::Udp(_) => udp::PROTOCOL,
+    }
+}
+
+/// The pseudo-headers of TCP and UDP differ in their addresses only; ICMP has none.
+fn pseudo_change(incoming: &Incoming<Ipv4Addr>, outgoing: &Outgoing) -> Sum {
+    match incoming.segment {
+        Segment::EchoReply { .. } | Segment::EchoRequest { .. } => Sum::change(
+            Sum::default(),
+            Sum::pseudo_v6(
+                outgoing.src,
+                outgoing.dst,
+                incoming.l4_len,
+                icmp::PROTOCOL_V6,
+            ),
+        ),
+        Segment::Tcp(_) | Segment::Udp(_) => Sum::change(
+            Sum::addrs_v4(incoming.src, incoming.dst),
+            Sum::addrs_v6(outgoing.src, outgoing.dst),
+        ),
+    }
+}

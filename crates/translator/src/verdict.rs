@@ -1,0 +1,106 @@
+//! What becomes of a packet.
+
+use crate::wire::{Field, Malformed};
+
+/// What becomes of a packet. Nothing is dropped without a reason, and each reason is counted.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Throw it away.
+    Drop(DropReason),
+    /// Send what the frame holds now.
+    Forward,
+}
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet is not forwarded.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of the variants.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// Returns the name used in the API and in metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// From a remote to a port that is not open, or to an address that is no server.
+    Closed = "closed",
+    /// A part of a datagram.
+    Fragment = "fragment",
+    /// From a remote to `NSP::T`, a pool address (`DEVIATION N6-13`).
+    Hairpin = "hairpin",
+    /// Its time to live or hop limit is zero.
+    HopLimit = "hop_limit",
+    /// An ICMP error.
+    IcmpError = "icmp_error",
+    /// An ICMP message that is neither echo nor error.
+    IcmpUnsupported = "icmp_unsupported",
+    /// A source that nobody may have.
+    IllegalSource = "illegal_source",
+    /// A malformed ICMP message.
+    MalformedIcmp = "malformed_icmp",
+    /// A malformed IPv4 header.
+    MalformedIpv4 = "malformed_ipv4",
+    /// A malformed IPv6 header.
+    MalformedIpv6 = "malformed_ipv6",
+    /// A malformed offload header, or one that describes another packet.
+    MalformedOffload = "malformed_offload",
+    /// A malformed TCP header.
+    MalformedTcp = "malformed_tcp",
+    /// A malformed UDP header.
+    MalformedUdp = "malformed_udp",
+    /// From the LAN to the pool, without a session of this server.
+    NoSession = "no_session",
+    /// To an address that is neither in a valid NSP nor in the pool.
+    NotOurs = "not_ours",
+    /// A TCP segment from a remote that belongs to no connection and opens none.
+    NotSyn = "not_syn",
+    /// No pool port is free.
+    PoolExhausted = "pool_exhausted",
+    /// No room for another session.
+    SessionsFull = "sessions_full",
+    /// A source address inside an NSP (RFC 6146 §3.5).
+    SourceInPref64 = "source_in_pref64",
+    /// A source route that has not ended (RFC 7915 §4.1, §5.1).
+    SourceRouted = "source_routed",
+    /// Its translation does not fit the link.
+    TooBig = "too_big",
+    /// Another session of the same remote has the same IPv4 5-tuple.
+    TupleInUse = "tuple_in_use",
+    /// A UDP datagram in IPv6 without a checksum (RFC 8200 §8.1).
+    UdpWithoutChecksum = "udp_without_checksum",
+    /// A transport protocol that is not translated.
+    UnsupportedProtocol = "unsupported_protocol",
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed.field {
+            Field::IcmpHeader => Self::MalformedIcmp,
+            Field::Ipv4Checksum
+            | Field::Ipv4HeaderLength
+            | Field::Ipv4Options
+            | Field::Ipv4TotalLength
+            | Field::IpVersion => Self::MalformedIpv4,
+            Field::Ipv6ExtensionHeader | Field::Ipv6Header | Field::Ipv6PayloadLength => {
+                Self::MalformedIpv6
+            }
+            Field::TcpDataOffset | Field::TcpHeader => Self::MalformedTcp,
+            Field::UdpHeader | Field::UdpLength => Self::MalformedUdp,
+            Field::VnetHdr => Self::MalformedOffload,
+        }
+    }
+}

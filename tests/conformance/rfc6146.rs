@@ -1,0 +1,522 @@
+//! Stateful NAT64 (RFC 6146), by the requirement ids N6-*.
+
+#[path = "../../crates/translator/tests/support/home.rs"]
+mod home;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use home::{
+    ACK, CAMERA, FIN, Home, NAS, OTHER, POOL, Packet, REMOTE, RST, SYN, Segment, from_camera,
+    new_nsp, nsp, to_camera,
+};
+use mapping::Protocol;
+use translator::{DropReason, TcpState, Transport};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn n6_1_tcp_udp_and_icmp_sessions_pass_both_ways() {
+    let mut home = Home::new();
+
+    for (there, back) in [
+        (
+            Segment::tcp(4000, 80, SYN),
+            Segment::tcp(8080, 4000, SYN | ACK),
+        ),
+        (Segment::udp(4000, 5000), Segment::udp(5001, 4000)),
+        (Segment::ping(4000), Segment::pong(4000)),
+    ] {
+        let arrived = home.send(&to_camera(there.clone())).unwrap();
+        assert_eq!(
+            (arrived.src, arrived.dst),
+            (IpAddr::from(POOL), IpAddr::from(CAMERA))
+        );
+
+        let answer = home.send(&from_camera(back)).unwrap();
+        assert_eq!(answer.src, IpAddr::from(nsp().embed(CAMERA)));
+        assert_eq!(answer.dst, IpAddr::from(REMOTE));
+        assert_eq!(answer.segment.ports().1, there.ports().0);
+        assert_eq!(answer.segment.ports().0, there.ports().1);
+    }
+    let sessions = home.translator.counters().sessions;
+    assert_eq!((sessions.tcp, sessions.udp, sessions.icmp), (1, 1, 1));
+}
+
+#[test]
+fn n6_1_external_and_internal_port_are_exchanged_both_ways() {
+    let mut home = Home::new();
+
+    let syn = home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    let answer = home
+        .send(&from_camera(Segment::tcp(8080, 4000, SYN | ACK)))
+        .unwrap();
+
+    assert_eq!(syn.segment.ports(), (4000, 8080));
+    assert_eq!(answer.segment.ports(), (80, 4000));
+}
+
+#[test]
+fn n6_3_source_in_a_valid_prefix_is_dropped() {
+    let mut home = Home::new();
+    home.translator.handle_nsps(&[nsp(), new_nsp()]);
+
+    for prefix in [nsp(), new_nsp()] {
+        let mut packet = to_camera(Segment::udp(4000, 5000));
+        packet.src = prefix.embed(NAS).into();
+        assert_eq!(home.send(&packet), Err(DropReason::SourceInPref64));
+    }
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_3_destination_outside_prefix_or_pool_is_dropped() {
+    let mut home = Home::new();
+    let mut six = to_camera(Segment::udp(4000, 5000));
+    six.dst = new_nsp().embed(CAMERA).into();
+    let mut four = from_camera(Segment::udp(5001, 4000));
+    four.dst = NAS.into();
+
+    assert_eq!(home.send(&six), Err(DropReason::NotOurs));
+    assert_eq!(home.send(&four), Err(DropReason::NotOurs));
+}
+
+#[test]
+fn n6_4_icmp_errors_change_no_session() {
+    let mut home = Home::new();
+    home.connect(4000);
+    let before: Vec<_> = home.translator.sessions(0..u32::MAX, home.now).collect();
+    let inner = from_camera(Segment::tcp(8080, 4000, ACK)).bytes();
+    let mut error = from_camera(Segment::ping(0));
+    error.payload = inner;
+    let mut segment = error.sealed_segment();
+    segment[0] = 3;
+
+    assert_eq!(
+        home.raw(&error.with_header(&segment, &[])),
+        Err(DropReason::IcmpError)
+    );
+
+    assert_eq!(
+        home.translator
+            .sessions(0..u32::MAX, home.now)
+            .collect::<Vec<_>>(),
+        before
+    );
+}
+
+#[test]
+fn n6_5_binding_is_independent_of_the_endpoint() {
+    let mut home = Home::new();
+    home.open(NAS, Protocol::Udp, 5000, 5000);
+    let mut other_server = to_camera(Segment::udp(4000, 5000));
+    other_server.dst = nsp().embed(NAS).into();
+
+    let first = home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    let second = home.send(&other_server).unwrap();
+
+    assert_eq!(first.src, second.src);
+    assert_eq!(first.segment.ports().0, second.segment.ports().0);
+    assert_eq!(home.live(), 2);
+}
+
+#[test]
+fn n6_5_filtering_is_address_dependent() {
+    let mut home = Home::new();
+    home.open(NAS, Protocol::Udp, 7000, 7000);
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+
+    let mut foreign = from_camera(Segment::udp(5001, 4000));
+    foreign.src = NAS.into();
+    let other_port = from_camera(Segment::udp(5002, 4000));
+    let other_binding = from_camera(Segment::udp(5001, 4001));
+
+    for packet in [foreign, other_port, other_binding] {
+        assert_eq!(home.send(&packet), Err(DropReason::NoSession));
+    }
+    assert!(home.send(&from_camera(Segment::udp(5001, 4000))).is_ok());
+}
+
+#[test]
+fn n6_6_port_number_is_kept_and_never_shared_within_a_bib() {
+    let mut home = Home::new();
+    let mut used = BTreeSet::new();
+    for host in 0..50 {
+        let mut packet = to_camera(Segment::udp(4000, 5000));
+        packet.src = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
+        let arrived = home.send(&packet).unwrap();
+        let port = arrived.segment.ports().0;
+
+        assert_eq!(arrived.src, IpAddr::from(POOL));
+        assert!(host != 0 || port == 4000);
+        assert!(port >= 1024 && port.is_multiple_of(2), "class and parity");
+        assert!(used.insert(port));
+    }
+    // another BIB may use the number again
+    let arrived = home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    assert_eq!(arrived.segment.ports().0, 4000);
+}
+
+#[test]
+fn n6_6_well_known_ports_stay_well_known() {
+    let mut home = Home::new();
+    for host in 0..20 {
+        let mut packet = to_camera(Segment::udp(123, 5000));
+        packet.src = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
+        let port = home.send(&packet).unwrap().segment.ports().0;
+
+        assert!(port < 1024 && port % 2 == 1, "{port}");
+    }
+}
+
+#[test]
+fn n6_7_udp_session_lives_five_minutes_from_its_last_packet() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    home.pass(5 * MINUTE - SECOND);
+    home.send(&from_camera(Segment::udp(5001, 4000))).unwrap();
+    home.pass(5 * MINUTE);
+    assert_eq!(home.live(), 1);
+
+    home.pass(2 * SECOND);
+
+    assert_eq!(home.live(), 0);
+    let late = home.send(&from_camera(Segment::udp(5001, 4000)));
+    assert_eq!(late, Err(DropReason::NoSession));
+    assert_eq!(home.translator.counters().sessions_expired, 1);
+}
+
+#[test]
+fn n6_8_connection_is_established_by_a_syn_from_each_side() {
+    let mut home = Home::new();
+
+    home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    assert_eq!(state(&home), Some(TcpState::V6Init));
+    home.send(&from_camera(Segment::tcp(8080, 4000, SYN | ACK)))
+        .unwrap();
+    assert_eq!(state(&home), Some(TcpState::Established));
+    home.pass(2 * 60 * MINUTE + 4 * MINUTE);
+    assert_eq!(home.live(), 1);
+    home.pass(2 * SECOND);
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_unanswered_syn_is_forgotten_after_four_minutes() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+
+    home.pass(4 * MINUTE);
+    assert_eq!(home.live(), 1);
+    home.pass(2 * SECOND);
+
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_both_fins_leave_four_minutes() {
+    let mut home = Home::new();
+    home.connect(4000);
+
+    home.send(&from_camera(Segment::tcp(8080, 4000, FIN | ACK)))
+        .unwrap();
+    assert_eq!(state(&home), Some(TcpState::V4FinRcv));
+    home.pass(60 * MINUTE);
+    home.send(&to_camera(Segment::tcp(4000, 80, FIN | ACK)))
+        .unwrap();
+    assert_eq!(state(&home), Some(TcpState::V4FinV6FinRcv));
+    home.send(&from_camera(Segment::tcp(8080, 4000, ACK)))
+        .unwrap();
+
+    home.pass(4 * MINUTE + 2 * SECOND);
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_reset_is_translated_and_a_packet_after_it_revives() {
+    let mut home = Home::new();
+    home.connect(4000);
+
+    let reset = home.send(&to_camera(Segment::tcp(4000, 80, RST))).unwrap();
+    assert_eq!(reset.dst, IpAddr::from(CAMERA));
+    assert_eq!(state(&home), Some(TcpState::Trans));
+    home.pass(3 * MINUTE);
+    home.send(&from_camera(Segment::tcp(8080, 4000, ACK)))
+        .unwrap();
+    assert_eq!(state(&home), Some(TcpState::Established));
+
+    home.send(&from_camera(Segment::tcp(8080, 4000, RST)))
+        .unwrap();
+    home.pass(4 * MINUTE + 2 * SECOND);
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_segment_without_session_opens_none() {
+    let mut home = Home::new();
+
+    for flags in [ACK, SYN | ACK, FIN, RST, SYN | RST, SYN | FIN, 0] {
+        let packet = to_camera(Segment::tcp(4000, 80, flags));
+        assert_eq!(home.send(&packet), Err(DropReason::NotSyn), "{flags:#x}");
+    }
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_no_session_starts_from_ipv4() {
+    let mut home = Home::new();
+
+    for segment in [
+        Segment::tcp(8080, 4000, SYN),
+        Segment::udp(5001, 4000),
+        Segment::ping(4000),
+    ] {
+        assert_eq!(home.send(&from_camera(segment)), Err(DropReason::NoSession));
+    }
+    home.send(&to_camera(Segment::ping(4000))).unwrap();
+    let request = home.send(&from_camera(Segment::ping(4000)));
+    assert_eq!(request, Err(DropReason::NoSession));
+}
+
+#[test]
+fn n6_9_icmp_query_session_lives_a_minute() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::ping(77))).unwrap();
+
+    home.pass(MINUTE);
+    home.send(&from_camera(Segment::pong(77))).unwrap();
+    home.pass(MINUTE);
+    assert_eq!(home.live(), 1);
+    home.pass(2 * SECOND);
+
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_11_missing_udp_checksum_is_computed() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    let packet = from_camera(Segment::udp(5001, 4000)).with_payload(301);
+    let mut bytes = packet.bytes();
+    bytes[26..28].copy_from_slice(&[0, 0]);
+
+    // parsing checks the checksum that left
+    let answer = Packet::parse(&home.raw(&bytes).unwrap());
+
+    assert_eq!(answer.payload, packet.payload);
+}
+
+#[test]
+fn n6_12_other_protocols_are_dropped() {
+    let mut home = Home::new();
+    for protocol in [2, 41, 47, 50, 51, 59, 132, 255] {
+        let mut six = to_camera(Segment::udp(4000, 5000)).bytes();
+        six[6] = protocol;
+        let mut four = from_camera(Segment::udp(5001, 4000)).bytes();
+        four[9] = protocol;
+        home::seal_ipv4(&mut four);
+
+        assert_eq!(
+            home.raw(&six),
+            Err(DropReason::UnsupportedProtocol),
+            "{protocol}"
+        );
+        assert_eq!(
+            home.raw(&four),
+            Err(DropReason::UnsupportedProtocol),
+            "{protocol}"
+        );
+    }
+}
+
+#[test]
+fn n6_13_remotes_do_not_reach_each_other_through_the_pool() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    let mut packet = to_camera(Segment::udp(5000, 4000));
+    packet.src = OTHER.into();
+    packet.dst = nsp().embed(POOL).into();
+
+    assert_eq!(home.send(&packet), Err(DropReason::Hairpin));
+}
+
+#[test]
+fn admission_only_open_ports_of_servers_are_reached() {
+    let mut home = Home::new();
+    let closed = [
+        (CAMERA, Segment::tcp(4000, 81, SYN)),
+        (CAMERA, Segment::tcp(4000, 8080, SYN)),
+        (CAMERA, Segment::tcp(4000, 5000, SYN)),
+        (CAMERA, Segment::udp(4000, 80)),
+        (CAMERA, Segment::udp(4000, 0)),
+        (NAS, Segment::tcp(4000, 80, SYN)),
+        (NAS, Segment::ping(4000)),
+        ([192, 168, 64, 1].into(), Segment::tcp(4000, 80, SYN)),
+        ([127, 0, 0, 1].into(), Segment::udp(4000, 5000)),
+        ([224, 0, 0, 1].into(), Segment::udp(4000, 5000)),
+        ([8, 8, 8, 8].into(), Segment::udp(4000, 5000)),
+    ];
+    for (server, segment) in closed {
+        let mut packet = to_camera(segment);
+        packet.dst = nsp().embed(server).into();
+        assert_eq!(home.send(&packet), Err(DropReason::Closed), "{packet:?}");
+    }
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn admission_ping_passes_while_a_port_is_open() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::ping(1))).unwrap();
+    home.close(CAMERA, Protocol::Tcp, 80);
+    home.send(&to_camera(Segment::ping(1))).unwrap();
+
+    home.close(CAMERA, Protocol::Udp, 5000);
+
+    assert_eq!(
+        home.send(&to_camera(Segment::ping(1))),
+        Err(DropReason::Closed)
+    );
+    let late = home.send(&from_camera(Segment::pong(1)));
+    assert_eq!(late, Err(DropReason::NoSession));
+}
+
+#[test]
+fn admission_closing_a_port_ends_its_sessions_and_no_other() {
+    let mut home = Home::new();
+    home.open(CAMERA, Protocol::Tcp, 443, 8443);
+    home.connect(4000);
+    home.send(&to_camera(Segment::tcp(4000, 443, SYN))).unwrap();
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+
+    home.close(CAMERA, Protocol::Tcp, 80);
+
+    let packet = to_camera(Segment::tcp(4000, 80, ACK));
+    assert_eq!(home.send(&packet), Err(DropReason::Closed));
+    let packet = from_camera(Segment::tcp(8080, 4000, ACK));
+    assert_eq!(home.send(&packet), Err(DropReason::NoSession));
+    assert!(
+        home.send(&from_camera(Segment::tcp(8443, 4000, SYN | ACK)))
+            .is_ok()
+    );
+    assert!(home.send(&from_camera(Segment::udp(5001, 4000))).is_ok());
+    assert_eq!(home.translator.counters().sessions_closed, 1);
+}
+
+#[test]
+fn admission_another_internal_port_ends_the_sessions_of_the_old_one() {
+    let mut home = Home::new();
+    home.connect(4000);
+
+    home.open(CAMERA, Protocol::Tcp, 80, 9090);
+
+    assert_eq!(home.live(), 0);
+    let syn = home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    assert_eq!(syn.segment.ports(), (4000, 9090));
+}
+
+#[test]
+fn generations_live_side_by_side_and_end_with_their_sessions() {
+    let mut home = Home::new();
+    home.connect(4000);
+    home.translator.handle_nsps(&[nsp(), new_nsp()]);
+    // the same socket of the remote speaks to both prefixes
+    let mut syn = to_camera(Segment::tcp(4000, 80, SYN));
+    syn.dst = new_nsp().embed(CAMERA).into();
+    let new_port = home.send(&syn).unwrap().segment.ports().0;
+    assert_ne!(new_port, 4000);
+
+    let old = home
+        .send(&from_camera(Segment::tcp(8080, 4000, ACK)))
+        .unwrap();
+    let new = home
+        .send(&from_camera(Segment::tcp(8080, new_port, SYN | ACK)))
+        .unwrap();
+    assert_eq!(old.src, IpAddr::from(nsp().embed(CAMERA)));
+    assert_eq!(new.src, IpAddr::from(new_nsp().embed(CAMERA)));
+
+    home.translator.handle_nsps(&[new_nsp()]);
+
+    assert_eq!(home.live(), 1);
+    let packet = to_camera(Segment::tcp(4000, 80, ACK));
+    assert_eq!(home.send(&packet), Err(DropReason::NotOurs));
+    let late = home.send(&from_camera(Segment::tcp(8080, 4000, ACK)));
+    assert_eq!(late, Err(DropReason::NoSession));
+    assert!(
+        home.send(&from_camera(Segment::tcp(8080, new_port, ACK)))
+            .is_ok()
+    );
+}
+
+#[test]
+fn two_external_ports_to_one_internal_port_never_share_a_tuple() {
+    let mut home = Home::new();
+    home.open(CAMERA, Protocol::Tcp, 81, 8080);
+    home.connect(4000);
+
+    let second = home.send(&to_camera(Segment::tcp(4000, 81, SYN)));
+
+    assert_eq!(second, Err(DropReason::TupleInUse));
+    assert_eq!(home.live(), 1);
+    assert!(home.send(&to_camera(Segment::tcp(4001, 81, SYN))).is_ok());
+}
+
+#[test]
+fn table_is_bounded_and_full_table_keeps_what_it_has() {
+    let mut home = Home::with(|config| config.max_sessions = 2);
+    home.connect(4000);
+    home.send(&to_camera(Segment::udp(4001, 5000))).unwrap();
+
+    let third = home.send(&to_camera(Segment::udp(4002, 5000)));
+
+    assert_eq!(third, Err(DropReason::SessionsFull));
+    assert!(home.send(&to_camera(Segment::tcp(4000, 80, ACK))).is_ok());
+    assert_eq!(home.dropped(DropReason::SessionsFull), 1);
+}
+
+#[test]
+fn sources_that_nobody_may_have_start_nothing() {
+    let mut home = Home::new();
+    for source in ["::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.1"] {
+        let mut packet = to_camera(Segment::udp(4000, 5000));
+        packet.src = source.parse().unwrap();
+        assert_eq!(
+            home.send(&packet),
+            Err(DropReason::IllegalSource),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn session_list_says_whose_a_pool_port_is() {
+    let mut home = Home::new();
+    home.connect(4000);
+    home.pass(10 * SECOND);
+
+    let (_, session) = home
+        .translator
+        .sessions(0..u32::MAX, home.now)
+        .next()
+        .unwrap();
+
+    assert_eq!(session.transport, Transport::Tcp);
+    assert_eq!(session.remote, (REMOTE, 4000));
+    assert_eq!(session.external, (nsp().embed(CAMERA), 80));
+    assert_eq!(session.pool, (POOL, 4000));
+    assert_eq!(session.server, (CAMERA, 8080));
+    assert_eq!(session.age, 10 * SECOND);
+    assert_eq!(
+        (session.six_to_four.packets, session.four_to_six.packets),
+        (2, 1)
+    );
+}
+
+fn state(home: &Home) -> Option<TcpState> {
+    home.translator
+        .sessions(0..u32::MAX, home.now)
+        .next()
+        .and_then(|(_, session)| session.tcp)
+}

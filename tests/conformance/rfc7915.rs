@@ -1,0 +1,509 @@
+//! IP/ICMP translation (RFC 7915), by section, as far as it is built.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests"
+)]
+
+#[path = "../../crates/translator/tests/support/home.rs"]
+mod home;
+
+use std::net::IpAddr;
+
+use home::{
+    ACK, CAMERA, Home, Packet, SYN, Segment, from_camera, nsp, seal_ipv4, sum16, to_camera,
+};
+use translator::DropReason;
+
+#[test]
+fn s4_1_header_fields_are_those_of_the_ipv4_packet() {
+    let mut home = ready();
+    let mut packet = from_camera(Segment::udp(5001, 4000));
+    packet.tos = 0xb9;
+    packet.ttl = 33;
+
+    let answer = home.send(&packet).unwrap();
+
+    // the kernel decrements, twice: see DEVIATION in v4_to_v6.rs
+    assert_eq!((answer.tos, answer.ttl), (0xb9, 33));
+    assert_eq!(answer.payload, packet.payload);
+}
+
+#[test]
+fn s4_1_options_are_ignored() {
+    let mut home = ready();
+    let packet = from_camera(Segment::udp(5001, 4000)).with_payload(33);
+    // no operation, router alert, end
+    let options = [1, 148, 4, 0, 0, 0, 0, 0];
+
+    let answer = Packet::parse(&home.raw(&packet.bytes_with(&options)).unwrap());
+
+    assert_eq!(answer.payload, packet.payload);
+}
+
+#[test]
+fn s4_1_unexpired_source_route_is_dropped() {
+    let mut home = ready();
+    let packet = from_camera(Segment::udp(5001, 4000));
+
+    for kind in [131, 137] {
+        let unexpired = [kind, 7, 4, 10, 0, 0, 1, 0];
+        let expired = [kind, 7, 8, 10, 0, 0, 1, 0];
+
+        assert_eq!(
+            home.raw(&packet.bytes_with(&unexpired)),
+            Err(DropReason::SourceRouted)
+        );
+        assert!(home.raw(&packet.bytes_with(&expired)).is_ok());
+    }
+}
+
+#[test]
+fn s4_1_malformed_options_are_dropped() {
+    let mut home = ready();
+    let packet = from_camera(Segment::udp(5001, 4000));
+    for options in [[7, 0, 0, 0], [7, 1, 0, 0], [7, 9, 0, 0], [1, 1, 1, 7]] {
+        let sent = home.raw(&packet.bytes_with(&options));
+        assert_eq!(sent, Err(DropReason::MalformedIpv4), "{options:?}");
+    }
+}
+
+#[test]
+fn s4_1_no_fragment_header_is_added() {
+    let mut home = ready();
+    for dont_fragment in [false, true] {
+        let mut packet = from_camera(Segment::udp(5001, 4000)).with_payload(1400);
+        packet.dont_fragment = dont_fragment;
+
+        let bytes = home.raw(&packet.bytes()).unwrap();
+
+        assert_eq!(bytes[6], 17, "next header");
+    }
+}
+
+#[test]
+fn s4_fragments_and_what_exceeds_the_link_are_counted() {
+    let mut home = ready();
+    let packet = from_camera(Segment::udp(5001, 4000)).with_payload(1453);
+    assert_eq!(home.send(&packet), Err(DropReason::TooBig));
+
+    for (flags, offset) in [(0x20, 0), (0, 1), (0x20, 8)] {
+        let mut bytes = from_camera(Segment::udp(5001, 4000)).bytes();
+        bytes[6] = flags;
+        bytes[7] = offset;
+        seal_ipv4(&mut bytes);
+        assert_eq!(home.raw(&bytes), Err(DropReason::Fragment));
+    }
+    assert_eq!(home.dropped(DropReason::Fragment), 3);
+}
+
+#[test]
+fn s4_2_echo_becomes_icmpv6_echo() {
+    let mut home = Home::new();
+    let request = home.raw(&to_camera(Segment::ping(9)).bytes()).unwrap();
+    assert_eq!((request[9], request[20]), (1, 8));
+
+    let reply = home.raw(&from_camera(Segment::pong(9)).bytes()).unwrap();
+
+    assert_eq!((reply[6], reply[40]), (58, 129));
+    Packet::parse(&reply);
+}
+
+#[test]
+fn s4_2_and_s5_2_other_icmp_is_dropped() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::ping(9))).unwrap();
+    let silent = [
+        (0, 1),
+        (8, 1),
+        (9, 0),
+        (10, 0),
+        (13, 0),
+        (14, 0),
+        (15, 0),
+        (17, 0),
+        (200, 0),
+    ];
+    for (kind, code) in silent {
+        let sent = home.raw(&icmp(&from_camera(Segment::pong(9)), kind, code));
+        assert_eq!(sent, Err(DropReason::IcmpUnsupported), "ICMP {kind}/{code}");
+    }
+    for kind in [3, 4, 5, 11, 12] {
+        let sent = home.raw(&icmp(&from_camera(Segment::pong(9)), kind, 0));
+        assert_eq!(sent, Err(DropReason::IcmpError), "ICMP {kind}");
+    }
+    for kind in [130, 131, 132, 133, 134, 135, 136, 137, 143, 255] {
+        let sent = home.raw(&icmp(&to_camera(Segment::ping(9)), kind, 0));
+        assert_eq!(sent, Err(DropReason::IcmpUnsupported), "ICMPv6 {kind}");
+    }
+    for kind in [1, 2, 3, 4, 127] {
+        let sent = home.raw(&icmp(&to_camera(Segment::ping(9)), kind, 0));
+        assert_eq!(sent, Err(DropReason::IcmpError), "ICMPv6 {kind}");
+    }
+}
+
+#[test]
+fn s4_5_and_s5_5_bad_checksum_stays_bad() {
+    let mut home = ready();
+    home.connect(4000);
+    home.send(&to_camera(Segment::ping(4000))).unwrap();
+    let packets = [
+        to_camera(Segment::udp(4000, 5000)),
+        to_camera(Segment::tcp(4000, 80, ACK)),
+        to_camera(Segment::ping(4000)),
+        from_camera(Segment::udp(5001, 4000)),
+        from_camera(Segment::tcp(8080, 4000, ACK)),
+        from_camera(Segment::pong(4000)),
+    ];
+    for packet in packets {
+        let mut bytes = packet.bytes();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 0x55;
+
+        let sent = home.raw(&bytes).unwrap();
+
+        let parsed = std::panic::catch_unwind(|| Packet::parse(&sent));
+        assert!(parsed.is_err(), "the checksum of {packet:?} was repaired");
+    }
+}
+
+#[test]
+fn s4_bad_ipv4_header_checksum_is_dropped() {
+    let mut home = ready();
+    let mut bytes = from_camera(Segment::udp(5001, 4000)).bytes();
+    bytes[10] ^= 1;
+
+    assert_eq!(home.raw(&bytes), Err(DropReason::MalformedIpv4));
+}
+
+#[test]
+fn s5_1_df_follows_the_length() {
+    let mut home = Home::new();
+    for (payload, dont_fragment) in [(0, false), (1232, false), (1233, true), (1452, true)] {
+        let packet = to_camera(Segment::udp(4000, 5000)).with_payload(payload);
+
+        let arrived = home.send(&packet).unwrap();
+
+        assert_eq!(
+            arrived.dont_fragment,
+            dont_fragment,
+            "{} bytes",
+            payload + 28
+        );
+    }
+}
+
+#[test]
+fn s5_1_packets_that_may_be_fragmented_have_different_identifications() {
+    let mut home = Home::new();
+    let packet = to_camera(Segment::udp(4000, 5000)).bytes();
+
+    let [first, second] = [(), ()].map(|()| home.raw(&packet).unwrap());
+
+    assert_ne!(first[4..6], second[4..6]);
+}
+
+#[test]
+fn s5_1_header_fields_are_those_of_the_ipv6_packet() {
+    let mut home = Home::new();
+    let mut packet = to_camera(Segment::udp(4000, 5000));
+    packet.tos = 0xb9;
+    packet.ttl = 33;
+
+    let arrived = home.send(&packet).unwrap();
+
+    assert_eq!((arrived.tos, arrived.ttl), (0xb9, 33));
+}
+
+#[test]
+fn s5_1_extension_headers_are_skipped() {
+    let mut home = Home::new();
+    let packet = to_camera(Segment::udp(4000, 5000)).with_payload(41);
+    // destination options, then a routing header with nothing left, then hop-by-hop, each of
+    // eight bytes, the second with sixteen more
+    let mut extra = vec![43, 0, 1, 4, 0, 0, 0, 0];
+    extra.extend([0, 2, 0, 0]);
+    extra.extend([0; 20]);
+    extra.extend([17, 0, 1, 4, 0, 0, 0, 0]);
+
+    let arrived = Packet::parse(&home.raw(&packet.bytes_with(&extra)).unwrap());
+
+    assert_eq!(arrived.payload, packet.payload);
+}
+
+#[test]
+fn s5_1_routing_header_with_segments_left_is_dropped() {
+    let mut home = Home::new();
+    let mut packet = to_camera(Segment::udp(4000, 5000)).bytes_with(&[17, 0, 0, 1, 0, 0, 0, 0]);
+    packet[6] = 43;
+
+    assert_eq!(home.raw(&packet), Err(DropReason::SourceRouted));
+}
+
+#[test]
+fn s5_1_fragment_header_is_counted() {
+    let mut home = Home::new();
+    let mut packet = to_camera(Segment::udp(4000, 5000)).bytes_with(&[17, 0, 0, 1, 0, 0, 0, 9]);
+    packet[6] = 44;
+
+    assert_eq!(home.raw(&packet), Err(DropReason::Fragment));
+}
+
+#[test]
+fn s5_5_udp_without_checksum_is_dropped() {
+    let mut home = Home::new();
+    let mut bytes = to_camera(Segment::udp(4000, 5000)).bytes();
+    bytes[46..48].copy_from_slice(&[0, 0]);
+
+    assert_eq!(home.raw(&bytes), Err(DropReason::UdpWithoutChecksum));
+}
+
+#[test]
+fn expired_hop_limit_is_dropped() {
+    let mut home = ready();
+    let mut six = to_camera(Segment::udp(4000, 5000));
+    let mut four = from_camera(Segment::udp(5001, 4000));
+    six.ttl = 0;
+    four.ttl = 0;
+
+    assert_eq!(home.send(&six), Err(DropReason::HopLimit));
+    assert_eq!(home.send(&four), Err(DropReason::HopLimit));
+}
+
+#[test]
+fn mss_of_a_syn_fits_the_longer_header() {
+    let mut home = Home::new();
+    for (offered, passed) in [(1460, 1440), (1440, 1440), (1220, 1220), (65_535, 1440)] {
+        // an odd number of bytes before the option: its value straddles two words of the sum
+        for odd in [false, true] {
+            let mut options = if odd { vec![1] } else { Vec::new() };
+            options.extend(Segment::mss(offered));
+            options.resize(8, 0);
+            let mut segment = Segment::tcp(4000, 80, SYN);
+            let Segment::Tcp { options: place, .. } = &mut segment else {
+                unreachable!()
+            };
+            *place = options.clone();
+
+            let arrived = home.send(&to_camera(segment)).unwrap();
+
+            let at = 2 + usize::from(odd);
+            options[at..at + 2].copy_from_slice(&u16::to_be_bytes(passed));
+            let Segment::Tcp { options: left, .. } = arrived.segment else {
+                unreachable!()
+            };
+            assert_eq!(left, options);
+        }
+    }
+}
+
+#[test]
+fn partial_checksum_keeps_the_sum_of_the_new_pseudo_header_only() {
+    let mut home = ready();
+    home.connect(4000);
+    home.send(&to_camera(Segment::ping(4000))).unwrap();
+    let packets = [
+        to_camera(Segment::udp(4000, 5000)),
+        to_camera(Segment::tcp(4000, 80, ACK)),
+        to_camera(Segment::ping(4000)),
+        from_camera(Segment::udp(5001, 4000)),
+        from_camera(Segment::tcp(8080, 4000, ACK)),
+        from_camera(Segment::pong(4000)),
+    ];
+    for packet in packets {
+        let packet = packet.with_payload(99);
+        let start = if packet.src.is_ipv4() { 20 } else { 40 };
+        let offset = packet.checksum_at();
+        let offload = offload(0, 0, 0, start, offset);
+
+        let (left, mut bytes) = home.offloaded(&offload, &packet.partial_bytes()).unwrap();
+
+        let start = 60 - start;
+        assert_eq!(left, self::offload(0, 0, 0, start, offset));
+        // what the next device does
+        let sum = match !sum16(&bytes[start..]) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        bytes[start + offset..start + offset + 2].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(Packet::parse(&bytes).payload, packet.payload);
+    }
+}
+
+#[test]
+fn super_packet_is_translated_once() {
+    let mut home = ready();
+    home.connect(4000);
+    // type, header length and checksum start change with the family; ECN and size do not
+    let tcp6 = to_camera(Segment::tcp(4000, 80, ACK)).with_payload(60_000);
+    let tcp4 = from_camera(Segment::tcp(8080, 4000, ACK)).with_payload(60_000);
+    let udp6 = to_camera(Segment::udp(4000, 5000)).with_payload(40_000);
+    let udp4 = from_camera(Segment::udp(5001, 4000)).with_payload(40_000);
+    let cases = [
+        (
+            tcp6.clone(),
+            offload(4, 60, 1400, 40, 16),
+            offload(1, 40, 1400, 20, 16),
+        ),
+        (
+            tcp6,
+            offload(0x84, 60, 1400, 40, 16),
+            offload(0x81, 40, 1400, 20, 16),
+        ),
+        (
+            tcp4.clone(),
+            offload(1, 40, 1440, 20, 16),
+            offload(4, 60, 1440, 40, 16),
+        ),
+        (
+            tcp4,
+            offload(0x81, 40, 1440, 20, 16),
+            offload(0x84, 60, 1440, 40, 16),
+        ),
+        (
+            udp6,
+            offload(5, 48, 1200, 40, 6),
+            offload(5, 28, 1200, 20, 6),
+        ),
+        (
+            udp4,
+            offload(5, 28, 1200, 20, 6),
+            offload(5, 48, 1200, 40, 6),
+        ),
+    ];
+    for (packet, before, after) in cases {
+        let (left, bytes) = home.offloaded(&before, &packet.partial_bytes()).unwrap();
+
+        assert_eq!(left, after);
+        assert!(bytes.ends_with(&packet.payload));
+    }
+    let counted = home.translator.counters().six_to_four.packets;
+    assert_eq!(
+        counted,
+        1 + 2 + 2 * 43 + 34,
+        "a super-packet counts as its segments"
+    );
+}
+
+#[test]
+fn super_packet_whose_segments_exceed_the_link_is_dropped() {
+    let mut home = ready();
+    home.connect(4000);
+    let packet = from_camera(Segment::tcp(8080, 4000, ACK)).with_payload(3000);
+
+    let sent = home.offloaded(&offload(1, 40, 1460, 20, 16), &packet.partial_bytes());
+
+    assert_eq!(sent.unwrap_err(), DropReason::TooBig);
+}
+
+#[test]
+fn offload_that_describes_another_packet_is_dropped() {
+    let mut home = ready();
+    home.connect(4000);
+    let packet = to_camera(Segment::tcp(4000, 80, ACK))
+        .with_payload(3000)
+        .partial_bytes();
+    let mut without_checksum = offload(4, 60, 1400, 40, 16);
+    without_checksum[0] = 0;
+    let wrong = [
+        offload(1, 60, 1400, 40, 16),
+        offload(3, 60, 1400, 40, 16),
+        offload(5, 60, 1400, 40, 16),
+        offload(0x80, 60, 1400, 40, 16),
+        offload(4, 60, 0, 40, 16),
+        offload(4, 60, 1400, 20, 16),
+        offload(4, 60, 1400, 40, 6),
+        without_checksum,
+    ];
+    for offload in wrong {
+        let sent = home.offloaded(&offload, &packet);
+        assert_eq!(sent, Err(DropReason::MalformedOffload), "{offload:?}");
+    }
+}
+
+#[test]
+fn lengths_that_do_not_fit_are_dropped() {
+    let mut home = ready();
+    home.connect(4000);
+    let six = to_camera(Segment::udp(4000, 5000)).bytes();
+    let four = from_camera(Segment::udp(5001, 4000)).bytes();
+    for len in 0..six.len() {
+        assert!(home.raw(&six[..len]).is_err(), "IPv6 cut at {len}");
+    }
+    for len in 0..four.len() {
+        assert!(home.raw(&four[..len]).is_err(), "IPv4 cut at {len}");
+    }
+    let mut jumbo = six.clone();
+    jumbo[4..6].copy_from_slice(&[0, 0]);
+    assert_eq!(home.raw(&jumbo), Err(DropReason::MalformedIpv6));
+    let mut udp = six;
+    udp[45] += 1;
+    assert_eq!(home.raw(&udp), Err(DropReason::MalformedUdp));
+    let mut tcp = to_camera(Segment::tcp(4000, 80, ACK)).bytes();
+    for offset in [0x00, 0x40, 0xf0] {
+        tcp[52] = offset;
+        assert_eq!(home.raw(&tcp), Err(DropReason::MalformedTcp));
+    }
+}
+
+#[test]
+fn bytes_behind_the_packet_do_not_leave() {
+    let mut home = ready();
+    for packet in [
+        to_camera(Segment::udp(4000, 5000)),
+        from_camera(Segment::udp(5001, 4000)),
+    ] {
+        let mut padded = packet.bytes();
+        padded.extend([0xaa; 6]);
+
+        let sent = Packet::parse(&home.raw(&padded).unwrap());
+
+        assert_eq!(sent.payload, packet.payload);
+    }
+}
+
+#[test]
+fn packet_never_leaves_with_an_untranslated_address() {
+    let mut home = ready();
+    let arrived = home
+        .raw(&to_camera(Segment::udp(4000, 5000)).bytes())
+        .unwrap();
+    let answer = home
+        .raw(&from_camera(Segment::udp(5001, 4000)).bytes())
+        .unwrap();
+
+    assert_eq!((arrived[0] >> 4, answer[0] >> 4), (4, 6));
+    assert_eq!(
+        Packet::parse(&answer).src,
+        IpAddr::from(nsp().embed(CAMERA))
+    );
+}
+
+/// A home in which UDP port 4000 of the remote has a session with the camera.
+fn ready() -> Home {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    home
+}
+
+/// An ICMP message of another type, its checksum right.
+fn icmp(packet: &Packet, kind: u8, code: u8) -> Vec<u8> {
+    let mut bytes = packet.bytes();
+    let at = if packet.src.is_ipv4() { 20 } else { 40 };
+    bytes[at] = kind;
+    bytes[at + 1] = code;
+    bytes
+}
+
+/// A `virtio_net_hdr` that asks for a checksum.
+fn offload(gso: u8, hdr_len: u16, size: u16, start: usize, offset: usize) -> [u8; 10] {
+    let mut bytes = [0; 10];
+    bytes[0] = 1;
+    bytes[1] = gso;
+    bytes[2..4].copy_from_slice(&hdr_len.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&size.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&(start as u16).to_ne_bytes());
+    bytes[8..10].copy_from_slice(&(offset as u16).to_ne_bytes());
+    bytes
+}
