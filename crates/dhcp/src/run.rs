@@ -1,0 +1,393 @@
+//! The sockets, the clock and the gateway around [`Server`] and [`Probe`].
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use gateway::{Count, Handle, Observe, ObserveFuture};
+use mapping::{Instant, Mac, Now, Outcome, Request, Snapshot};
+use net::packet::{Hears, OpenPacketError, PacketSocket, UdpFrame};
+use net::udp::{Datagram, Socket, Source};
+use net::{BindError, Clock};
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+
+use crate::counters::{Answer, Counters, DropReason};
+use crate::probe::Probe;
+use crate::server::{CLIENT_PORT, Config, Destination, Meta, Server, Token, Transmit};
+use crate::wire::Field;
+
+/// Where to serve, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The LAN's interface.
+    pub lan: String,
+    /// What the machine is told.
+    pub config: Config,
+}
+
+/// Opens the sockets on the LAN's interface; must run inside a tokio runtime. `rng` chooses the
+/// transaction ids of the search for another server.
+///
+/// # Errors
+/// Names what could not be opened and, for a port in use, its owner.
+pub fn bind<R: Rng>(options: &Options, rng: R) -> Result<Bound<R>, StartError> {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT));
+    let socket_options = net::udp::Options::new().device(&options.lan).broadcast();
+    let packet = PacketSocket::open(&options.lan, Hears::Nothing)?;
+    let udp = Socket::bind(any, &socket_options)?;
+    Ok(Bound {
+        lan: options.lan.clone(),
+        config: options.config,
+        packet,
+        udp,
+        rng,
+        observed: Arc::default(),
+    })
+}
+
+/// Why the sockets could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket that sends to clients without an address.
+    #[error(transparent)]
+    Packet(#[from] OpenPacketError),
+    /// Port 67.
+    #[error(transparent)]
+    Udp(#[from] BindError),
+}
+
+/// A server with its sockets: clients' messages wait in them until [`Self::serve`].
+#[derive(Debug)]
+pub struct Bound<R> {
+    lan: String,
+    config: Config,
+    packet: PacketSocket,
+    udp: Socket,
+    rng: R,
+    observed: Arc<Observed>,
+}
+
+/// Why a running server ended.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot receive DHCP on {lan}")]
+pub struct ServeError {
+    lan: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl<R: Rng> Bound<R> {
+    /// Returns how to read the counters.
+    #[must_use]
+    pub fn observe(&self) -> Arc<dyn Observe> {
+        Arc::<Observed>::clone(&self.observed)
+    }
+
+    /// Serves until `cancel`.
+    ///
+    /// # Errors
+    /// When port 67 can never be read again.
+    pub async fn serve(self, handle: Handle, cancel: CancellationToken) -> Result<(), ServeError> {
+        self.serve_with(&handle, cancel).await
+    }
+
+    async fn serve_with(
+        self,
+        writer: &impl Writer,
+        cancel: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let now = writer.now();
+        let mut shell = Shell {
+            server: Server::new(self.config, now),
+            probe: Probe::new(self.packet.mac(), self.rng, now),
+            lan: self.lan,
+            packet: self.packet,
+            udp: self.udp,
+            ears: None,
+            foreign: None,
+            looked: false,
+            clock: Clock::new(),
+            observed: self.observed,
+        };
+        tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            result = shell.run(writer) => result,
+        }
+    }
+}
+
+/// What the shell needs of the gateway; a test puts a core in its place.
+trait Writer {
+    fn now(&self) -> Now;
+    fn snapshot(&self) -> Arc<Snapshot>;
+    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send;
+}
+
+impl Writer for Handle {
+    fn now(&self) -> Now {
+        Self::now(self)
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Self::snapshot(self)
+    }
+
+    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
+        Self::request(self, request)
+    }
+}
+
+struct Shell<R> {
+    server: Server,
+    probe: Probe<R>,
+    lan: String,
+    packet: PacketSocket,
+    udp: Socket,
+    /// Hears the answers to the probe, whatever address they are for.
+    ears: Option<PacketSocket>,
+    foreign: Option<Ipv4Addr>,
+    /// The first search is over; until then clients' messages wait in the socket.
+    looked: bool,
+    clock: Clock,
+    observed: Arc<Observed>,
+}
+
+enum Wake {
+    Datagram(io::Result<Datagram>),
+    Frame(io::Result<usize>),
+    Outcome(Token, Outcome),
+    Timeout,
+}
+
+impl<R: Rng> Shell<R> {
+    async fn run(&mut self, writer: &impl Writer) -> Result<(), ServeError> {
+        let mut asked = FuturesUnordered::new();
+        let (mut buf, mut frame) = (vec![0; LONGEST_DATAGRAM], vec![0; LONGEST_DATAGRAM]);
+        loop {
+            self.listen();
+            while let Some((token, request)) = self.server.poll_request() {
+                asked.push(async move { (token, writer.request(request).await) });
+            }
+            self.transmit(writer.snapshot().site().gateway()).await;
+            self.observed.publish(&self.server, self.foreign.is_some());
+            let deadline = self.deadline();
+            let wake = tokio::select! {
+                Some((token, outcome)) = asked.next() => Wake::Outcome(token, outcome),
+                datagram = self.udp.recv(&mut buf), if self.looked => Wake::Datagram(datagram),
+                heard = hear(self.ears.as_ref(), &mut frame) => Wake::Frame(heard),
+                () = self.clock.sleep_until_some(deadline) => Wake::Timeout,
+            };
+            let (now, snapshot) = (writer.now(), writer.snapshot());
+            match wake {
+                Wake::Outcome(token, outcome) => {
+                    self.server.handle_outcome(token, &outcome, &snapshot, now);
+                }
+                Wake::Datagram(Ok(datagram)) => {
+                    if let Some((bytes, meta)) = meta(&buf, &datagram) {
+                        self.server.handle_datagram(bytes, meta, &snapshot, now);
+                    }
+                }
+                Wake::Datagram(Err(source)) => {
+                    return Err(ServeError { lan: self.lan.clone(), source });
+                }
+                Wake::Frame(Ok(len)) => self.hear(frame.get(..len).unwrap_or_default(), now),
+                Wake::Frame(Err(error)) => {
+                    tracing::warn!(%error, "cannot listen for another DHCP server");
+                    self.ears = None;
+                }
+                Wake::Timeout => {
+                    self.server.handle_timeout(now);
+                    self.probe.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let server = self.server.poll_timeout().map(|(at, _)| at);
+        let probe = self.probe.poll_timeout().map(|(at, _)| at);
+        [server, probe].into_iter().flatten().min()
+    }
+
+    /// Opens ears while the probe listens, and lets the server know what it found.
+    fn listen(&mut self) {
+        if !self.probe.is_listening() {
+            self.ears = None;
+            self.looked = true;
+        } else if self.ears.is_none() {
+            match PacketSocket::open(&self.lan, Hears::Ipv4) {
+                Ok(ears) => self.ears = Some(ears),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot listen for another DHCP server");
+                }
+            }
+        }
+        self.server.set_offering(self.probe.is_clear());
+        let foreign = self.probe.foreign();
+        if foreign != self.foreign {
+            match foreign {
+                Some(server) => tracing::warn!(
+                    lan = %self.lan, %server,
+                    "another DHCP server answers on the LAN: new devices get no address from \
+                     this one until it is switched off"
+                ),
+                None => tracing::info!(lan = %self.lan, "the other DHCP server is gone"),
+            }
+            self.foreign = foreign;
+        }
+    }
+
+    fn hear(&mut self, frame: &[u8], now: Now) {
+        if let Ok(udp) = UdpFrame::parse(frame)
+            && udp.source.port() == SERVER_PORT
+            && udp.destination.port() == CLIENT_PORT
+        {
+            self.probe.handle_datagram(udp.payload, *udp.source.ip(), now);
+        }
+    }
+
+    async fn transmit(&mut self, gateway: Ipv4Addr) {
+        while let Some(bytes) = self.probe.poll_transmit() {
+            let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
+            let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
+            let sent = self.packet.send_udp(EVERYBODY, from, to, &bytes).await;
+            self.observed.note(sent);
+        }
+        while let Some(transmit) = self.server.poll_transmit() {
+            let sent = self.send(&transmit, gateway).await;
+            self.observed.note(sent);
+        }
+    }
+
+    async fn send(&self, transmit: &Transmit, gateway: Ipv4Addr) -> io::Result<()> {
+        let from = Source { addr: IpAddr::V4(gateway), ifindex: self.packet.ifindex() };
+        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
+        let bytes = &transmit.bytes;
+        match transmit.destination {
+            Destination::Broadcast => self.udp.send_to(bytes, everybody.into(), Some(from)).await,
+            Destination::Udp(to) => self.udp.send_to(bytes, to.into(), Some(from)).await,
+            Destination::UnicastMac(mac, to) => {
+                let source = SocketAddrV4::new(gateway, SERVER_PORT);
+                match self.packet.send_udp(mac, source, to, bytes).await {
+                    Ok(()) => Ok(()),
+                    // RFC 2131 §4.1: if unicasting is not possible
+                    Err(_) => self.udp.send_to(bytes, everybody.into(), Some(from)).await,
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a frame; for ever without ears.
+async fn hear(ears: Option<&PacketSocket>, buf: &mut [u8]) -> io::Result<usize> {
+    let Some(ears) = ears else {
+        return std::future::pending().await;
+    };
+    loop {
+        let received = ears.recv(buf).await?;
+        if !received.outgoing {
+            return Ok(received.len);
+        }
+    }
+}
+
+/// The socket is an IPv4 one, so the first pattern always fits.
+fn meta<'a>(buf: &'a [u8], datagram: &Datagram) -> Option<(&'a [u8], Meta)> {
+    let IpAddr::V4(source) = datagram.source.ip() else {
+        return None;
+    };
+    let meta = Meta {
+        source,
+        unicast: datagram.destination == datagram.local,
+        truncated: datagram.truncated,
+    };
+    Some((buf.get(..datagram.len).unwrap_or_default(), meta))
+}
+
+/// What the shell last knew, for whoever reads the counters.
+#[derive(Debug)]
+struct Observed(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    counters: Counters,
+    foreign: bool,
+    send_errors: u64,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        let counters = Counters::zero();
+        Self(Mutex::new(State { counters, foreign: false, send_errors: 0 }))
+    }
+}
+
+impl Observed {
+    fn publish(&self, server: &Server, foreign: bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.counters = *server.counters();
+        state.foreign = foreign;
+    }
+
+    fn note(&self, sent: io::Result<()>) {
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a DHCP message could not be sent");
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.send_errors = state.send_errors.saturating_add(1);
+        }
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = &state.counters;
+        let one = |name, value| Count { name, reason: "", value };
+        let answers = Answer::ALL.map(|answer| Count {
+            name: "answers_total",
+            reason: answer.as_str(),
+            value: counters.answers(answer),
+        });
+        let drops = DropReason::ALL.map(|reason| Count {
+            name: "drops_total",
+            reason: reason.as_str(),
+            value: counters.drops(reason),
+        });
+        let malformed = Field::ALL.map(|field| Count {
+            name: "malformed_total",
+            reason: field.as_str(),
+            value: counters.malformed(field),
+        });
+        let single = [
+            one("datagrams_total", counters.received),
+            one("accepted_total", counters.accepted),
+            one("send_errors_total", state.send_errors),
+            one("foreign_server", u64::from(state.foreign)),
+        ];
+        single.into_iter().chain(answers).chain(drops).chain(malformed).collect()
+    }
+}
+
+impl Observe for Observed {
+    fn room(&self) -> &'static str {
+        "dhcp"
+    }
+
+    fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
+        Box::pin(std::future::ready(self.counts()))
+    }
+}
+
+/// RFC 2131 §4.1.
+const SERVER_PORT: u16 = 67;
+
+/// More than an Ethernet frame carries.
+const LONGEST_DATAGRAM: usize = 2048;
+
+const EVERYBODY: Mac = Mac([0xff; 6]);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,577 @@
+//! The machine: what each message of a client leads to (RFC 2131 §4.3).
+
+mod reply;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use mapping::{
+    DeclineRequest, Grant, Instant, LeaseRequest, Mac, Now, Outcome, Refusal, ReleaseRequest,
+    Request, Snapshot,
+};
+
+use crate::counters::{Answer, Counters, DropReason};
+use crate::wire::{Field, Malformed, Message, MessageType, Op, Received};
+use reply::Reply;
+
+/// What can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// How long a lease lasts; a client may ask for a shorter one.
+    pub lease_lifetime: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { lease_lifetime: LEASE_LIFETIME }
+    }
+}
+
+/// How a datagram came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// Its source address.
+    pub source: Ipv4Addr,
+    /// It was sent to our own address and not broadcast.
+    pub unicast: bool,
+    /// It was longer than the buffer.
+    pub truncated: bool,
+}
+
+/// Names a request that waits for the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(u64);
+
+/// A datagram to be sent from the gateway's address and port 67.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// To whom.
+    pub destination: Destination,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// Where an answer goes (RFC 2131 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// To everybody on the LAN, port 68.
+    Broadcast,
+    /// To a client that has an address.
+    Udp(SocketAddrV4),
+    /// To a client that does not answer ARP for its new address yet.
+    UnicastMac(Mac, SocketAddrV4),
+}
+
+/// Why the machine wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// A client may no longer decline its address.
+    Decline,
+    /// Queued output has not been drained.
+    Drain,
+    /// An offer ends.
+    Offer,
+}
+
+/// What a refusal means to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// It must not use the address: DHCPNAK.
+    Nak,
+    /// It hears nothing and asks again.
+    Silence(DropReason),
+}
+
+/// Tells what each refusal of the writer means to the client.
+#[must_use]
+pub const fn reaction(refusal: Refusal) -> Reaction {
+    match refusal {
+        Refusal::AddressNotFree => Reaction::Nak,
+        Refusal::Unavailable => Reaction::Silence(DropReason::Unavailable),
+        Refusal::ExternalPortTaken
+        | Refusal::ForeignMapping { .. }
+        | Refusal::NameNotFree
+        | Refusal::NoPrefix
+        | Refusal::NoLease
+        | Refusal::NotFound
+        | Refusal::PortDenied
+        | Refusal::PrefixInvalid(_)
+        | Refusal::QuotaExceeded
+        | Refusal::StaticMapping => Reaction::Silence(DropReason::Refused),
+    }
+}
+
+/// A DHCP server for one LAN.
+///
+/// ```text
+///   DISCOVER ──► offer (10 s) ──► OFFER
+///   REQUEST  ──► Request::Lease ──► granted: ACK    refused: NAK or silence
+///   RELEASE, DECLINE ──► Request::Release, Request::Decline
+///   INFORM   ──► ACK without a lease
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    offering: bool,
+    offers: BTreeMap<Mac, Offer>,
+    /// Until when a client that was just given an address may decline it.
+    fresh: BTreeMap<Mac, Instant>,
+    pending: BTreeMap<Token, Pending>,
+    requests: VecDeque<(Token, Request)>,
+    transmits: VecDeque<Transmit>,
+    counters: Counters,
+    next_token: u64,
+    last_seen: Instant,
+}
+
+#[derive(Debug)]
+struct Offer {
+    addr: Ipv4Addr,
+    name: Option<String>,
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Pending {
+    /// A lease is asked for.
+    Lease { message: Received, state: State, request: LeaseRequest },
+    /// Nobody waits for an answer.
+    Quiet { mac: Mac },
+}
+
+/// The state of a client that sends DHCPREQUEST (RFC 2131 §4.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    InitReboot,
+    Rebinding,
+    Renewing,
+    Selecting,
+}
+
+/// What a message leads to.
+enum Step {
+    Ask(Pending, Request),
+    Send(Answer, Transmit),
+}
+
+/// Why a message leads to nothing.
+enum Ignored {
+    Malformed(Malformed),
+    Dropped(DropReason),
+}
+
+impl From<Malformed> for Ignored {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<DropReason> for Ignored {
+    fn from(reason: DropReason) -> Self {
+        Self::Dropped(reason)
+    }
+}
+
+impl Server {
+    /// Makes a server that offers nothing until [`Self::set_offering`] says that it may.
+    #[must_use]
+    pub const fn new(config: Config, now: Now) -> Self {
+        Self {
+            config,
+            offering: false,
+            offers: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            requests: VecDeque::new(),
+            transmits: VecDeque::new(),
+            counters: Counters::zero(),
+            next_token: 0,
+            last_seen: now.mono,
+        }
+    }
+
+    /// Says whether new clients are served: not while another server is on the LAN.
+    pub const fn set_offering(&mut self, offering: bool) {
+        self.offering = offering;
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Takes one datagram that came to port 67.
+    pub fn handle_datagram(&mut self, bytes: &[u8], meta: Meta, snapshot: &Snapshot, now: Now) {
+        self.counters.received = self.counters.received.saturating_add(1);
+        self.handle_timeout(now);
+        match self.step(bytes, meta, snapshot, now) {
+            Ok(Step::Ask(pending, request)) => self.ask(pending, request),
+            Ok(Step::Send(answer, transmit)) => self.send(answer, transmit),
+            Err(Ignored::Malformed(malformed)) => self.counters.count_malformed(malformed.field),
+            Err(Ignored::Dropped(reason)) => self.counters.drop(reason),
+        }
+    }
+
+    /// Takes the writer's answer to a request of [`Self::poll_request`].
+    pub fn handle_outcome(
+        &mut self,
+        token: Token,
+        outcome: &Outcome,
+        snapshot: &Snapshot,
+        now: Now,
+    ) {
+        self.handle_timeout(now);
+        let Some(pending) = self.pending.remove(&token) else {
+            return;
+        };
+        match (pending, outcome) {
+            (Pending::Lease { message, state, request }, outcome) => {
+                self.settle_lease(&message, state, &request, outcome, snapshot, now);
+            }
+            (Pending::Quiet { mac }, Outcome::Granted(_)) => {
+                self.offers.remove(&mac);
+                self.fresh.remove(&mac);
+                self.counters.accepted = self.counters.accepted.saturating_add(1);
+            }
+            (Pending::Quiet { .. }, Outcome::Refused(refusal)) => {
+                self.counters.drop(match reaction(*refusal) {
+                    Reaction::Nak => DropReason::Refused,
+                    Reaction::Silence(reason) => reason,
+                });
+            }
+        }
+    }
+
+    /// Returns the next request for the writer.
+    pub fn poll_request(&mut self) -> Option<(Token, Request)> {
+        self.requests.pop_front()
+    }
+
+    /// Returns the next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// Returns when to call [`Self::handle_timeout`] next, and for which timer.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        if !(self.requests.is_empty() && self.transmits.is_empty()) {
+            return Some((self.last_seen, Timer::Drain));
+        }
+        let offers = self.offers.values().map(|offer| (offer.until, Timer::Offer));
+        let fresh = self.fresh.values().map(|until| (*until, Timer::Decline));
+        offers.chain(fresh).min_by_key(|(at, _)| *at)
+    }
+
+    /// Forgets what is over; early or twice changes nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.last_seen = now.mono;
+        self.offers.retain(|_, offer| offer.until > now.mono);
+        self.fresh.retain(|_, until| *until > now.mono);
+    }
+
+    fn step(
+        &mut self,
+        bytes: &[u8],
+        meta: Meta,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Result<Step, Ignored> {
+        if meta.truncated {
+            return Err(Malformed { field: Field::Length, offset: bytes.len() }.into());
+        }
+        let message = Message::parse(bytes)?;
+        if message.op != Op::BootRequest {
+            return Err(DropReason::NotRequest.into());
+        }
+        if !message.giaddr.is_unspecified() {
+            return Err(DropReason::Relayed.into());
+        }
+        let message = Received::new(&message)?;
+        let step = match message.kind {
+            MessageType::Discover => self.discover(&message, snapshot, now),
+            MessageType::Request => self.request(message, meta, snapshot),
+            MessageType::Decline => self.decline(&message, snapshot),
+            MessageType::Release => release(&message, meta, snapshot),
+            MessageType::Inform => inform(&message, meta, snapshot),
+            MessageType::Offer
+            | MessageType::Ack
+            | MessageType::Nak
+            | MessageType::Unknown(_) => Err(DropReason::UnknownType),
+        };
+        Ok(step?)
+    }
+
+    /// RFC 2131 §4.3.1.
+    fn discover(
+        &mut self,
+        message: &Received,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Result<Step, DropReason> {
+        if !self.offering {
+            return Err(DropReason::ForeignServer);
+        }
+        let addr = self.candidate(message.mac, snapshot).ok_or(DropReason::NoAddress)?;
+        let host = snapshot.host(message.mac);
+        let own = host.is_some_and(|host| host.addr == addr);
+        // a host's own address needs no reservation, so a flood of others cannot keep it away
+        if !own && !self.offers.contains_key(&message.mac) && self.offers.len() >= OFFERS {
+            return Err(DropReason::OffersFull);
+        }
+        if !own || self.offers.len() < OFFERS {
+            let offer =
+                Offer { addr, name: message.name.clone(), until: now.mono + OFFER_LIFETIME };
+            self.offers.insert(message.mac, offer);
+        }
+        let reply = Reply {
+            answer: Answer::Offer,
+            lease: Some((addr, self.lifetime(message))),
+            host: host.map(AsRef::as_ref),
+            message,
+            site: snapshot.site(),
+        };
+        Ok(Step::Send(Answer::Offer, reply.transmit(unconfigured(message, addr))))
+    }
+
+    /// RFC 2131 §4.3.2.
+    fn request(
+        &mut self,
+        message: Received,
+        meta: Meta,
+        snapshot: &Snapshot,
+    ) -> Result<Step, DropReason> {
+        let (state, addr) = state_of(&message, meta)?;
+        let (mac, site) = (message.mac, snapshot.site());
+        if state == State::Selecting && message.server_id != Some(site.gateway()) {
+            // the client chose another server: the address is free again
+            self.offers.remove(&mac);
+            return Err(DropReason::OtherServer);
+        }
+        let host = snapshot.host(mac);
+        if !self.offering && host.is_none() {
+            return Err(DropReason::ForeignServer);
+        }
+        let right = match (state, host) {
+            // wrong network: the client must not keep its address (RFC 2131 §4.3.2)
+            _ if !site.contains(addr) => false,
+            (_, Some(host)) if site.is_leasable(host.addr) => host.addr == addr,
+            (State::Selecting, _) => {
+                let offered = self.offers.get(&mac).map(|offer| offer.addr);
+                offered.or_else(|| self.candidate(mac, snapshot)) == Some(addr)
+            }
+            // it renews with us, so it believes that we gave it the address: let it start anew
+            (State::Renewing, _) | (State::InitReboot | State::Rebinding, Some(_)) => false,
+            (State::InitReboot | State::Rebinding, None) => return Err(DropReason::NoRecord),
+        };
+        if !right {
+            return Ok(Step::Send(Answer::Nak, Reply::nak(&message, site)));
+        }
+        let offered = self.offers.get(&mac).and_then(|offer| offer.name.clone());
+        let known = host.and_then(|host| host.declared_name.clone());
+        let request = LeaseRequest {
+            mac,
+            addr,
+            lifetime: self.lifetime(&message),
+            // a name that is not repeated is not withdrawn
+            declared_name: message.name.clone().or(offered).or(known),
+        };
+        self.ask_once(message, state, request)
+    }
+
+    /// A client that hears nothing repeats itself; the answer goes to its latest message.
+    fn ask_once(
+        &mut self,
+        message: Received,
+        state: State,
+        request: LeaseRequest,
+    ) -> Result<Step, DropReason> {
+        let same = self.pending.values_mut().find_map(|pending| match pending {
+            Pending::Lease { message, state: asked, request: known }
+                if *known == request && *asked == state =>
+            {
+                Some(message)
+            }
+            Pending::Lease { .. } | Pending::Quiet { .. } => None,
+        });
+        if let Some(waiting) = same {
+            *waiting = message;
+            return Err(DropReason::Duplicate);
+        }
+        if self.pending.len() >= PENDING {
+            return Err(DropReason::Busy);
+        }
+        let pending = Pending::Lease { message, state, request: request.clone() };
+        Ok(Step::Ask(pending, Request::Lease(request)))
+    }
+
+    /// RFC 2131 §4.3.3. Only a client that was given its address a moment ago has a reason to
+    /// decline it; from anybody else this would take a device its address.
+    fn decline(&self, message: &Received, snapshot: &Snapshot) -> Result<Step, DropReason> {
+        let (mac, site) = (message.mac, snapshot.site());
+        if message.server_id.is_some_and(|server| server != site.gateway()) {
+            return Err(DropReason::OtherServer);
+        }
+        let addr = message.requested.ok_or(DropReason::Unaddressed)?;
+        let owns = snapshot.host(mac).is_some_and(|host| host.addr == addr);
+        if !owns || !self.fresh.contains_key(&mac) {
+            return Err(DropReason::ForeignDecline);
+        }
+        Ok(Step::Ask(Pending::Quiet { mac }, Request::Decline(DeclineRequest { mac, addr })))
+    }
+
+    fn settle_lease(
+        &mut self,
+        message: &Received,
+        state: State,
+        request: &LeaseRequest,
+        outcome: &Outcome,
+        snapshot: &Snapshot,
+        now: Now,
+    ) {
+        let site = snapshot.site();
+        match outcome {
+            Outcome::Granted(Grant::Leased(host)) if host.addr == request.addr => {
+                self.offers.remove(&message.mac);
+                if matches!(state, State::Selecting | State::InitReboot)
+                    && (self.fresh.len() < PENDING || self.fresh.contains_key(&message.mac))
+                {
+                    self.fresh.insert(message.mac, now.mono + DECLINE_WINDOW);
+                }
+                let reply = Reply {
+                    answer: Answer::Ack,
+                    lease: Some((host.addr, request.lifetime)),
+                    host: Some(host),
+                    message,
+                    site,
+                };
+                let destination = match state {
+                    State::Selecting | State::InitReboot => unconfigured(message, host.addr),
+                    State::Renewing | State::Rebinding => configured(host.addr),
+                };
+                self.send(Answer::Ack, reply.transmit(destination));
+            }
+            Outcome::Granted(_) => self.counters.drop(DropReason::Refused),
+            Outcome::Refused(refusal) => match reaction(*refusal) {
+                Reaction::Nak => self.send(Answer::Nak, Reply::nak(message, site)),
+                Reaction::Silence(reason) => self.counters.drop(reason),
+            },
+        }
+    }
+
+    /// H-1: the MAC chooses the address.
+    // DEVIATION RFC 2131 §4.3.1: neither the requested address nor the client identifier chooses
+    // the address, because a server's address must follow from its MAC alone.
+    fn candidate(&self, mac: Mac, snapshot: &Snapshot) -> Option<Ipv4Addr> {
+        let others = |addr: Ipv4Addr| {
+            self.offers.iter().any(|(other, offer)| *other != mac && offer.addr == addr)
+        };
+        snapshot.lease_candidate(mac, others)
+    }
+
+    fn lifetime(&self, message: &Received) -> Duration {
+        let longest = self.config.lease_lifetime;
+        message.lease_time.map_or(longest, |asked| asked.max(SHORTEST_LEASE).min(longest))
+    }
+
+    fn ask(&mut self, pending: Pending, request: Request) {
+        if self.pending.len() >= PENDING {
+            self.counters.drop(DropReason::Busy);
+            return;
+        }
+        let token = Token(self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        self.pending.insert(token, pending);
+        self.requests.push_back((token, request));
+    }
+
+    fn send(&mut self, answer: Answer, transmit: Transmit) {
+        self.counters.answer(answer);
+        self.transmits.push_back(transmit);
+    }
+}
+
+/// RFC 2131 §4.3.2, Table 4: what tells the states apart.
+fn state_of(message: &Received, meta: Meta) -> Result<(State, Ipv4Addr), DropReason> {
+    if message.server_id.is_some() {
+        let addr = message.requested.ok_or(DropReason::Unaddressed)?;
+        return Ok((State::Selecting, addr));
+    }
+    if !message.ciaddr.is_unspecified() {
+        let state = if meta.unicast { State::Renewing } else { State::Rebinding };
+        return Ok((state, message.ciaddr));
+    }
+    let addr = message.requested.ok_or(DropReason::Unaddressed)?;
+    Ok((State::InitReboot, addr))
+}
+
+/// RFC 2131 §4.3.4. The address goes back to the client's own binding: it is kept.
+fn release(message: &Received, meta: Meta, snapshot: &Snapshot) -> Result<Step, DropReason> {
+    let (mac, addr, site) = (message.mac, message.ciaddr, snapshot.site());
+    if message.server_id.is_some_and(|server| server != site.gateway()) {
+        return Err(DropReason::OtherServer);
+    }
+    let owns = snapshot.host(mac).is_some_and(|host| host.addr == addr);
+    // a client releases from the address that it releases; this keeps a neighbour honest who
+    // cannot forge a source address
+    if !owns || meta.source != addr {
+        return Err(DropReason::ForeignRelease);
+    }
+    Ok(Step::Ask(Pending::Quiet { mac }, Request::Release(ReleaseRequest { mac, addr })))
+}
+
+/// RFC 2131 §4.3.5.
+fn inform(message: &Received, meta: Meta, snapshot: &Snapshot) -> Result<Step, DropReason> {
+    let site = snapshot.site();
+    let addr = message.ciaddr;
+    if addr.is_unspecified() {
+        return Err(DropReason::Unaddressed);
+    }
+    if !site.contains(addr) || meta.source != addr {
+        return Err(DropReason::NotOnLan);
+    }
+    let host = snapshot.host(message.mac).filter(|host| host.addr == addr);
+    let host = host.map(AsRef::as_ref);
+    let reply = Reply { answer: Answer::Ack, lease: None, host, message, site };
+    Ok(Step::Send(Answer::Ack, reply.transmit(configured(addr))))
+}
+
+/// H-4, for a client that does not use its address yet.
+fn unconfigured(message: &Received, addr: Ipv4Addr) -> Destination {
+    if message.flags & crate::wire::BROADCAST != 0 {
+        Destination::Broadcast
+    } else {
+        Destination::UnicastMac(message.mac, SocketAddrV4::new(addr, CLIENT_PORT))
+    }
+}
+
+const fn configured(addr: Ipv4Addr) -> Destination {
+    Destination::Udp(SocketAddrV4::new(addr, CLIENT_PORT))
+}
+
+/// RFC 2131 §4.1.
+pub(crate) const CLIENT_PORT: u16 = 68;
+
+/// A day: long enough that a rebooting gateway is not noticed, short enough that a device which
+/// left is gone the day after.
+const LEASE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// A client that asks for less would do nothing but renew.
+const SHORTEST_LEASE: Duration = Duration::from_secs(120);
+
+/// Who floods us with DISCOVER holds an address for this long.
+const OFFER_LIFETIME: Duration = Duration::from_secs(10);
+
+/// A client looks for a duplicate right after the ACK; the slowest take some 10 s.
+const DECLINE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Offers to clients that have no address yet; a home that starts up as one has fewer.
+const OFFERS: usize = 256;
+
+/// Requests that wait for the writer.
+const PENDING: usize = 256;
+
+#[cfg(test)]
+mod tests;
