@@ -41,7 +41,7 @@ impl Clock {
     /// Sleeps until `deadline`; a deadline in the past returns at once.
     ///
     /// The runtime's timers stand still while the machine is suspended, `CLOCK_BOOTTIME` does
-    /// not: so no single sleep is longer than [`LONGEST_SLEEP`], and the clock is read again
+    /// not: so no single sleep is longer than half a minute, and the clock is read again
     /// after each.
     pub async fn sleep_until(&self, deadline: Instant) {
         loop {
@@ -106,7 +106,7 @@ fn nanos(clock: ClockId) -> u64 {
 }
 
 /// After a suspend a deadline may be late by at most this.
-pub const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

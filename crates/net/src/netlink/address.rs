@@ -135,7 +135,8 @@ impl Netlink {
         Ok(messages.iter().filter_map(Address::from_message).collect())
     }
 
-    /// Waits until an interface is running and none of its addresses is tentative.
+    /// Waits until an interface is running, none of its addresses is tentative, and packets to
+    /// each are delivered.
     ///
     /// # Errors
     ///
@@ -143,17 +144,10 @@ impl Netlink {
     pub async fn wait_ready(&self, ifindex: u32, patience: Duration) -> Result<(), NetlinkError> {
         let mut watch = super::Watch::open()?;
         let ready = async {
-            loop {
-                let running = self
-                    .link_at(ifindex)
-                    .await?
-                    .is_some_and(|link| link.running);
-                let addresses = self.addresses(ifindex).await?;
-                if running && addresses.iter().all(|address| !address.tentative) {
-                    return Ok(());
-                }
+            while !self.is_ready(ifindex).await? {
                 watch.next().await?;
             }
+            Ok(())
         };
         tokio::time::timeout(patience, ready)
             .await
@@ -163,6 +157,24 @@ impl Netlink {
                     source: std::io::ErrorKind::TimedOut.into(),
                 })
             })
+    }
+}
+
+impl Netlink {
+    async fn is_ready(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        if !self
+            .link_at(ifindex)
+            .await?
+            .is_some_and(|link| link.running)
+        {
+            return Ok(false);
+        }
+        // The kernel takes an IPv6 address at once, but its local route comes a moment later.
+        let addresses = self.addresses(ifindex).await?;
+        let local = self.local_addresses().await?;
+        Ok(addresses
+            .iter()
+            .all(|address| !address.tentative && local.contains(&address.addr)))
     }
 }
 

@@ -229,17 +229,36 @@ impl Netlink {
     ///
     /// When the kernel does not answer.
     pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
-        let mut routes = Vec::new();
-        for builder in [
+        let messages = self.dump_routes().await?;
+        let main = messages
+            .iter()
+            .filter(|message| is_in(message, RouteHeader::RT_TABLE_MAIN));
+        Ok(main.flat_map(Route::from_message).collect())
+    }
+
+    /// The addresses for which the kernel takes packets as its own.
+    pub(super) async fn local_addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
+        let messages = self.dump_routes().await?;
+        let local = messages.iter().filter(|message| {
+            message.header.kind == RouteType::Local && is_in(message, libc::RT_TABLE_LOCAL)
+        });
+        Ok(local
+            .flat_map(|message| &message.attributes)
+            .filter_map(destination)
+            .collect())
+    }
+
+    async fn dump_routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let mut messages = Vec::new();
+        for family in [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
             RouteMessageBuilder::<Ipv6Addr>::new().build(),
         ] {
-            let request = self.handle.route().get(builder).execute();
-            let messages: Vec<RouteMessage> = done(request.try_collect().await, "list routes")?;
-            let main = messages.iter().filter(|message| in_main_table(message));
-            routes.extend(main.flat_map(Route::from_message));
+            let request = self.handle.route().get(family).execute();
+            let found: Vec<RouteMessage> = done(request.try_collect().await, "list routes")?;
+            messages.extend(found);
         }
-        Ok(routes)
+        Ok(messages)
     }
 
     /// The default routes: an interface that holds one is no LAN.
@@ -327,8 +346,15 @@ fn hop_of(attributes: &[RouteAttribute], ifindex: Option<u32>) -> (Option<IpAddr
     hop
 }
 
-fn in_main_table(message: &RouteMessage) -> bool {
-    message.header.table == RouteHeader::RT_TABLE_MAIN
+fn is_in(message: &RouteMessage, table: u8) -> bool {
+    message.header.table == table
+}
+
+fn destination(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Destination(addr) => ip(addr),
+        _ => None,
+    }
 }
 
 fn neighbour(attribute: &NeighbourAttribute) -> Option<IpAddr> {

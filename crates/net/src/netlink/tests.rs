@@ -187,25 +187,25 @@ fn changes_are_seen_as_they_happen() {
         let addr: IpAddr = "2001:db8::1".parse().unwrap();
 
         net.set_up(index).await.unwrap();
-        net.add_address(index, addr, 64).await.unwrap();
-        net.remove_address(index, addr, 64).await.unwrap();
-        net.remove_link(index).await.unwrap();
-
         until(
             &mut watch,
             |change| matches!(change, Change::Link(link) if link.name == "wan0"),
         )
         .await;
+        // The kernel tells of an IPv6 address a moment after it took it, so it must stay so long.
+        net.add_address(index, addr, 64).await.unwrap();
         until(
             &mut watch,
             |change| matches!(change, Change::Address(found) if found.addr == addr),
         )
         .await;
+        net.remove_address(index, addr, 64).await.unwrap();
         until(
             &mut watch,
             |change| matches!(change, Change::AddressGone(found) if found.addr == addr),
         )
         .await;
+        net.remove_link(index).await.unwrap();
         until(
             &mut watch,
             |change| matches!(change, Change::LinkGone(link) if link.index == index),

@@ -9,14 +9,8 @@ use crate::udp::{Options, Socket};
 fn a_client_without_an_address_is_answered() {
     in_namespace(async {
         let net = Netlink::open().unwrap();
-        let here = crate::namespace::current().unwrap();
         let mac = Mac([2, 0, 0, 0, 0, 7]);
-        net.add_veth(NewLink::new("lan0"), NewLink::new("eth0").mac(mac), &here)
-            .await
-            .unwrap();
-        for name in ["lan0", "eth0"] {
-            net.set_up(net.index(name).await.unwrap()).await.unwrap();
-        }
+        plug(&net, NewLink::new("lan0"), NewLink::new("eth0").mac(mac)).await;
         let server = PacketSocket::open("lan0", Hears::Nothing).unwrap();
         let client = PacketSocket::open("eth0", Hears::Ipv4).unwrap();
         let from = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 67);
