@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{getgid, getuid};
+use nix::unistd::{getgid, gettid, getuid};
 
 /// Moves the calling thread into a new, empty network namespace.
 ///
@@ -26,6 +26,12 @@ pub fn current() -> Result<OwnedFd, NamespaceError> {
     File::open("/proc/thread-self/ns/net")
         .map(OwnedFd::from)
         .map_err(NamespaceError::Open)
+}
+
+/// The kernel's id of the calling thread: `/proc/self/task/<id>/ns/net` is its namespace.
+#[must_use]
+pub fn thread_id() -> u32 {
+    gettid().as_raw().unsigned_abs()
 }
 
 /// Moves the calling thread into the network namespace `namespace`.
