@@ -167,18 +167,18 @@ impl PortSet {
     }
 
     fn first_free(&self, from: u16, to: u16, parity: u64) -> Option<u16> {
-        for index in from / 64..=to / 64 {
-            let base = index * 64;
-            let below = u64::MAX
-                .checked_shl(u32::from(from.saturating_sub(base)))
-                .unwrap_or(0);
-            let free = !self.0.get(usize::from(index))? & parity & below;
-            if free != 0 {
-                let port = base + u16::try_from(free.trailing_zeros()).ok()?;
-                return (port <= to).then_some(port);
-            }
-        }
-        None
+        let words = self.0.get(usize::from(from / 64)..=usize::from(to / 64))?;
+        let (first, rest) = words.split_first()?;
+        let free = !first & parity & (u64::MAX << (from % 64));
+        let (index, free) = if free != 0 {
+            (0, free)
+        } else {
+            let index = rest.iter().position(|used| !used & parity != 0)?;
+            (index + 1, !rest.get(index)? & parity)
+        };
+        let word = from / 64 + u16::try_from(index).ok()?;
+        let port = word * 64 + u16::try_from(free.trailing_zeros()).ok()?;
+        (port <= to).then_some(port)
     }
 
     fn contains(&self, port: u16) -> bool {

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mapping::{
-    BootId, Core, External, ExternalPort, GenerationId, Grant, InternalPort, LeaseRequest, Mac,
-    MapRequest, Outcome, Policy, PrefixRequest, Protocol, Request, Requester, Site, Subject,
+    BootId, Core, External, ExternalPort, Grant, InternalPort, LeaseRequest, Mac, MapRequest,
+    Outcome, Policy, PrefixRequest, Protocol, Request, Requester, Site, Subject, UnmapRequest,
+    UnmapTarget,
 };
 use net::namespace;
 use net::netlink::NewLink;
@@ -27,13 +28,13 @@ const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 7]);
 fn server_without_default_route_talks_to_a_remote() {
     in_namespaces(async {
         let mut home = Home::build().await;
-        let server = home.server;
+        let server = home.wires.server;
         home.open(Protocol::Tcp, 80, 8080).await;
         home.open(Protocol::Udp, 5000, 5001).await;
-        let listener = home.at(Place::Server, || tcp((server, 8080)));
-        let echo = home.at(Place::Server, || udp((server, 5001)));
-        let socket = home.at(Place::Remote, || udp((REMOTE, 0)));
-        let stream = home.connect(80);
+        let listener = home.wires.at(Place::Server, || tcp((server, 8080)));
+        let echo = home.wires.at(Place::Server, || udp((server, 5001)));
+        let socket = home.wires.at(Place::Remote, || udp((REMOTE, 0)));
+        let stream = home.wires.connect(home.nsp(), 80);
         let to = SocketAddr::from((home.nsp().embed(server), 5000));
 
         home.work_while(async {
@@ -81,7 +82,7 @@ fn closed_port_does_not_answer_and_is_counted() {
     in_namespaces(async {
         let mut home = Home::build().await;
         home.open(Protocol::Tcp, 80, 8080).await;
-        let stream = home.connect(81);
+        let stream = home.wires.connect(home.nsp(), 81);
 
         home.work_while(async {
             let answer = tokio::time::timeout(Duration::from_millis(300), stream).await;
@@ -154,6 +155,72 @@ fn udp(addr: impl std::net::ToSocketAddrs) -> UdpSocket {
     UdpSocket::from_std(socket).unwrap()
 }
 
+#[test]
+fn what_the_gateway_grants_passes_and_what_it_closes_ends() {
+    in_namespaces(async {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = gateway::Seed {
+            key: Some([7; 16]),
+            ..gateway::Seed::default()
+        };
+        let state = folder.path().to_owned();
+        let config = gateway::Config {
+            site: site(),
+            state,
+            boot_id: BootId([1; 16]),
+            seed,
+        };
+        let (handle, writer) = gateway::start(config, Clock::new()).await.unwrap();
+        let server = handle
+            .snapshot()
+            .lease_candidate(CAMERA, |_| false)
+            .unwrap();
+        let wires = Wires::build(server).await;
+        let (observer, inbox) = Observer::new();
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(run(settings(), &handle, inbox, cancel.clone()));
+        let writing = tokio::spawn(writer.run(cancel.clone()));
+        let listener = wires.at(Place::Server, || tcp((server, 8080)));
+
+        let granted = async |request| {
+            let outcome = handle.request(request).await;
+            assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
+        };
+        granted(prefix("2001:db8:64::/56", Duration::ZERO)).await;
+        granted(lease(server)).await;
+        granted(map(Protocol::Tcp, 80, 8080)).await;
+
+        let nsp = newest_nsp(&handle.snapshot());
+        let (served, asked) = tokio::join!(serve(&listener), async {
+            ask(wires.connect(nsp, 80).await.unwrap()).await
+        });
+        assert_eq!((served.ip(), asked), (IpAddr::from(POOL), sent()));
+        let all = gateway::SessionFilter::default();
+        let page = gateway::Observe::sessions(&observer, all, gateway::SessionCursor(0)).await;
+        assert_eq!(page.sessions.len(), 1);
+
+        let target = UnmapTarget::External(Protocol::Tcp, ExternalPort::new(80).unwrap());
+        let subject = Subject::Admin(CAMERA);
+        granted(Request::Unmap(UnmapRequest {
+            subject,
+            requester: Requester::Cli,
+            target,
+        }))
+        .await;
+        let page = gateway::Observe::sessions(&observer, all, gateway::SessionCursor(0)).await;
+        assert_eq!(page.sessions, []);
+        let counts = gateway::Observe::counters(&observer).await;
+        let ended = counts
+            .iter()
+            .find(|count| count.reason == "closed" && count.value == 1);
+        assert!(ended.is_some(), "{counts:?}");
+
+        cancel.cancel();
+        running.await.unwrap().unwrap();
+        writing.await.unwrap().unwrap();
+    });
+}
+
 /// Sends everything back, and returns from whom it came.
 async fn serve(listener: &TcpListener) -> SocketAddr {
     let (mut stream, from) = listener.accept().await.unwrap();
@@ -189,66 +256,24 @@ fn sent() -> Vec<u8> {
 struct Home {
     worker: Worker,
     core: Core,
-    server: Ipv4Addr,
-    remote_ns: OwnedFd,
-    gateway_ns: OwnedFd,
-    server_ns: OwnedFd,
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    Remote,
-    Server,
+    wires: Wires,
 }
 
 impl Home {
     async fn build() -> Self {
-        let remote_ns = new_namespace();
-        let remote = Netlink::open().unwrap();
-        let server_ns = new_namespace();
-        let server = Netlink::open().unwrap();
-        let gateway_ns = new_namespace();
-        let gateway = Netlink::open().unwrap();
-        for (near, far, there) in [("wan0", "r0", &remote_ns), ("lan0", "s0", &server_ns)] {
-            gateway
-                .add_veth(NewLink::new(near), NewLink::new(far), there)
-                .await
-                .unwrap();
-        }
-        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            net::sysctl::write(key, "1").unwrap();
-        }
-
         let now = Clock::new().now();
-        let site = Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap();
-        let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
-        let addr = core.snapshot().lease_candidate(CAMERA, |_| false).unwrap();
-        configure(&gateway, "wan0", WAN.into(), 64).await;
-        configure(&gateway, "lan0", GATEWAY.into(), 24).await;
-        configure(&remote, "r0", REMOTE.into(), 64).await;
-        configure(&server, "s0", addr.into(), 24).await;
-        let default = net::netlink::Route::default_via(WAN.into(), None);
-        remote.add_route(default).await.unwrap();
-
+        let core = Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), now);
+        let server = core.snapshot().lease_candidate(CAMERA, |_| false).unwrap();
+        let wires = Wires::build(server).await;
         let worker = Worker::open(&settings(), Clock::new()).await.unwrap();
         let mut home = Self {
             worker,
             core,
-            server: addr,
-            remote_ns,
-            gateway_ns,
-            server_ns,
+            wires,
         };
         home.request(prefix("2001:db8:64::/56", Duration::ZERO))
             .await;
-        let lifetime = Duration::from_secs(3600);
-        let lease = LeaseRequest {
-            mac: CAMERA,
-            addr,
-            lifetime,
-            declared_name: None,
-        };
-        home.request(Request::Lease(lease)).await;
+        home.request(lease(server)).await;
         home
     }
 
@@ -269,44 +294,11 @@ impl Home {
     }
 
     async fn open(&mut self, protocol: Protocol, external: u16, internal: u16) {
-        self.request(Request::Map(MapRequest {
-            subject: Subject::Admin(CAMERA),
-            requester: Requester::Cli,
-            protocol,
-            internal_port: InternalPort::new(internal).unwrap(),
-            external: External::Exact(ExternalPort::new(external).unwrap()),
-            lifetime: None,
-            nonce: None,
-            description: String::new(),
-        }))
-        .await;
+        self.request(map(protocol, external, internal)).await;
     }
 
     fn nsp(&self) -> mapping::Nsp {
-        let newest: Option<(GenerationId, _)> = self
-            .core
-            .snapshot()
-            .generations()
-            .map(|it| (it.id, it.nsp))
-            .last();
-        newest.unwrap().1
-    }
-
-    /// Makes something, such as a socket, in another namespace.
-    fn at<F>(&self, place: Place, make: impl FnOnce() -> F) -> F {
-        let there = match place {
-            Place::Remote => &self.remote_ns,
-            Place::Server => &self.server_ns,
-        };
-        namespace::enter(there).unwrap();
-        let made = make();
-        namespace::enter(&self.gateway_ns).unwrap();
-        made
-    }
-
-    fn connect(&self, port: u16) -> impl Future<Output = io::Result<TcpStream>> + use<> {
-        let socket = self.at(Place::Remote, || TcpSocket::new_v6().unwrap());
-        socket.connect(SocketAddr::from((self.nsp().embed(self.server), port)))
+        newest_nsp(self.core.snapshot())
     }
 
     async fn work_while(&mut self, test: impl Future<Output = ()>) {
@@ -324,6 +316,111 @@ impl Home {
             result = tokio::time::timeout(Duration::from_secs(20), test) => result.unwrap(),
         }
     }
+}
+
+/// A remote, a gateway and a server, each in its own namespace; the thread is the gateway's.
+struct Wires {
+    server: Ipv4Addr,
+    remote_ns: OwnedFd,
+    gateway_ns: OwnedFd,
+    server_ns: OwnedFd,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Remote,
+    Server,
+}
+
+impl Wires {
+    async fn build(server: Ipv4Addr) -> Self {
+        let remote_ns = new_namespace();
+        let remote = Netlink::open().unwrap();
+        let server_ns = new_namespace();
+        let camera = Netlink::open().unwrap();
+        let gateway_ns = new_namespace();
+        let gateway = Netlink::open().unwrap();
+        for (near, far, there) in [("wan0", "r0", &remote_ns), ("lan0", "s0", &server_ns)] {
+            gateway
+                .add_veth(NewLink::new(near), NewLink::new(far), there)
+                .await
+                .unwrap();
+        }
+        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            net::sysctl::write(key, "1").unwrap();
+        }
+        let ends = [
+            (&gateway, "wan0", IpAddr::from(WAN), 64),
+            (&gateway, "lan0", GATEWAY.into(), 24),
+            (&remote, "r0", REMOTE.into(), 64),
+            (&camera, "s0", server.into(), 24),
+        ];
+        for (netlink, name, addr, len) in ends {
+            let index = netlink.index(name).await.unwrap();
+            netlink.set_up(index).await.unwrap();
+            netlink.add_address(index, addr, len).await.unwrap();
+        }
+        let default = net::netlink::Route::default_via(WAN.into(), None);
+        remote.add_route(default).await.unwrap();
+        Self {
+            server,
+            remote_ns,
+            gateway_ns,
+            server_ns,
+        }
+    }
+
+    /// Makes something, such as a socket, in another namespace.
+    fn at<T>(&self, place: Place, make: impl FnOnce() -> T) -> T {
+        let there = match place {
+            Place::Remote => &self.remote_ns,
+            Place::Server => &self.server_ns,
+        };
+        namespace::enter(there).unwrap();
+        let made = make();
+        namespace::enter(&self.gateway_ns).unwrap();
+        made
+    }
+
+    fn connect(
+        &self,
+        nsp: mapping::Nsp,
+        port: u16,
+    ) -> impl Future<Output = io::Result<TcpStream>> + use<> {
+        let socket = self.at(Place::Remote, || TcpSocket::new_v6().unwrap());
+        socket.connect(SocketAddr::from((nsp.embed(self.server), port)))
+    }
+}
+
+fn newest_nsp(snapshot: &Snapshot) -> mapping::Nsp {
+    snapshot.generations().last().unwrap().nsp
+}
+
+fn site() -> Site {
+    Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap()
+}
+
+fn lease(addr: Ipv4Addr) -> Request {
+    let lifetime = Duration::from_secs(3600);
+    Request::Lease(LeaseRequest {
+        mac: CAMERA,
+        addr,
+        lifetime,
+        declared_name: None,
+    })
+}
+
+fn map(protocol: Protocol, external: u16, internal: u16) -> Request {
+    Request::Map(MapRequest {
+        subject: Subject::Admin(CAMERA),
+        requester: Requester::Cli,
+        protocol,
+        internal_port: InternalPort::new(internal).unwrap(),
+        external: External::Exact(ExternalPort::new(external).unwrap()),
+        lifetime: None,
+        nonce: None,
+        description: String::new(),
+    })
 }
 
 fn prefix(delegated: &str, old_valid: Duration) -> Request {
@@ -344,15 +441,10 @@ fn settings() -> Settings {
     }
 }
 
-async fn configure(netlink: &Netlink, name: &str, addr: IpAddr, len: u8) {
-    let index = netlink.index(name).await.unwrap();
-    netlink.set_up(index).await.unwrap();
-    netlink.add_address(index, addr, len).await.unwrap();
-    netlink.wait_ready(index, Duration::from_secs(5)).await.ok();
-}
-
 fn new_namespace() -> OwnedFd {
     namespace::unshare_network().unwrap();
+    // nobody else is there, so nobody need be asked for duplicates
+    net::sysctl::write("ipv6/conf/default/dad_transmits", "0").unwrap();
     namespace::current().unwrap()
 }
 
