@@ -1,0 +1,294 @@
+//! The two device trees that we show: a v1 root for control points that search for version 1,
+//! and a v2 root for those that search for version 2, since no single description suits every
+//! control point.
+
+use std::fmt::Write as _;
+
+use siphasher::sip128::SipHasher24;
+
+/// A root device and everything below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Edition {
+    /// InternetGatewayDevice:1.
+    V1,
+    /// InternetGatewayDevice:2.
+    V2,
+}
+
+impl Edition {
+    /// Both, oldest first.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// Returns the version of its devices.
+    #[must_use]
+    pub const fn version(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
+/// A device of the tree (U-3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeviceKind {
+    /// The root.
+    InternetGateway,
+    /// The WAN side.
+    Wan,
+    /// Its connection.
+    WanConnection,
+}
+
+impl DeviceKind {
+    /// Every device, the root first.
+    pub const ALL: [Self; 3] = [Self::InternetGateway, Self::Wan, Self::WanConnection];
+
+    /// Returns its type.
+    #[must_use]
+    pub fn urn(self, edition: Edition) -> String {
+        format!(
+            "urn:schemas-upnp-org:device:{}:{}",
+            self.name(),
+            edition.version()
+        )
+    }
+
+    /// Returns its services.
+    #[must_use]
+    pub const fn services(self) -> &'static [ServiceKind] {
+        match self {
+            Self::InternetGateway => &[],
+            Self::Wan => &[ServiceKind::WanCommonInterfaceConfig],
+            Self::WanConnection => &[ServiceKind::WanIpConnection],
+        }
+    }
+
+    /// Returns the device inside it.
+    #[must_use]
+    pub const fn child(self) -> Option<Self> {
+        match self {
+            Self::InternetGateway => Some(Self::Wan),
+            Self::Wan => Some(Self::WanConnection),
+            Self::WanConnection => None,
+        }
+    }
+
+    /// Returns its name without URN and version.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InternetGateway => "InternetGatewayDevice",
+            Self::Wan => "WANDevice",
+            Self::WanConnection => "WANConnectionDevice",
+        }
+    }
+}
+
+/// A service of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceKind {
+    /// What the link is.
+    WanCommonInterfaceConfig,
+    /// Port mappings.
+    WanIpConnection,
+}
+
+impl ServiceKind {
+    /// Every service.
+    pub const ALL: [Self; 2] = [Self::WanCommonInterfaceConfig, Self::WanIpConnection];
+
+    /// Returns its type in a version.
+    #[must_use]
+    pub fn urn(self, version: u8) -> String {
+        format!("urn:schemas-upnp-org:service:{}:{version}", self.name())
+    }
+
+    /// Returns its newest version in an edition.
+    #[must_use]
+    pub const fn version(self, edition: Edition) -> u8 {
+        match self {
+            Self::WanCommonInterfaceConfig => 1,
+            Self::WanIpConnection => edition.version(),
+        }
+    }
+
+    /// Returns the version of a type if it is one that an edition speaks: its own or an older
+    /// one (UDA 1.1 §2.3).
+    #[must_use]
+    pub fn spoken(self, edition: Edition, urn: &str) -> Option<u8> {
+        (1..=self.version(edition)).find(|version| self.urn(*version) == urn)
+    }
+
+    /// Returns its name without URN and version.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WanCommonInterfaceConfig => "WANCommonInterfaceConfig",
+            Self::WanIpConnection => "WANIPConnection",
+        }
+    }
+
+    /// Returns its id, the same in every version.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::WanCommonInterfaceConfig => "urn:upnp-org:serviceId:WANCommonIFC1",
+            Self::WanIpConnection => "urn:upnp-org:serviceId:WANIPConn1",
+        }
+    }
+}
+
+/// What stays the same over restarts: the UUIDs, and the part of our paths that nobody guesses.
+#[derive(Clone)]
+pub struct Identity {
+    secret: [u8; 16],
+    token: String,
+}
+
+impl Identity {
+    /// Makes an identity from a secret that is kept over restarts.
+    #[must_use]
+    pub fn new(secret: [u8; 16]) -> Self {
+        let token = format!("{:032x}", keyed(&secret, "path"));
+        Self { secret, token }
+    }
+
+    /// Returns a device's UUID (RFC 9562 §5.8: version 8, made by a keyed hash).
+    #[must_use]
+    pub fn uuid(&self, edition: Edition, device: DeviceKind) -> String {
+        let bits = keyed(
+            &self.secret,
+            &format!("{} {}", edition.name(), device.name()),
+        );
+        let bits = bits & !(0xf << 76) | (0x8 << 76);
+        let bits = bits & !(0x3 << 62) | (0x2 << 62);
+        let digits = format!("{bits:032x}");
+        let mut uuid = String::with_capacity(41);
+        uuid.push_str("uuid:");
+        for (index, digit) in digits.chars().enumerate() {
+            if matches!(index, 8 | 12 | 16 | 20) {
+                uuid.push('-');
+            }
+            uuid.push(digit);
+        }
+        uuid
+    }
+
+    /// Returns the first component of every path. A web page that cannot read our answers
+    /// cannot guess it either; a control point that kept a URL over our restart still can use
+    /// it.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identity(..)")
+    }
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Where a service takes actions.
+    Control(Edition, ServiceKind),
+    /// The description of a root device.
+    Description(Edition),
+    /// The description of a service.
+    Scpd(Edition, ServiceKind),
+}
+
+impl Resource {
+    /// Returns the path.
+    #[must_use]
+    pub fn path(self, identity: &Identity) -> String {
+        let mut path = format!("/{}/", identity.token());
+        // writing to a string cannot fail
+        let _written = match self {
+            Self::Control(edition, service) => {
+                write!(path, "{}/{}/control", edition.name(), service.name())
+            }
+            Self::Description(edition) => write!(path, "{}/device.xml", edition.name()),
+            Self::Scpd(edition, service) => {
+                write!(path, "{}/{}.xml", edition.name(), service.name())
+            }
+        };
+        path
+    }
+
+    /// Returns every resource.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Edition::ALL.into_iter().flat_map(|edition| {
+            let services = ServiceKind::ALL.into_iter();
+            services
+                .flat_map(move |service| {
+                    [
+                        Self::Control(edition, service),
+                        Self::Scpd(edition, service),
+                    ]
+                })
+                .chain([Self::Description(edition)])
+        })
+    }
+}
+
+/// Hashes a label with a key; what the hash shows does not tell the key.
+pub(crate) fn keyed(key: &[u8; 16], label: &str) -> u128 {
+    SipHasher24::new_with_key(key)
+        .hash(label.as_bytes())
+        .as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn uuids_are_stable_and_differ() {
+        let identity = Identity::new([7; 16]);
+        let all = |identity: &Identity| -> BTreeSet<String> {
+            Edition::ALL
+                .into_iter()
+                .flat_map(|edition| DeviceKind::ALL.map(|device| identity.uuid(edition, device)))
+                .collect()
+        };
+
+        assert_eq!(all(&identity).len(), 6);
+        assert_eq!(all(&identity), all(&Identity::new([7; 16])));
+        assert!(all(&identity).is_disjoint(&all(&Identity::new([8; 16]))));
+        for uuid in all(&identity) {
+            assert_eq!(uuid.len(), 41);
+            assert_eq!(uuid.as_bytes()[19], b'8', "{uuid}");
+            assert!(b"89ab".contains(&uuid.as_bytes()[24]), "{uuid}");
+        }
+    }
+
+    #[test]
+    fn an_edition_speaks_its_own_and_older_versions() {
+        let spoken = |edition, urn: &str| ServiceKind::WanIpConnection.spoken(edition, urn);
+        let urn = |version| ServiceKind::WanIpConnection.urn(version);
+
+        assert_eq!(spoken(Edition::V2, &urn(1)), Some(1));
+        assert_eq!(spoken(Edition::V2, &urn(2)), Some(2));
+        assert_eq!(spoken(Edition::V1, &urn(2)), None);
+        assert_eq!(
+            spoken(
+                Edition::V2,
+                "urn:schemas-upnp-org:service:WANPPPConnection:1"
+            ),
+            None
+        );
+    }
+}

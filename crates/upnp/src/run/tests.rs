@@ -1,0 +1,349 @@
+//! Real clients against the real sockets, each home in namespaces of its own.
+
+use std::sync::mpsc;
+
+use igd_next::PortMappingProtocol;
+use mapping::{
+    BootId, Core, ExternalPort, Grant, LeaseRequest, Mac, Mapping, Policy, PrefixRequest, Protocol,
+    Site,
+};
+use net::namespace;
+use net::netlink::{Netlink, NewLink, Route, Target};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::process::Command;
+
+use super::*;
+
+#[test]
+fn igd_next_finds_us_and_opens_and_closes_ports() {
+    home(|home| async move {
+        let mut options = igd_next::SearchOptions::default();
+        options.bind_addr = SocketAddr::from((home.camera, 0));
+        let gateway = igd_next::aio::tokio::search_gateway(options).await.unwrap();
+        let camera = SocketAddr::from((home.camera, 8080));
+
+        let external = gateway.get_external_ip().await.unwrap();
+        gateway
+            .add_port(PortMappingProtocol::TCP, 443, camera, 600, "<camera>")
+            .await
+            .unwrap();
+        let any = gateway
+            .add_any_port(PortMappingProtocol::UDP, camera, 0, "x")
+            .await
+            .unwrap();
+        let entry = gateway.get_generic_port_mapping_entry(0).await.unwrap();
+
+        assert_eq!(external, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        assert_eq!(
+            home.mapping(Protocol::Tcp, 443).unwrap().description,
+            "<camera>"
+        );
+        assert!(home.mapping(Protocol::Udp, any).is_some());
+        assert_eq!((entry.external_port, entry.internal_port), (443, 8080));
+        assert_eq!(entry.port_mapping_description, "<camera>");
+        assert!((595..=600).contains(&entry.lease_duration));
+
+        gateway
+            .remove_port(PortMappingProtocol::TCP, 443)
+            .await
+            .unwrap();
+        assert!(home.mapping(Protocol::Tcp, 443).is_none());
+        assert!(
+            gateway
+                .remove_port(PortMappingProtocol::TCP, 443)
+                .await
+                .is_err()
+        );
+    });
+}
+
+#[test]
+fn upnpc_opens_lists_and_closes_a_port() {
+    home(|home| async move {
+        let added = upnpc(&["-e", "heat & pump", "-a", "@", "8080", "4433", "TCP", "900"]).await;
+        assert!(
+            added.contains("external 0.0.0.0:4433 TCP is redirected to internal"),
+            "{added}"
+        );
+        let mapping = home.mapping(Protocol::Tcp, 4433).unwrap();
+        assert_eq!(
+            (mapping.internal_port.get(), mapping.description.as_str()),
+            (8080, "heat & pump")
+        );
+
+        let status = upnpc(&["-s"]).await;
+        assert!(status.contains("Status : Connected, uptime="), "{status}");
+        assert!(status.contains("Connection Type : IP_Routed"), "{status}");
+        assert!(status.contains("ExternalIPAddress = 0.0.0.0"), "{status}");
+
+        let list = upnpc(&["-l"]).await;
+        let line = format!("TCP  4433->{}:8080", home.camera);
+        assert!(
+            list.contains(&line) && list.contains("'heat & pump' ''"),
+            "{list}"
+        );
+
+        let any = upnpc(&["-n", "@", "9000", "4433", "TCP", "900"]).await;
+        assert!(any.contains("is redirected to internal"), "{any}");
+        assert_eq!(home.count(), 2, "{any}");
+
+        let deleted = upnpc(&["-d", "4433", "TCP"]).await;
+        assert!(
+            deleted.contains("UPNP_DeletePortMapping() returned : 0"),
+            "{deleted}"
+        );
+        assert!(home.mapping(Protocol::Tcp, 4433).is_none());
+
+        let foreign = upnpc(&["-a", "192.168.64.1", "8080", "8080", "TCP"]).await;
+        assert!(foreign.contains("failed with code 606"), "{foreign}");
+    });
+}
+
+#[test]
+fn u_2_the_first_word_and_the_last_is_byebye() {
+    home(|home| async move {
+        let mut first = home.hear().await;
+        assert!(first.contains("NTS: ssdp:byebye"), "{first}");
+        while !first.contains("NTS: ssdp:alive") {
+            first = home.hear().await;
+        }
+        home.cancel.cancel();
+        let mut last = first;
+        while !last.contains("NTS: ssdp:byebye") {
+            last = home.hear().await;
+        }
+    });
+}
+
+#[test]
+fn t_20_one_source_cannot_take_every_connection() {
+    home(|home| async move {
+        let mut open = Vec::new();
+        for _ in 0..12 {
+            open.push(TcpStream::connect(home.endpoint).await.unwrap());
+        }
+        let counters = home.counters.clone();
+        while counters.value(Event::ConnectionLimit) < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(counters.value(Event::ConnectionAccepted), 8);
+        drop(open);
+        // the places are free again
+        loop {
+            let answer = home.http("GET / HTTP/1.0\r\n\r\n").await;
+            if answer.starts_with("HTTP/1.1 404 ") {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn answer_to_a_body_that_is_too_large_arrives() {
+    home(|home| async move {
+        let request = format!(
+            "POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n{}",
+            "x".repeat(99_999)
+        );
+
+        let answer = home.http(&request).await;
+
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    });
+}
+
+#[test]
+fn t_20_silent_connection_ends() {
+    home(|home| async move {
+        let answer = home.http("POST / HTTP/1.1\r\nHost:").await;
+
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    });
+}
+
+/// What a client in the home sees.
+struct Home {
+    camera: Ipv4Addr,
+    endpoint: SocketAddrV4,
+    core: Truth,
+    counters: Counters,
+    ears: Socket,
+    cancel: CancellationToken,
+}
+
+impl Home {
+    fn mapping(&self, protocol: Protocol, port: u16) -> Option<Arc<Mapping>> {
+        let port = ExternalPort::new(port).unwrap();
+        self.core
+            .snapshot()
+            .mapping_by_external(self.camera, protocol, port)
+            .cloned()
+    }
+
+    fn count(&self) -> usize {
+        self.core.snapshot().mapping_count()
+    }
+
+    async fn hear(&self) -> String {
+        let mut buf = [0; 2048];
+        let heard = self.ears.recv(&mut buf).await.unwrap();
+        String::from_utf8(buf[..heard.len].to_vec()).unwrap()
+    }
+
+    async fn http(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.endpoint).await.unwrap();
+        let mut answer = Vec::new();
+        // the server may have said no before everything is sent
+        let _early = stream.write_all(request.as_bytes()).await;
+        let _reset = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+/// The core without a store.
+#[derive(Clone)]
+struct Truth(Arc<Mutex<Core>>);
+
+impl Writer for Truth {
+    fn now(&self) -> Now {
+        Clock::new().now()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.0.lock().unwrap().snapshot().clone())
+    }
+
+    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
+        let mut core = self.0.lock().unwrap();
+        let now = self.now();
+        core.handle_timeout(now);
+        let (outcome, _) = core.handle_request(&request, now);
+        core.finish(now);
+        std::future::ready(outcome)
+    }
+}
+
+/// Runs `client` in a namespace on the LAN of a gateway in another one.
+#[track_caller]
+fn home<F: Future<Output = ()>>(client: impl FnOnce(Home) -> F + Send + 'static) {
+    let site = Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap();
+    let now = Clock::new().now();
+    let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
+    let core = Truth(Arc::new(Mutex::new(core)));
+    let camera = join(&core);
+    let (far, near) = mpsc::channel();
+    let (tell_ears, ears) = mpsc::channel();
+    let (bound, wait_bound) = mpsc::channel();
+    let cancel = CancellationToken::new();
+    let client = {
+        let (core, cancel) = (core.clone(), cancel.clone());
+        move || async move {
+            far.send(namespace::current().unwrap()).unwrap();
+            let (endpoint, counters): (SocketAddrV4, Counters) = wait_bound.recv().unwrap();
+            let net = Netlink::open().unwrap();
+            let lan = net.index("eth0").await.unwrap();
+            net.add_address(lan, camera.into(), 24).await.unwrap();
+            net.set_up(lan).await.unwrap();
+            let route = Route::new("239.0.0.0".parse().unwrap(), 8, Target::Device(lan));
+            net.add_route(route).await.unwrap();
+            let options = net::udp::Options::new()
+                .reuse_addr()
+                .join(IpAddr::V4(GROUP), lan);
+            let group = Socket::bind(SocketAddr::from((GROUP, PORT)), &options).unwrap();
+            tell_ears.send(()).unwrap();
+            let home = Home {
+                camera,
+                endpoint,
+                core,
+                counters,
+                ears: group,
+                cancel: cancel.clone(),
+            };
+            client(home).await;
+            cancel.cancel();
+        }
+    };
+    let gateway = move || async move {
+        let net = Netlink::open().unwrap();
+        let there = near.recv().unwrap();
+        net.add_veth(NewLink::new("lan0"), NewLink::new("eth0"), &there)
+            .await
+            .unwrap();
+        let lan = net.index("lan0").await.unwrap();
+        net.add_address(lan, GATEWAY.into(), 24).await.unwrap();
+        net.set_up(lan).await.unwrap();
+        let options = Options {
+            lan: "lan0".to_owned(),
+            ifindex: lan,
+            address: GATEWAY,
+            http_port: 0,
+            identity: Identity::new([7; 16]),
+        };
+        let server = bind(&options, StdRng::seed_from_u64(1)).unwrap();
+        bound
+            .send((server.endpoint(), server.counters.clone()))
+            .unwrap();
+        ears.recv().unwrap();
+        server.serve_with(core, cancel).await.unwrap();
+    };
+    let threads = [in_namespace(client), in_namespace(gateway)];
+    for thread in threads {
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn in_namespace<F: Future<Output = ()>>(
+    run: impl FnOnce() -> F + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(|| {
+        namespace::unshare_network().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            timeout(Duration::from_secs(50), run())
+                .await
+                .expect("in time");
+        });
+    })
+}
+
+fn join(core: &Truth) -> Ipv4Addr {
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    let mut core = core.0.lock().unwrap();
+    let now = Clock::new().now();
+    let addr = core.snapshot().lease_candidate(mac, |_| false).unwrap();
+    let lease = LeaseRequest {
+        mac,
+        addr,
+        lifetime: Duration::from_secs(3600),
+        declared_name: Some("camera".to_owned()),
+    };
+    let prefix = PrefixRequest {
+        delegated: "2001:db8:64::/56".parse().unwrap(),
+        nsp: None,
+        old_valid: Duration::ZERO,
+    };
+    for request in [Request::Lease(lease), Request::Prefix(prefix)] {
+        let (outcome, _) = core.handle_request(&request, now);
+        assert!(matches!(
+            outcome,
+            Outcome::Granted(Grant::Leased(_) | Grant::Prefixed(_))
+        ));
+    }
+    core.finish(now);
+    addr
+}
+
+async fn upnpc(arguments: &[&str]) -> String {
+    let output = Command::new("upnpc").args(arguments).output().await;
+    let output = output.expect("upnpc, of Debian's package miniupnpc");
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8(text).unwrap()
+}
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);

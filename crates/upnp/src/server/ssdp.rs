@@ -1,0 +1,339 @@
+//! Discovery: announcements, and answers to searches (UDA 1.1 §1).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use mapping::{Instant, Site};
+use rand::{Rng, RngExt};
+
+use crate::wire::ssdp::{self, Advert, Header, MAX_AGE, Message, Search};
+use crate::{Counters, DeviceKind, Edition, Event, Identity, Resource};
+
+/// Announces both roots and answers searches.
+///
+/// ```text
+///          start: byebye, then alive twice
+///   Silent ───────────────────────────────► Present ──┐ alive twice, before half of
+///                                              ▲  │   │ max-age has passed
+///   Gone ◄─────────────────────────────────────┼──┘   │
+///          shutdown: byebye twice              └──────┘
+/// ```
+#[derive(Debug)]
+pub struct Ssdp<R> {
+    rng: R,
+    config: SsdpConfig,
+    adverts: Vec<Advert>,
+    /// What is sent later; the number keeps the order of what is due at once.
+    due: BTreeMap<(Instant, u64), Due>,
+    next: u64,
+    answers_waiting: usize,
+    /// For each source, when everything that it was sent will be forgotten.
+    spent: BTreeMap<Ipv4Addr, Instant>,
+    transmits: VecDeque<Transmit>,
+    last_seen: Instant,
+    counters: Counters,
+}
+
+/// What the machine needs to know.
+#[derive(Debug, Clone)]
+pub struct SsdpConfig {
+    /// The LAN that is served.
+    pub site: Site,
+    /// Where the descriptions are.
+    pub endpoint: SocketAddrV4,
+    /// What every message says.
+    pub header: Header,
+}
+
+/// A datagram to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// To whom.
+    pub to: SocketAddrV4,
+    /// What.
+    pub payload: Vec<u8>,
+}
+
+/// Why the machine wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// An announcement is due.
+    Announcement,
+    /// An answer is due, or output is queued.
+    Answer,
+}
+
+#[derive(Debug)]
+enum Due {
+    /// The whole set.
+    Alive { last: bool },
+    /// The answer to a search.
+    Answer(Transmit),
+}
+
+impl<R: Rng> Ssdp<R> {
+    /// Makes a machine that is silent until [`Self::start`].
+    pub fn new(
+        config: SsdpConfig,
+        identity: &Identity,
+        counters: Counters,
+        rng: R,
+        now: Instant,
+    ) -> Self {
+        let adverts = Edition::ALL
+            .into_iter()
+            .flat_map(|edition| adverts(edition, identity, config.endpoint))
+            .collect();
+        Self {
+            rng,
+            config,
+            adverts,
+            due: BTreeMap::new(),
+            next: 0,
+            answers_waiting: 0,
+            spent: BTreeMap::new(),
+            transmits: VecDeque::new(),
+            last_seen: now,
+            counters,
+        }
+    }
+
+    /// Begins: what control points know of an earlier run is taken back first (U-2).
+    pub fn start(&mut self, now: Instant) {
+        self.last_seen = now;
+        self.announce(ssdp::byebye);
+        self.schedule(now + REPEAT_AFTER, Due::Alive { last: false });
+    }
+
+    /// Ends: nothing more is answered, and control points are told twice.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        self.last_seen = now;
+        self.due.clear();
+        self.answers_waiting = 0;
+        self.announce(ssdp::byebye);
+        self.announce(ssdp::byebye);
+    }
+
+    /// Takes a datagram that came to port 1900 of `destination`.
+    pub fn handle_datagram(
+        &mut self,
+        bytes: &[u8],
+        source: SocketAddrV4,
+        destination: Ipv4Addr,
+        now: Instant,
+    ) {
+        self.last_seen = now;
+        let search = match ssdp::parse(bytes) {
+            Ok(Message::Search(search)) => search,
+            Ok(Message::Other) => return self.counters.count(Event::SsdpOther),
+            Err(_) => return self.counters.count(Event::SsdpMalformed),
+        };
+        let counted = match self.search(search, source, destination, now) {
+            Ok(()) => Event::SearchAnswered,
+            Err(event) => event,
+        };
+        self.counters.count(counted);
+    }
+
+    /// Returns what to send next.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// Returns when to call [`Self::handle_timeout`] next, and for what.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        if !self.transmits.is_empty() {
+            return Some((self.last_seen, Timer::Answer));
+        }
+        let ((at, _), due) = self.due.first_key_value()?;
+        let timer = match due {
+            Due::Alive { .. } => Timer::Announcement,
+            Due::Answer(_) => Timer::Answer,
+        };
+        Some((*at, timer))
+    }
+
+    /// Queues what is due; early or twice changes nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.last_seen = now;
+        while let Some(entry) = self.due.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            match entry.remove() {
+                Due::Answer(transmit) => {
+                    self.answers_waiting = self.answers_waiting.saturating_sub(1);
+                    self.transmits.push_back(transmit);
+                }
+                Due::Alive { last } => {
+                    self.announce(ssdp::alive);
+                    // UDA 1.1 §1.2.2: again at a random time before half of max-age
+                    let wait = match last {
+                        false => REPEAT_AFTER,
+                        true => {
+                            let half = u64::from(MAX_AGE).saturating_mul(1000) / 2;
+                            Duration::from_millis(self.rng.random_range(half / 2..half * 9 / 10))
+                        }
+                    };
+                    self.schedule(now + wait, Due::Alive { last: !last });
+                }
+            }
+        }
+        self.spent.retain(|_, until| *until > now);
+    }
+
+    fn search(
+        &mut self,
+        search: Search<'_>,
+        source: SocketAddrV4,
+        destination: Ipv4Addr,
+        now: Instant,
+    ) -> Result<(), Event> {
+        let site = &self.config.site;
+        let ours = [site.network(), site.broadcast(), site.gateway()];
+        let outside = !site.contains(*source.ip()) || ours.contains(source.ip());
+        // U-1; a broadcast is no way to search
+        let asked = destination == GROUP || destination == site.gateway();
+        if outside || source.port() == 0 || !asked {
+            return Err(Event::SearchForeign);
+        }
+        let longest = if destination == GROUP {
+            // UDA 1.1 §1.3.3: no MX, no answer; more than 5 is 5
+            let max_wait = search.max_wait.ok_or(Event::SearchWithoutMx)?.min(5);
+            u64::from(max_wait)
+                .saturating_mul(1000)
+                .saturating_sub(ON_THE_WAY)
+        } else {
+            0
+        };
+        let found: Vec<&Advert> = self
+            .adverts
+            .iter()
+            .filter(|advert| matches(search.target, advert))
+            .collect();
+        if found.is_empty() {
+            return Err(Event::SearchOther);
+        }
+        if self.answers_waiting.saturating_add(found.len()) > MAX_WAITING {
+            return Err(Event::SearchQueue);
+        }
+        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        if !spend(&mut self.spent, *source.ip(), count, now) {
+            return Err(Event::SearchRate);
+        }
+        let answers: Vec<Due> = found
+            .into_iter()
+            .map(|advert| {
+                // the searched version of the type is the advertised one, see `matches`
+                let payload = ssdp::response(advert, self.config.header);
+                Due::Answer(Transmit {
+                    to: source,
+                    payload,
+                })
+            })
+            .collect();
+        self.answers_waiting = self.answers_waiting.saturating_add(answers.len());
+        for answer in answers {
+            let delay = Duration::from_millis(self.rng.random_range(0..=longest));
+            self.schedule(now + delay, answer);
+        }
+        self.handle_timeout(now);
+        Ok(())
+    }
+
+    fn announce(&mut self, emit: fn(&Advert, Header) -> Vec<u8>) {
+        let header = self.config.header;
+        let messages = self.adverts.iter().map(|advert| Transmit {
+            to: SocketAddrV4::new(GROUP, PORT),
+            payload: emit(advert, header),
+        });
+        self.transmits.extend(messages);
+    }
+
+    fn schedule(&mut self, at: Instant, due: Due) {
+        self.due.insert((at, self.next), due);
+        self.next = self.next.wrapping_add(1);
+    }
+}
+
+/// Threat 7: a source may be sent [`BURST`] messages at once and one each [`MESSAGE_COST`] after
+/// that, whatever it asks.
+fn spend(
+    spent: &mut BTreeMap<Ipv4Addr, Instant>,
+    source: Ipv4Addr,
+    messages: u32,
+    now: Instant,
+) -> bool {
+    let until = spent.get(&source).copied().unwrap_or(now).max(now);
+    let until = until + MESSAGE_COST.saturating_mul(messages);
+    let known = spent.contains_key(&source) || spent.len() < MAX_SOURCES;
+    let affordable = until - now <= MESSAGE_COST.saturating_mul(BURST);
+    if known && affordable {
+        spent.insert(source, until);
+    }
+    known && affordable
+}
+
+/// UDA 1.1 §1.3.2. A search for version 1 of a type finds the v1 root and one for version 2 the
+/// v2 root, so each control point gets the description that it can read. A search for all or
+/// for root devices finds both.
+fn matches(target: &str, advert: &Advert) -> bool {
+    match target {
+        "ssdp:all" => true,
+        _ => advert.target == target,
+    }
+}
+
+/// The messages of a root: three for it, two for each device inside, one for each service
+/// (UDA 1.1 §1.2.2). What the v2 root has in the version of the v1 root is found there.
+fn adverts(edition: Edition, identity: &Identity, endpoint: SocketAddrV4) -> Vec<Advert> {
+    let path = Resource::Description(edition).path(identity);
+    let location = format!("http://{endpoint}{path}");
+    let mut adverts = Vec::new();
+    for device in DeviceKind::ALL {
+        let uuid = identity.uuid(edition, device);
+        let mut targets = vec![device.urn(edition)];
+        if device == DeviceKind::InternetGateway {
+            targets.insert(0, "upnp:rootdevice".to_owned());
+        }
+        for service in device.services() {
+            targets.push(service.urn(service.version(edition)));
+        }
+        adverts.push(Advert {
+            target: uuid.clone(),
+            usn: uuid.clone(),
+            location: location.clone(),
+        });
+        adverts.extend(targets.into_iter().map(|target| Advert {
+            usn: format!("{uuid}::{target}"),
+            target,
+            location: location.clone(),
+        }));
+    }
+    adverts
+}
+
+/// UDA 1.1 §1.1.
+pub(crate) const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
+
+/// UDA 1.1 §1.1.
+pub(crate) const PORT: u16 = 1900;
+
+/// UDA 1.1 §1.2.2: repeated within a few hundred milliseconds.
+const REPEAT_AFTER: Duration = Duration::from_millis(300);
+
+/// The last answer must arrive while the searcher still listens; in milliseconds.
+const ON_THE_WAY: u64 = 250;
+
+/// Both roots, searched for twice: 18 messages each.
+const BURST: u32 = 36;
+
+const MESSAGE_COST: Duration = Duration::from_millis(250);
+
+/// A LAN of a /16 has more; whoever comes then waits some seconds.
+const MAX_SOURCES: usize = 1024;
+
+/// At some 400 bytes each.
+const MAX_WAITING: usize = 1024;

@@ -1,0 +1,438 @@
+//! HTTP/1.0 and HTTP/1.1 messages, as far as UPnP needs them (RFC 9112).
+
+use super::{Field, Malformed};
+
+/// The first line and the headers of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// What to do.
+    pub method: Method,
+    /// With what: a path, or a whole URL.
+    pub target: String,
+    /// The version of the protocol.
+    pub version: Version,
+    /// The headers; names are in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// POST.
+    Post,
+    /// SUBSCRIBE (UDA 1.1 §4.1).
+    Subscribe,
+    /// UNSUBSCRIBE (UDA 1.1 §4.1).
+    Unsubscribe,
+    /// Any other.
+    Unknown,
+}
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// How the end of a body is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// In chunks.
+    Chunked,
+    /// After so many bytes.
+    Length(usize),
+}
+
+impl Head {
+    /// Parses a head if it is complete; returns it with its length.
+    ///
+    /// # Errors
+    /// When it is no HTTP request, or larger than [`MAX_HEAD`].
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        let Some(end) = end.filter(|end| *end <= MAX_HEAD) else {
+            return match bytes.len() > MAX_HEAD {
+                true => Err(Malformed::new(Field::Header, MAX_HEAD)),
+                false => Ok(None),
+            };
+        };
+        let head = bytes.get(..end).unwrap_or_default();
+        let text = std::str::from_utf8(head)
+            .map_err(|error| Malformed::new(Field::Encoding, error.valid_up_to()))?;
+        let mut lines = text.split("\r\n");
+        let start = lines.next().unwrap_or_default();
+        let (method, target, version) =
+            parse_start(start).ok_or(Malformed::new(Field::StartLine, 0))?;
+        let mut headers = Vec::new();
+        let mut offset = start.len().saturating_add(2);
+        for line in lines {
+            let header = parse_header(line).filter(|_| headers.len() < MAX_HEADERS);
+            headers.push(header.ok_or(Malformed::new(Field::Header, offset))?);
+            offset = offset.saturating_add(line.len()).saturating_add(2);
+        }
+        let head = Self {
+            method,
+            target: target.to_owned(),
+            version,
+            headers,
+        };
+        Ok(Some((head, end.saturating_add(4))))
+    }
+
+    /// Iterates over the values of a header.
+    pub fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
+        let named = move |(header, _): &&(String, String)| header == name;
+        self.headers
+            .iter()
+            .filter(named)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the value of a header that is there once.
+    #[must_use]
+    pub fn one(&self, name: &str) -> Option<&str> {
+        let mut values = self.all(name);
+        let first = values.next();
+        first.filter(|_| values.next().is_none())
+    }
+
+    /// Tells whether a header is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// Tells how the end of the body is found.
+    ///
+    /// # Errors
+    /// When two answers are possible: that is how requests are smuggled (RFC 9112 §6.3).
+    pub fn framing(&self) -> Result<Framing, Malformed> {
+        if self.has("transfer-encoding") {
+            let chunked = self
+                .one("transfer-encoding")
+                .is_some_and(|te| te.eq_ignore_ascii_case("chunked"));
+            let alone = !self.has("content-length") && self.version == Version::Http11;
+            return match chunked && alone {
+                true => Ok(Framing::Chunked),
+                false => Err(Malformed::new(Field::TransferEncoding, 0)),
+            };
+        }
+        let mut lengths = self.all("content-length");
+        let Some(first) = lengths.next() else {
+            return Ok(Framing::Length(0));
+        };
+        let digits = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits || lengths.any(|other| other != first) {
+            return Err(Malformed::new(Field::ContentLength, 0));
+        }
+        Ok(Framing::Length(first.parse().unwrap_or(usize::MAX)))
+    }
+
+    /// Tells whether the connection stays open afterwards (RFC 9112 §9.3).
+    #[must_use]
+    pub fn keeps_alive(&self) -> bool {
+        let says = |token: &str| {
+            self.all("connection")
+                .flat_map(|value| value.split(','))
+                .any(|word| word.trim().eq_ignore_ascii_case(token))
+        };
+        match self.version {
+            Version::Http10 => says("keep-alive") && !says("close"),
+            Version::Http11 => !says("close"),
+        }
+    }
+}
+
+/// A body in chunks, decoded as it comes (RFC 9112 §7.1).
+#[derive(Debug, Default)]
+pub struct Chunks {
+    body: Vec<u8>,
+    phase: Phase,
+    trailers: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Size,
+    Data(usize),
+    DataEnd,
+    Trailer,
+}
+
+impl Chunks {
+    /// Takes what it can from the front of `buf`; returns the body once it is complete.
+    ///
+    /// # Errors
+    /// When the chunks are malformed. A body that grows beyond `limit` is `None` for ever;
+    /// see [`Self::len`].
+    pub fn take(&mut self, buf: &mut Vec<u8>, limit: usize) -> Result<Option<Vec<u8>>, Malformed> {
+        let at = |body: &Vec<u8>| Malformed::new(Field::Chunk, body.len());
+        loop {
+            match self.phase {
+                Phase::Size => {
+                    let Some(line) = take_line(buf).ok_or(at(&self.body))? else {
+                        return Ok(None);
+                    };
+                    let size = parse_size(&line).ok_or(at(&self.body))?;
+                    self.phase = if size == 0 {
+                        Phase::Trailer
+                    } else {
+                        Phase::Data(size)
+                    };
+                }
+                Phase::Data(left) => {
+                    let count = left.min(buf.len());
+                    if count == 0 || self.body.len() > limit {
+                        return Ok(None);
+                    }
+                    self.body.extend(buf.drain(..count));
+                    let left = left.saturating_sub(count);
+                    self.phase = if left == 0 {
+                        Phase::DataEnd
+                    } else {
+                        Phase::Data(left)
+                    };
+                }
+                Phase::DataEnd => {
+                    match take_line(buf).ok_or(at(&self.body))? {
+                        None => return Ok(None),
+                        Some(line) if line.is_empty() => self.phase = Phase::Size,
+                        Some(_) => return Err(at(&self.body)),
+                    };
+                }
+                Phase::Trailer => match take_line(buf).ok_or(at(&self.body))? {
+                    None => return Ok(None),
+                    Some(line) if line.is_empty() => {
+                        return Ok(Some(std::mem::take(&mut self.body)));
+                    }
+                    Some(_) if self.trailers >= MAX_HEADERS => return Err(at(&self.body)),
+                    Some(_) => self.trailers = self.trailers.saturating_add(1),
+                },
+            }
+        }
+    }
+
+    /// Returns how long the body is so far.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Tells whether there is nothing yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// What became of the request.
+    pub status: Status,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The status codes that we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 200.
+    Ok,
+    /// 400.
+    BadRequest,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 408.
+    RequestTimeout,
+    /// 413.
+    ContentTooLarge,
+    /// 415.
+    UnsupportedMediaType,
+    /// 500; carries a UPnP error.
+    InternalServerError,
+    /// 501.
+    NotImplemented,
+}
+
+impl Status {
+    /// Returns the number and the reason.
+    #[must_use]
+    pub const fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::UnsupportedMediaType => "415 Unsupported Media Type",
+            Self::InternalServerError => "500 Internal Server Error",
+            Self::NotImplemented => "501 Not Implemented",
+        }
+    }
+
+    /// Tells whether the body is XML; else it is a line of text.
+    const fn is_xml(self) -> bool {
+        matches!(self, Self::Ok | Self::InternalServerError)
+    }
+}
+
+impl Response {
+    /// An answer with a document or an envelope.
+    #[must_use]
+    pub const fn xml(status: Status, body: Vec<u8>) -> Self {
+        Self { status, body }
+    }
+
+    /// An answer that says in one line what is wrong.
+    #[must_use]
+    pub fn refusal(status: Status, why: &str) -> Self {
+        Self {
+            status,
+            body: format!("{why}\n").into_bytes(),
+        }
+    }
+
+    /// Emits the answer; without its body for HEAD.
+    #[must_use]
+    pub fn emit(&self, keep_alive: bool, without_body: bool) -> Vec<u8> {
+        let content_type = match self.status.is_xml() {
+            true => "text/xml; charset=\"utf-8\"",
+            false => "text/plain; charset=utf-8",
+        };
+        let connection = if keep_alive { "keep-alive" } else { "close" };
+        let allow = match self.status {
+            Status::MethodNotAllowed => "Allow: GET, HEAD, POST\r\n",
+            _ => "",
+        };
+        let mut bytes = format!(
+            "HTTP/1.1 {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+             Connection: {connection}\r\nServer: {}\r\nEXT:\r\n\
+             X-Content-Type-Options: nosniff\r\n{allow}\r\n",
+            self.status.line(),
+            self.body.len(),
+            super::ssdp::SERVER,
+        )
+        .into_bytes();
+        if !without_body {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+fn parse_start(line: &str) -> Option<(Method, &str, Version)> {
+    let mut parts = line.split(' ');
+    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || method.is_empty() || target.is_empty() {
+        return None;
+    }
+    if !method.bytes().all(is_token) || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "SUBSCRIBE" => Method::Subscribe,
+        "UNSUBSCRIBE" => Method::Unsubscribe,
+        _ => Method::Unknown,
+    };
+    let version = match version {
+        "HTTP/1.0" => Version::Http10,
+        "HTTP/1.1" => Version::Http11,
+        _ => return None,
+    };
+    Some((method, target, version))
+}
+
+/// RFC 9112 §5: no space before the colon, no folded lines.
+fn parse_header(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.split_once(':')?;
+    let value = value.trim_matches([' ', '\t']);
+    let clean = value.chars().all(|c| c == '\t' || !c.is_control());
+    let valid = !name.is_empty() && name.bytes().all(is_token) && clean;
+    valid.then(|| (name.to_ascii_lowercase(), value.to_owned()))
+}
+
+/// RFC 9110 §5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// Takes a line without its end; `Some(None)` if it is not complete, `None` if it is too long.
+#[expect(
+    clippy::option_option,
+    reason = "too long and not yet complete are different"
+)]
+fn take_line(buf: &mut Vec<u8>) -> Option<Option<Vec<u8>>> {
+    let end = buf
+        .windows(2)
+        .take(MAX_LINE)
+        .position(|window| window == b"\r\n");
+    match end {
+        None if buf.len() > MAX_LINE => None,
+        None => Some(None),
+        Some(end) => {
+            let mut line: Vec<u8> = buf.drain(..end.saturating_add(2)).collect();
+            line.truncate(end);
+            Some(Some(line))
+        }
+    }
+}
+
+/// RFC 9112 §7.1: hexadecimal digits, then extensions that nobody needs.
+fn parse_size(line: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(line).ok()?;
+    let digits = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches([' ', '\t']);
+    let valid =
+        (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    valid
+        .then(|| usize::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+/// The headers of a control point take some hundred bytes.
+pub const MAX_HEAD: usize = 8 * 1024;
+
+const MAX_HEADERS: usize = 64;
+
+const MAX_LINE: usize = 256;
+
+#[cfg(test)]
+mod tests;
