@@ -1,0 +1,379 @@
+//! The requirements D-* of DNS that are built, each by its id.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use dns::counters::{Counter, Counters};
+use dns::server::{PAYLOAD, Server, Verdict};
+use dns::zone::{View, Zone};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use mapping::{
+    BootId, Core, Grant, Instant, LeaseRequest, Mac, Now, Outcome, Policy, PrefixRequest, Request,
+    Site, Wall,
+};
+
+#[test]
+fn d_a1_answers_from_the_zone_are_authoritative() {
+    let home = Home::new();
+    let answer = home.ask(View::Public, "camera.home.example.", RecordType::AAAA);
+
+    assert!(answer.metadata.authoritative && !answer.metadata.recursion_available);
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    assert_eq!(addresses(&answer), [home.embedded()]);
+}
+
+#[test]
+fn d_a1_missing_name_is_nxdomain_with_soa() {
+    let answer = Home::new().ask(View::Public, "none.home.example.", RecordType::AAAA);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+    negative(&answer);
+}
+
+#[test]
+fn d_a1_missing_type_is_nodata_with_soa() {
+    let answer = Home::new().ask(View::Public, "camera.home.example.", RecordType::MX);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    negative(&answer);
+}
+
+#[test]
+fn d_a1_empty_non_terminal_is_nodata() {
+    let home = Home::new();
+    let pointer = reverse(home.embedded());
+    let answer = home.ask(View::Public, pointer.get(4..).unwrap(), RecordType::PTR);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    negative(&answer);
+}
+
+#[test]
+fn d_a1_wildcard_label_is_an_ordinary_missing_name() {
+    let answer = Home::new().ask(View::Public, "*.home.example.", RecordType::AAAA);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn d_a1_unknown_type_is_nodata_and_not_an_error() {
+    let answer = Home::new().ask(
+        View::Public,
+        "camera.home.example.",
+        RecordType::from(65280),
+    );
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    negative(&answer);
+}
+
+#[test]
+fn d_a1_any_is_minimal() {
+    let answer = Home::new().ask(View::Lan, "camera.home.example.", RecordType::ANY);
+
+    assert_eq!(answer.answers.len(), 1);
+}
+
+#[test]
+fn d_a1_case_of_the_question_is_echoed() {
+    let home = Home::new();
+    let query = query("cAmErA.hOmE.example.", RecordType::AAAA);
+    let answer = home.handle(View::Public, &query);
+
+    assert!(answer.queries[0].name.eq_case(&query.queries[0].name));
+    assert_eq!(addresses(&answer), [home.embedded()]);
+}
+
+#[test]
+fn d_a1_edns_version_above_zero_is_badvers() {
+    let mut query = query("home.example.", RecordType::SOA);
+    let mut edns = Edns::new();
+    edns.set_version(1);
+    query.set_edns(edns);
+    let answer = Home::new().handle(View::Public, &query);
+
+    assert_eq!(u16::from(answer.metadata.response_code), 16);
+    assert!(answer.answers.is_empty() && answer.edns.is_some());
+}
+
+#[test]
+fn d_a1_edns_payload_is_capped() {
+    let mut query = query("home.example.", RecordType::SOA);
+    let mut edns = Edns::new();
+    edns.set_max_payload(65_535);
+    query.set_edns(edns);
+    let answer = Home::new().handle(View::Public, &query);
+
+    assert_eq!(answer.edns.unwrap().max_payload(), PAYLOAD);
+}
+
+#[test]
+fn d_a1_answer_without_edns_has_no_opt() {
+    let answer = Home::new().ask(View::Public, "home.example.", RecordType::SOA);
+
+    assert!(answer.edns.is_none());
+}
+
+#[test]
+fn d_a1_other_classes_are_refused() {
+    let mut query = query("version.bind.", RecordType::TXT);
+    query.queries[0].set_query_class(DNSClass::CH);
+    let home = Home::new();
+
+    assert_eq!(
+        home.handle(View::Lan, &query).metadata.response_code,
+        ResponseCode::Refused
+    );
+    assert_eq!(home.counters.value(Counter::Class), 1);
+}
+
+#[test]
+fn d_a1_ttl_is_at_most_half_of_the_prefixs_remaining_life() {
+    let mut home = Home::new();
+    home.renumber("2001:db8:65::/56", Duration::from_secs(40));
+    let answer = home.ask(View::Public, "camera.home.example.", RecordType::AAAA);
+
+    assert_eq!(answer.answers[0].ttl, 20);
+}
+
+#[test]
+fn d_p1_private_address_is_for_the_lan_only() {
+    let home = Home::new();
+    let private = |view| {
+        home.ask(view, "camera.home.example.", RecordType::A)
+            .answers
+    };
+
+    assert!(private(View::Public).is_empty());
+    assert_eq!(private(View::Lan)[0].data, RData::A(home.camera.into()));
+    let [a, b, c, d] = home.camera.octets();
+    let pointer = format!("{d}.{c}.{b}.{a}.in-addr.arpa.");
+    let public = home.ask(View::Public, &pointer, RecordType::PTR);
+    assert_eq!(public.metadata.response_code, ResponseCode::Refused);
+    assert_eq!(
+        home.ask(View::Lan, &pointer, RecordType::PTR).answers.len(),
+        1
+    );
+}
+
+#[test]
+fn d_p1_reverse_of_the_nsp_is_public() {
+    let home = Home::new();
+    let answer = home.ask(View::Public, &reverse(home.embedded()), RecordType::PTR);
+
+    assert_eq!(answer.answers[0].data.to_string(), "camera.home.example.");
+}
+
+#[test]
+fn d_a1_no_recursion_outside_the_lan() {
+    let home = Home::new();
+    let answer = home.ask(View::Public, "www.example.net.", RecordType::A);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+}
+
+#[test]
+fn d_x1_transfer_is_refused() {
+    let home = Home::new();
+    for view in [View::Lan, View::Public] {
+        let answer = home.ask(view, "home.example.", RecordType::AXFR);
+        assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+    }
+    assert_eq!(home.counters.value(Counter::Transfer), 2);
+}
+
+#[test]
+fn d_x2_incremental_transfer_is_refused() {
+    let mut query = query("home.example.", RecordType::IXFR);
+    let soa = Home::new().ask(View::Public, "home.example.", RecordType::SOA);
+    query.add_authority(soa.answers[0].clone());
+    let answer = Home::new().handle(View::Public, &query);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+}
+
+#[test]
+fn d_u5_update_is_refused_by_policy() {
+    let home = Home::new();
+    let mut update = query("home.example.", RecordType::SOA);
+    update.metadata.op_code = OpCode::Update;
+    let data = RData::AAAA("2001:db8::1".parse::<Ipv6Addr>().unwrap().into());
+    let name = Name::from_ascii("camera.home.example.").unwrap();
+    update.add_authority(Record::from_rdata(name, 60, data));
+    let answer = home.handle(View::Lan, &update);
+
+    assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+    assert_eq!(answer.metadata.op_code, OpCode::Update);
+    assert_eq!(home.counters.value(Counter::Update), 1);
+}
+
+#[test]
+fn d_n1_notify_is_not_implemented() {
+    let home = Home::new();
+    let mut notify = query("home.example.", RecordType::SOA);
+    notify.metadata.op_code = OpCode::Notify;
+
+    assert_eq!(
+        home.handle(View::Lan, &notify).metadata.response_code,
+        ResponseCode::NotImp
+    );
+    assert_eq!(home.counters.value(Counter::Notify), 1);
+}
+
+#[test]
+fn d_u4_serial_goes_forward_with_every_change_of_the_zone() {
+    let mut home = Home::new();
+    let before = home.serial();
+    home.renumber("2001:db8:65::/56", Duration::from_secs(40));
+    let unchanged = home.serial();
+    home.prefer();
+
+    assert_eq!(unchanged, before);
+    assert_eq!(home.serial(), before + 1);
+}
+
+struct Home {
+    core: Core,
+    camera: Ipv4Addr,
+    newest: mapping::GenerationId,
+    counters: Counters,
+}
+
+impl Home {
+    fn new() -> Self {
+        let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
+        let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now());
+        let (camera, newest) = (Ipv4Addr::UNSPECIFIED, mapping::GenerationId(0));
+        let mut home = Self {
+            core,
+            camera,
+            newest,
+            counters: Counters::default(),
+        };
+        home.renumber("2001:db8:64::/56", Duration::ZERO);
+        home.prefer();
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let addr = home
+            .core
+            .snapshot()
+            .lease_candidate(mac, |_| false)
+            .unwrap();
+        let lifetime = Duration::from_secs(3600);
+        let declared_name = Some("camera".to_owned());
+        home.grant(Request::Lease(LeaseRequest {
+            mac,
+            addr,
+            lifetime,
+            declared_name,
+        }));
+        home.camera = addr;
+        home
+    }
+
+    fn renumber(&mut self, delegated: &str, old_valid: Duration) {
+        let delegated = delegated.parse().unwrap();
+        let request = PrefixRequest {
+            delegated,
+            nsp: None,
+            old_valid,
+        };
+        let Grant::Prefixed(generation) = self.grant(Request::Prefix(request)) else {
+            panic!("no generation");
+        };
+        self.newest = generation.id;
+    }
+
+    fn prefer(&mut self) {
+        self.grant(Request::Prefer(self.newest));
+    }
+
+    fn grant(&mut self, request: Request) -> Grant {
+        let (outcome, _) = self.core.handle_request(&request, now());
+        self.core.finish(now());
+        match outcome {
+            Outcome::Granted(grant) => grant,
+            Outcome::Refused(refusal) => panic!("{request:?}: {refusal}"),
+        }
+    }
+
+    fn embedded(&self) -> Ipv6Addr {
+        self.core
+            .snapshot()
+            .preferred()
+            .unwrap()
+            .nsp
+            .embed(self.camera)
+    }
+
+    fn serial(&self) -> u32 {
+        let answer = self.ask(View::Public, "home.example.", RecordType::SOA);
+        match &answer.answers[0].data {
+            RData::SOA(soa) => soa.serial,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ask(&self, view: View, name: &str, kind: RecordType) -> Message {
+        self.handle(view, &query(name, kind))
+    }
+
+    fn handle(&self, view: View, query: &Message) -> Message {
+        let server = Server::new(Zone::new(Duration::from_secs(60)));
+        let bytes = query.to_vec().unwrap();
+        let source = "192.0.2.53:5353".parse().unwrap();
+        let snapshot = self.core.snapshot();
+        match server.handle_datagram(bytes, source, view, snapshot, now(), &self.counters) {
+            Verdict::Answer(bytes) => Message::from_vec(&bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn query(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    message
+}
+
+/// A negative answer has the SOA, whose TTL is not above its minimum (RFC 2308 §3).
+fn negative(answer: &Message) {
+    assert!(answer.answers.is_empty() && answer.metadata.authoritative);
+    let [soa] = answer.authorities.as_slice() else {
+        panic!("{answer:?}")
+    };
+    let RData::SOA(data) = &soa.data else {
+        panic!("{soa:?}")
+    };
+    assert_eq!((soa.ttl, data.minimum), (60, 60));
+}
+
+fn addresses(answer: &Message) -> Vec<Ipv6Addr> {
+    let address = |record: &Record| match &record.data {
+        RData::AAAA(addr) => Some(addr.0),
+        _ => None,
+    };
+    answer.answers.iter().filter_map(address).collect()
+}
+
+fn reverse(addr: Ipv6Addr) -> String {
+    let digits: Vec<_> = format!("{:032x}", u128::from(addr)).chars().rev().collect();
+    digits
+        .iter()
+        .map(|digit| format!("{digit}."))
+        .collect::<String>()
+        + "ip6.arpa."
+}
+
+fn now() -> Now {
+    Now {
+        mono: Instant::from_nanos(1_000_000_000),
+        wall: Wall::from_secs(1_800_000_000),
+    }
+}
