@@ -19,12 +19,17 @@ impl Routes {
     /// Switches the TUN device on, leads the pool to it, and answers for the pool on the LAN.
     pub(super) async fn open(
         netlink: Netlink,
-        tun: &str,
+        tun_name: &str,
         lan: &str,
         pool: PoolRange,
     ) -> Result<Self, NetlinkError> {
-        let tun = netlink.index(tun).await?;
+        let tun = netlink.index(tun_name).await?;
         let lan_index = netlink.index(lan).await?;
+        // Without an address of its own the kernel sends nothing of its own to us.
+        if let Err(error) = net::sysctl::write(&format!("ipv6/conf/{tun_name}/addr_gen_mode"), "1")
+        {
+            tracing::debug!(%error, "the kernel's own packets will be counted as drops");
+        }
         netlink.set_up(tun).await?;
 
         let network = pool.network().into();

@@ -58,6 +58,11 @@ fn server_without_default_route_talks_to_a_remote() {
 
         let counters = home.worker.translator.counters();
         assert_eq!((counters.sessions.tcp, counters.sessions.udp), (1, 1));
+        let headers = counters.six_to_four.bytes - sent().len() as u64;
+        assert!(
+            headers < 20 * counters.six_to_four.packets,
+            "super-packets come: {counters:?}"
+        );
         assert_eq!(home.worker.write_errors, 0);
         let page = observer::page(
             &home.worker.translator,
