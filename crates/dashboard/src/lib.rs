@@ -14,7 +14,4 @@ mod guard;
 pub mod model;
 mod run;
 
-pub use run::{
-    AuditFuture, AuditLog, BindError, Client, ClientError, Context, Dashboard, Listeners,
-    RoomState, Rooms,
-};
+pub use run::{BindError, Client, ClientError, Context, Dashboard, Listeners, RoomState, Rooms};

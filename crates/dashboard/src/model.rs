@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use gateway::{Count, Session, SessionPage};
+use gateway::{AuditPage, Count, Session, SessionPage};
 use mapping::{Expiry, Generation, Host, Mapping, Now, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -403,6 +403,22 @@ impl From<SessionPage> for Page<SessionView> {
     fn from(page: SessionPage) -> Self {
         Self {
             items: page.sessions.iter().map(SessionView::new).collect(),
+            next: page.next.map(|cursor| cursor.0.to_string()),
+        }
+    }
+}
+
+impl From<AuditPage> for Page<AuditView> {
+    fn from(page: AuditPage) -> Self {
+        let items = page.lines.into_iter().map(|line| AuditView {
+            id: line.id,
+            at: line.entry.at.as_secs(),
+            actor: line.entry.requester.as_str().to_owned(),
+            action: line.entry.action.as_str().to_owned(),
+            target: line.entry.target,
+        });
+        Self {
+            items: items.collect(),
             next: page.next.map(|cursor| cursor.0.to_string()),
         }
     }

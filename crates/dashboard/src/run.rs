@@ -1,9 +1,7 @@
 //! The listeners and their connections.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::guard::{Denied, Origin};
-use crate::model::AuditView;
 
 mod answer;
 mod change;
@@ -39,8 +36,6 @@ pub struct Context {
     pub handle: Handle,
     /// The rooms whose counters and sessions are shown.
     pub observers: Vec<Arc<dyn Observe>>,
-    /// The audit log.
-    pub audit: Arc<dyn AuditLog>,
     /// How each part of the program fares.
     pub rooms: Rooms,
     /// The program's version.
@@ -52,17 +47,6 @@ pub struct Context {
     /// The interface of the WAN, absent while observing.
     pub wan_interface: Option<String>,
 }
-
-/// Reads the audit log.
-pub trait AuditLog: Send + Sync + std::fmt::Debug {
-    /// Returns up to `limit` entries, newest first, older than the entry `before` if given;
-    /// `Err` says in words why there are none.
-    fn page(&self, before: Option<u64>, limit: u32) -> AuditFuture<'_>;
-}
-
-/// What an [`AuditLog`] returns.
-pub type AuditFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<Vec<AuditView>, String>> + Send + 'a>>;
 
 /// How a part of the program fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,12 +170,6 @@ impl Dashboard {
         accept_unix(Arc::clone(&self.shared), self.unix, tracker.clone()).await;
         tracker.close();
         tracker.wait().await;
-    }
-
-    /// Returns what shows this room's own counters.
-    #[must_use]
-    pub fn observer(&self) -> Arc<dyn Observe> {
-        Arc::clone(&self.shared) as _
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use gateway::{SessionCursor, SessionFilter, SessionPage};
+use gateway::{AuditCursor, Observe, SessionCursor, SessionFilter, SessionPage};
 use http::StatusCode;
 use mapping::{Host, Mac, MappingId, ServerName, Snapshot};
 
@@ -199,7 +199,9 @@ pub(super) async fn sessions(
 
 pub(super) async fn counters(State(shared): State<Arc<Shared>>) -> Json<Page<CounterView>> {
     let mut items = Vec::new();
-    for observer in &shared.context.observers {
+    let own: &dyn Observe = &*shared;
+    let others = shared.context.observers.iter().map(|observer| &**observer);
+    for observer in others.chain([own]) {
         let counts = observer.counters().await;
         items.extend(
             counts
@@ -215,22 +217,25 @@ pub(super) async fn audit(
     Query(query): Parameters,
 ) -> Answer<Page<AuditView>> {
     let limit = limit(&query)?;
-    let before = query
+    let cursor = query
         .get("cursor")
         .map(|text| parse::<u64>(text, "cursor"))
         .transpose()?;
-    let rows = u32::try_from(limit).unwrap_or(u32::MAX);
-    let items = shared
+    let rows = u16::try_from(limit).unwrap_or(u16::MAX);
+    let page = shared
         .context
-        .audit
-        .page(before, rows)
-        .await
-        .map_err(|why| problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why))?;
-    let next = items
-        .last()
-        .filter(|_| items.len() >= limit)
-        .map(|entry| entry.id.to_string());
-    Ok(Json(Page { items, next }))
+        .handle
+        .audit(cursor.map(AuditCursor), rows)
+        .await;
+    let page = page.map_err(|error| {
+        tracing::debug!(%error, "cannot read the audit log");
+        problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            error.to_string(),
+        )
+    })?;
+    Ok(Json(page.into()))
 }
 
 /// Finds a host by MAC, label or full name.
