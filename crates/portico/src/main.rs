@@ -1,5 +1,34 @@
 //! The program: command line, configuration, wiring.
 //!
-//! **Invariant:** decides nothing; it starts the rooms, joins them and ends them in order.
+//! **Invariant:** decides nothing; it starts the rooms, joins them and ends them in order, or
+//! asks a running daemon and prints what it said.
+//!
+//! Start from [`cli::Cli`]; the daemon is [`daemon::run`].
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::command::Failure;
+
+mod cli;
+mod command;
 mod config;
-fn main() {}
+mod daemon;
+mod log;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own way to say help, version and usage; a closed pipe changes nothing
+            let _ignored = error.print();
+            return ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 });
+        }
+    };
+    match command::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

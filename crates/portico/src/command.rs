@@ -1,0 +1,147 @@
+//! What each verb does, and how it ends.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dashboard::ClientError;
+
+use crate::cli::{Cli, HostVerb, LabArgs, LabVerb, MapVerb, PrefixVerb, SessionVerb, Verb};
+use crate::config::{Config, Problem, TEMPLATE};
+use crate::daemon;
+
+mod ask;
+mod show;
+
+/// Runs a verb to its end.
+///
+/// # Errors
+/// Says what failed and with which exit code.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let socket = cli.socket.unwrap_or_else(default_socket);
+    match cli.verb {
+        Verb::Run(file) => {
+            let config = Config::load(file.config.as_deref())?;
+            crate::log::start();
+            Ok(daemon::run(config)?)
+        }
+        Verb::Lab(args) => run_lab(args),
+        Verb::Check(file) => {
+            let config = Config::load(file.config.as_deref())?;
+            show::checked(&config);
+            Ok(())
+        }
+        Verb::Config { .. } => {
+            show::text(TEMPLATE);
+            Ok(())
+        }
+        Verb::Status(reading) => ask::status(&socket, reading),
+        Verb::Host(HostVerb::List(reading)) => ask::hosts(&socket, reading),
+        Verb::Host(HostVerb::Show { host, reading }) => ask::host(&socket, &host, reading),
+        Verb::Host(HostVerb::Name { host, name }) => ask::rename(&socket, &host, &name),
+        Verb::Map(MapVerb::List(reading)) => ask::mappings(&socket, reading),
+        Verb::Map(MapVerb::Open { host, port, external, lifetime, description }) => {
+            let mapping = dashboard::model::NewMapping {
+                host,
+                protocol: port.protocol,
+                internal_port: port.port,
+                external_port: external,
+                for_s: lifetime.map(|lifetime| lifetime.as_secs()),
+                description,
+            };
+            ask::open(&socket, &mapping)
+        }
+        Verb::Map(MapVerb::Close { id }) => ask::close(&socket, id),
+        Verb::Session(SessionVerb::List { server, reading }) => {
+            ask::sessions(&socket, server.as_deref(), reading)
+        }
+        Verb::Prefix(PrefixVerb::List(reading)) => ask::prefixes(&socket, reading),
+        Verb::Prefix(PrefixVerb::Set { prefix, old_valid }) => {
+            let prefix = dashboard::model::NewPrefix {
+                delegated: prefix,
+                old_valid_s: old_valid.as_secs(),
+            };
+            ask::set_prefix(&socket, &prefix)
+        }
+    }
+}
+
+/// Why the program ends with another status than 0.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something went wrong.
+    pub const FAILED: u8 = 1;
+    /// The command line or the configuration is wrong.
+    pub const USAGE: u8 = 2;
+    /// No daemon answers.
+    pub const UNREACHABLE: u8 = 3;
+    /// This user may not do it.
+    pub const NOT_PERMITTED: u8 = 4;
+
+    /// Prints what went wrong and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        show::error(&self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { code: Self::USAGE, message: problem.to_string() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: Self::FAILED, message: format!("{error:#}") }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::Unreachable { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied => Self::NOT_PERMITTED,
+                _ => Self::UNREACHABLE,
+            },
+            ClientError::Problem(problem) if problem.kind.ends_with(":not-allowed") => {
+                Self::NOT_PERMITTED
+            }
+            ClientError::Answer(_)
+            | ClientError::Http(_)
+            | ClientError::Problem(_)
+            | ClientError::Request(_)
+            | ClientError::Status(_)
+            | ClientError::Truncated => Self::FAILED,
+        };
+        Self { code, message: format!("{:#}", anyhow::Error::from(error)) }
+    }
+}
+
+fn default_socket() -> PathBuf {
+    std::env::var_os("PORTICO_SOCKET").map_or_else(|| "/run/portico/api.sock".into(), Into::into)
+}
+
+fn run_lab(args: LabArgs) -> Result<(), Failure> {
+    let Some(verb) = args.verb else {
+        lab::prepare()?;
+        let proven = lab::run(&lab::Options { once: args.once })?;
+        return if proven {
+            Ok(())
+        } else {
+            Err(Failure { code: Failure::FAILED, message: "the proof failed".to_owned() })
+        };
+    };
+    let verb = match verb {
+        LabVerb::Renumber => lab::Verb::Renumber,
+        LabVerb::Fetch { name } => lab::Verb::Fetch(name),
+        LabVerb::Ping { name } => lab::Verb::Ping(name),
+        LabVerb::Restart => lab::Verb::Restart,
+        LabVerb::Status => lab::Verb::Status,
+    };
+    Ok(lab::verb(verb)?)
+}

@@ -1,0 +1,99 @@
+//! Asks the running daemon and prints the answer.
+
+use std::future::Future;
+use std::path::Path;
+
+use dashboard::model::{NewMapping, NewPrefix};
+use dashboard::{Client, ClientError};
+use serde::Serialize;
+
+use super::{Failure, show};
+use crate::cli::Reading;
+
+pub(super) fn status(socket: &Path, reading: Reading) -> Result<(), Failure> {
+    let client = Client::new(socket);
+    let (status, hosts) = wait(async {
+        let status = client.status().await?;
+        Ok((status, client.hosts().await?))
+    })?;
+    print(reading, &status, |status| show::status(status, &hosts))
+}
+
+pub(super) fn hosts(socket: &Path, reading: Reading) -> Result<(), Failure> {
+    let hosts = wait(Client::new(socket).hosts())?;
+    print(reading, &hosts, |hosts| show::hosts(hosts))
+}
+
+pub(super) fn host(socket: &Path, host: &str, reading: Reading) -> Result<(), Failure> {
+    let host = wait(Client::new(socket).host(host))?;
+    print(reading, &host, show::host)
+}
+
+pub(super) fn rename(socket: &Path, host: &str, name: &str) -> Result<(), Failure> {
+    let host = wait(Client::new(socket).rename(host, name))?;
+    show::text(&format!("{} is now {}\n", host.mac, host.fqdn));
+    Ok(())
+}
+
+pub(super) fn mappings(socket: &Path, reading: Reading) -> Result<(), Failure> {
+    let mappings = wait(Client::new(socket).mappings())?;
+    print(reading, &mappings, |mappings| show::mappings(mappings))
+}
+
+pub(super) fn open(socket: &Path, mapping: &NewMapping) -> Result<(), Failure> {
+    let mapping = wait(Client::new(socket).open(mapping))?;
+    show::mappings(&[mapping]);
+    Ok(())
+}
+
+pub(super) fn close(socket: &Path, id: u64) -> Result<(), Failure> {
+    wait(Client::new(socket).close(id))?;
+    show::text(&format!("mapping {id} is closed\n"));
+    Ok(())
+}
+
+pub(super) fn sessions(
+    socket: &Path,
+    server: Option<&str>,
+    reading: Reading,
+) -> Result<(), Failure> {
+    let sessions = wait(Client::new(socket).sessions(server))?;
+    print(reading, &sessions, |sessions| show::sessions(sessions))
+}
+
+pub(super) fn prefixes(socket: &Path, reading: Reading) -> Result<(), Failure> {
+    let prefixes = wait(Client::new(socket).prefixes())?;
+    print(reading, &prefixes, |prefixes| show::prefixes(prefixes))
+}
+
+pub(super) fn set_prefix(socket: &Path, prefix: &NewPrefix) -> Result<(), Failure> {
+    let client = Client::new(socket);
+    let prefixes = wait(async {
+        client.set_prefix(prefix).await?;
+        client.prefixes().await
+    })?;
+    show::prefixes(&prefixes);
+    Ok(())
+}
+
+fn wait<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
+    Ok(runtime.block_on(call)?)
+}
+
+fn print<T: Serialize>(
+    reading: Reading,
+    value: &T,
+    human: impl FnOnce(&T),
+) -> Result<(), Failure> {
+    if reading.json {
+        let json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+        show::text(&format!("{json}\n"));
+    } else {
+        human(value);
+    }
+    Ok(())
+}

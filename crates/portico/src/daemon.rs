@@ -1,0 +1,293 @@
+//! The daemon: starts the rooms, joins them, ends them in order.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use dashboard::{Context, Dashboard, Listeners, RoomState, Rooms};
+use gateway::{Handle, Observe};
+use mapping::Site;
+use net::Clock;
+use net::listen::Listener;
+use rand::rngs::{StdRng, SysRng};
+use rand::{SeedableRng as _, TryRng as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{Config, Roles};
+
+mod interfaces;
+mod supervisor;
+
+use supervisor::Supervisor;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the daemon cannot start, or a part of it ended by itself.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let inherited = net::listen::inherited()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config, inherited))
+}
+
+async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
+    let clock = Clock::new();
+    let site = match &config.roles {
+        Some(roles) => interfaces::settle(&config, roles).await?,
+        None => interfaces::first_site(&config)?,
+    };
+    let (handle, writer) = gateway::start(
+        gateway::Config {
+            site: site.clone(),
+            state: config.state.clone(),
+            boot_id: net::boot_id()?,
+            seed: gateway::Seed { policy: config.policy.clone(), ..gateway::Seed::default() },
+        },
+        clock,
+    )
+    .await?;
+    let mut daemon = Daemon {
+        supervisor: Supervisor::default(),
+        handle: handle.clone(),
+        rooms: Rooms::default(),
+        observers: vec![handle.observer()],
+        resolvers: watch::channel(config.dns.resolvers.clone()).0,
+    };
+    match &config.roles {
+        Some(roles) => daemon.start_rooms(&config, roles, &site).await?,
+        None => observe().await?,
+    }
+    // its followers are known by now
+    let token = daemon.supervisor.writer().token();
+    daemon.supervisor.writer().spawn("gateway", writer.run(token));
+    let stop = stop_signal()?;
+    daemon.start_dashboard(&config, inherited)?;
+    tracing::info!("ready");
+    daemon.supervisor.run(stop).await
+}
+
+/// The parts that are running.
+struct Daemon {
+    supervisor: Supervisor,
+    handle: Handle,
+    rooms: Rooms,
+    observers: Vec<Arc<dyn Observe>>,
+    resolvers: watch::Sender<Vec<SocketAddr>>,
+}
+
+impl Daemon {
+    async fn start_rooms(
+        &mut self,
+        config: &Config,
+        roles: &Roles,
+        site: &Site,
+    ) -> anyhow::Result<()> {
+        let ifindex = net::netlink::Netlink::open()?.index(&roles.lan).await?;
+        self.start_translator(roles, site)?;
+        self.start_dns(config, roles, site)?;
+        self.start_wan(config, roles)?;
+        self.start_dhcp(config, roles)?;
+        self.start_upnp(config, roles, ifindex, site)
+    }
+
+    fn start_translator(&mut self, roles: &Roles, site: &Site) -> anyhow::Result<()> {
+        let (network, len) = site.pool();
+        let pool = translator::PoolRange::new(network, len).context("cannot use the pool")?;
+        let settings = translator::Settings {
+            tun: TUN.to_owned(),
+            lan: roles.lan.clone(),
+            config: translator::Config::new(pool),
+            key: random()?,
+        };
+        let (observer, inbox) = translator::Observer::new();
+        let token = self.supervisor.followers().token();
+        let task = translator::run(settings, &self.handle, inbox, token);
+        self.supervisor.followers().spawn("translator", task);
+        self.serving("translator", Arc::new(observer));
+        Ok(())
+    }
+
+    fn start_dns(&mut self, config: &Config, roles: &Roles, site: &Site) -> anyhow::Result<()> {
+        let parent = config.dns.parent.as_ref().map(parent).transpose()?;
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DNS_PORT));
+        let lan = SocketAddr::new(IpAddr::V4(site.gateway()), DNS_PORT);
+        let dns = dns::bind(dns::Config {
+            lan: vec![dns::Endpoint { addr: lan, device: Some(roles.lan.clone()) }],
+            wan: vec![dns::Endpoint { addr: any, device: Some(roles.wan.clone()) }],
+            ttl: config.dns.ttl,
+            resolvers: self.resolvers.subscribe(),
+            parent,
+            seed: random()?,
+        });
+        let Some(dns) = self.started("dns", dns) else {
+            return Ok(());
+        };
+        self.serving("dns", dns.observe());
+        let token = self.supervisor.followers().token();
+        self.supervisor.followers().spawn("dns", dns.serve(self.handle.clone(), token));
+        Ok(())
+    }
+
+    fn start_wan(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
+        let wan = wan::bind(&wan::Options {
+            wan: roles.wan.clone(),
+            prefix: config.prefix.map(|prefix| (prefix, config.nsp)),
+        })?;
+        self.serving("wan", wan.observe());
+        let token = self.supervisor.requesters().token();
+        self.supervisor.requesters().spawn("wan", wan.serve(self.handle.clone(), token));
+        Ok(())
+    }
+
+    fn start_dhcp(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
+        let options = dhcp::Options {
+            lan: roles.lan.clone(),
+            config: dhcp::Config { lease_lifetime: config.lease },
+        };
+        let dhcp = dhcp::bind(&options, StdRng::from_seed(random()?));
+        let Some(dhcp) = self.started("dhcp", dhcp) else {
+            return Ok(());
+        };
+        self.serving("dhcp", dhcp.observe());
+        let token = self.supervisor.requesters().token();
+        self.supervisor.requesters().spawn("dhcp", dhcp.serve(self.handle.clone(), token));
+        Ok(())
+    }
+
+    fn start_upnp(
+        &mut self,
+        config: &Config,
+        roles: &Roles,
+        ifindex: u32,
+        site: &Site,
+    ) -> anyhow::Result<()> {
+        if !config.protocols.upnp {
+            self.rooms.set("upnp", RoomState::Off);
+            return Ok(());
+        }
+        let options = upnp::Options {
+            lan: roles.lan.clone(),
+            ifindex,
+            address: site.gateway(),
+            http_port: 0,
+            identity: upnp::Identity::new(self.handle.snapshot().secret("upnp")),
+        };
+        let upnp = upnp::bind(&options, StdRng::from_seed(random()?));
+        let Some(upnp) = self.started("upnp", upnp) else {
+            return Ok(());
+        };
+        self.serving("upnp", upnp.observe());
+        let token = self.supervisor.requesters().token();
+        self.supervisor.requesters().spawn("upnp", upnp.serve(self.handle.clone(), token));
+        Ok(())
+    }
+
+    /// The API comes last: who can reach it finds everything else started.
+    fn start_dashboard(&mut self, config: &Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
+        let mut tcp = Vec::new();
+        for listener in inherited {
+            match listener {
+                Listener::Tcp(listener) => tcp.push(listener),
+                Listener::Unix(_) => anyhow::bail!("a Unix listener was handed over; only TCP ones are taken"),
+            }
+        }
+        for addr in &config.dashboard {
+            if let Some(listener) = self.started("dashboard", net::tcp::listen_std(*addr, None)) {
+                tcp.push(listener);
+            }
+        }
+        if let Some(folder) = config.socket.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        let unix = net::listen::unix(&config.socket, SOCKET_MODE)?;
+        let token = self.supervisor.requesters().token();
+        let roles = config.roles.as_ref();
+        let context = Context {
+            handle: self.handle.clone(),
+            observers: self.observers.clone(),
+            rooms: self.rooms.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            started: self.handle.now().mono,
+            lan_interface: roles.map(|roles| roles.lan.clone()),
+            wan_interface: roles.map(|roles| roles.wan.clone()),
+        };
+        let dashboard = Dashboard::new(context, Listeners { unix, tcp }, token)?;
+        let task = async move {
+            dashboard.serve().await;
+            anyhow::Ok(())
+        };
+        self.supervisor.requesters().spawn("dashboard", task);
+        Ok(())
+    }
+
+    /// A part whose port is taken says so, and the rest starts.
+    fn started<T, E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        room: &'static str,
+        started: Result<T, E>,
+    ) -> Option<T> {
+        match started {
+            Ok(started) => Some(started),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(room, "cannot start {room}: {error}");
+                self.rooms.set(room, RoomState::Failed(error));
+                None
+            }
+        }
+    }
+
+    fn serving(&mut self, room: &'static str, observer: Arc<dyn Observe>) {
+        self.rooms.set(room, RoomState::Serving);
+        self.observers.push(observer);
+    }
+}
+
+async fn observe() -> anyhow::Result<()> {
+    tracing::warn!("observing: choose lan.interface and wan.interface in the configuration");
+    for interface in interfaces::found().await? {
+        tracing::info!("found {interface}");
+    }
+    Ok(())
+}
+
+fn parent(parent: &crate::config::Parent) -> anyhow::Result<dns::ParentConfig> {
+    let name = |text: &str| {
+        text.parse().with_context(|| format!("cannot use the name {text} of dns.parent"))
+    };
+    Ok(dns::ParentConfig {
+        server: parent.server,
+        zone: name(&parent.zone)?,
+        name_server: Some(name(&parent.ns_name)?),
+        key: dns::load_key(&parent.tsig_key_file)?,
+    })
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
+
+/// The machines' seeds; they own what they make of them.
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).context("the operating system gives no randomness")?;
+    Ok(bytes)
+}
+
+/// The name of the translator's device.
+const TUN: &str = "portico%d";
+
+const DNS_PORT: u16 = 53;
+
+/// Root and the daemon's group.
+const SOCKET_MODE: u32 = 0o660;

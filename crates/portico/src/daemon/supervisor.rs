@@ -1,0 +1,169 @@
+//! Ends the tasks of the daemon in order; a task that ends by itself ends them all.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The tasks, in the three phases in which they end.
+///
+/// ```text
+///   requesters stop asking ──► the writer drains ──► followers end
+/// ```
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    requesters: Phase,
+    writer: Phase,
+    followers: Phase,
+}
+
+/// Tasks that end together.
+#[derive(Debug, Default)]
+pub struct Phase {
+    cancel: CancellationToken,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+impl Phase {
+    /// Returns the token that ends the tasks of this phase.
+    pub fn token(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Starts a task; it must not end before its token is cancelled.
+    pub fn spawn<E>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) where
+        anyhow::Error: From<E>,
+        E: Send + 'static,
+    {
+        self.tasks.spawn(async move { (name, task.await.map_err(anyhow::Error::from)) });
+    }
+
+    /// Waits for the first task that ends, and says how.
+    async fn first_end(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => anyhow!("{name} ended by itself"),
+            Some(Ok((name, Err(error)))) => error.context(format!("{name} ended")),
+            Some(Err(error)) => anyhow::Error::from(error).context("a task was lost"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Cancels the tasks and waits for them; what does not end in time is dropped.
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.cancel.cancel();
+        let drained = async {
+            let mut worst = Ok(());
+            while let Some(joined) = self.tasks.join_next().await {
+                let (name, result) = joined.context("a task was lost")?;
+                if let Err(error) = result {
+                    worst = Err(error.context(format!("{name} did not end well")));
+                }
+            }
+            worst
+        };
+        match tokio::time::timeout(PATIENCE, drained).await {
+            Ok(worst) => worst,
+            Err(_) => {
+                self.tasks.abort_all();
+                Err(anyhow!("a task did not end within {PATIENCE:?}"))
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Who asks: protocols, the dashboard, the WAN.
+    pub const fn requesters(&mut self) -> &mut Phase {
+        &mut self.requesters
+    }
+
+    /// Who decides.
+    pub const fn writer(&mut self) -> &mut Phase {
+        &mut self.writer
+    }
+
+    /// Who acts on what was decided.
+    pub const fn followers(&mut self) -> &mut Phase {
+        &mut self.followers
+    }
+
+    /// Runs until `stop`, then ends everything in order.
+    ///
+    /// # Errors
+    /// When a task ended by itself, or did not end when it was told to.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let unexpected = tokio::select! {
+            () = stop => None,
+            error = self.requesters.first_end() => Some(error),
+            error = self.writer.first_end() => Some(error),
+            error = self.followers.first_end() => Some(error),
+        };
+        let requesters = self.requesters.end().await;
+        let writer = self.writer.end().await;
+        let followers = self.followers.end().await;
+        match unexpected {
+            Some(error) => Err(error),
+            None => requesters.and(writer).and(followers),
+        }
+    }
+}
+
+/// Long enough for a slow disk, short enough for whoever waits for the shutdown.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn phases_end_in_order() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut supervisor = Supervisor::default();
+        let task = |name: &'static str, phase: &mut Phase| {
+            let (token, order) = (phase.token(), Arc::clone(&order));
+            phase.spawn(name, async move {
+                token.cancelled().await;
+                order.lock().unwrap().push(name);
+                anyhow::Ok(())
+            });
+        };
+        task("translator", supervisor.followers());
+        task("writer", supervisor.writer());
+        task("pcp", supervisor.requesters());
+
+        supervisor.run(async {}).await.unwrap();
+
+        assert_eq!(*order.lock().unwrap(), ["pcp", "writer", "translator"]);
+    }
+
+    #[tokio::test]
+    async fn task_that_ends_by_itself_ends_all() {
+        let mut supervisor = Supervisor::default();
+        let token = supervisor.followers().token();
+        supervisor.followers().spawn("dns", async move {
+            token.cancelled().await;
+            anyhow::Ok(())
+        });
+        supervisor.requesters().spawn("pcp", async { Err(anyhow!("no socket")) });
+
+        let error = supervisor.run(std::future::pending()).await.unwrap_err();
+
+        assert_eq!(format!("{error:#}"), "pcp ended: no socket");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn task_that_hangs_is_named_late_and_dropped() {
+        let mut supervisor = Supervisor::default();
+        supervisor.writer().spawn("writer", std::future::pending::<anyhow::Result<()>>());
+
+        assert!(supervisor.run(async {}).await.is_err());
+    }
+}
