@@ -135,7 +135,7 @@ impl Dns {
     /// Answers until `cancel`; a revision counts as applied once every answer follows from it.
     ///
     /// # Errors
-    /// When a socket can no longer be used, the writer ended or the zone's name is none.
+    /// When a socket can no longer be used, or the zone's name is none.
     pub async fn serve(self, handle: Handle, cancel: CancellationToken) -> Result<(), ServeError> {
         let mut follower = handle.follower("dns", Gate::Names);
         let snapshots = handle.subscribe();
@@ -174,11 +174,13 @@ impl Dns {
             tasks.spawn(tcp::serve(Arc::clone(&self.room), tcp, view));
         }
         if let Some(parent) = self.parent {
-            let name_server = parent
-                .name_server
-                .unwrap_or_else(|| zone::name_server(&home));
+            let default = || zone::name_server(&home);
+            let mut name_server = parent.name_server.unwrap_or_else(default);
+            let mut above = parent.zone;
+            name_server.set_fqdn(true);
+            above.set_fqdn(true);
             let delegation = Delegation {
-                parent: parent.zone,
+                parent: above,
                 child: home,
                 name_server,
                 ttl: self.ttl,
@@ -315,11 +317,12 @@ fn listen(endpoint: &Endpoint, view: View) -> Result<Listener, BindError> {
 }
 
 async fn follow(room: Arc<Room>, mut follower: Follower) -> Result<(), ServeError> {
-    loop {
-        let snapshot = follower.changed().await.ok_or(ServeError::Writer)?;
+    while let Some(snapshot) = follower.changed().await {
         room.apply(&snapshot);
         follower.applied(snapshot.revision());
     }
+    // the writer ends first; what was true last is answered until the room is told to end
+    std::future::pending().await
 }
 
 #[derive(Debug)]

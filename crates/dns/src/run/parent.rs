@@ -34,8 +34,7 @@ pub(super) async fn serve(
         }
         let deadline = updater.poll_timeout().map(|(at, _)| at);
         tokio::select! {
-            changed = snapshots.changed() => {
-                changed.map_err(|_| ServeError::Writer)?;
+            () = newer(&mut snapshots) => {
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 learn(&mut updater, &snapshot);
             }
@@ -92,6 +91,13 @@ async fn send(server: SocketAddr, message: &[u8]) -> Option<Socket> {
         debug!(%error, "an update of the parent zone could not be sent");
     }
     Some(socket)
+}
+
+/// Waits for a newer snapshot; after the writer's end there is none.
+async fn newer(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
+    if snapshots.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn recv(socket: Option<&Socket>, buf: &mut [u8]) -> Option<Datagram> {

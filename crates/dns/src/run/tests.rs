@@ -87,6 +87,82 @@ async fn a_new_snapshot_is_answered_from_as_soon_as_it_is_applied() {
 }
 
 #[tokio::test]
+async fn a_lease_is_granted_only_when_its_name_resolves() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = home_with(&[]).snapshot().site().clone();
+    let state = folder.path().to_owned();
+    let boot_id = mapping::BootId([1; 16]);
+    let seed = gateway::Seed::default();
+    let config = gateway::Config {
+        site,
+        state,
+        boot_id,
+        seed,
+    };
+    let (handle, writer) = gateway::start(config, Clock::new()).await.unwrap();
+    let cancel = CancellationToken::new();
+    let writer = tokio::spawn(writer.run(cancel.clone()));
+    let wan = Endpoint {
+        addr: "[::1]:0".parse().unwrap(),
+        device: None,
+    };
+    let dns = bind(Config {
+        lan: Vec::new(),
+        wan: vec![wan],
+        ttl: Duration::from_secs(60),
+        resolvers: watch::channel(Vec::new()).1,
+        parent: None,
+        seed: [7; 32],
+    })
+    .unwrap();
+    let [(at, _)] = dns.addresses()[..] else {
+        panic!("not one endpoint")
+    };
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(dns.serve(handle.clone(), stop.clone()));
+    let delegated = "2001:db8:64::/56".parse().unwrap();
+    let prefix = mapping::PrefixRequest {
+        delegated,
+        nsp: None,
+        old_valid: Duration::ZERO,
+    };
+    handle.request(mapping::Request::Prefix(prefix)).await;
+    let socket = tokio::net::UdpSocket::bind("[::1]:0").await.unwrap();
+    let mut buf = [0; 512];
+
+    for index in 0..30_u8 {
+        let mac = mapping::Mac([2, 0, 0, 0, 1, index]);
+        let lease = mapping::LeaseRequest {
+            mac,
+            addr: handle.snapshot().lease_candidate(mac, |_| false).unwrap(),
+            lifetime: Duration::from_secs(3600),
+            declared_name: Some(format!("camera{index}")),
+        };
+        let outcome = handle.request(mapping::Request::Lease(lease)).await;
+        assert!(
+            matches!(outcome, mapping::Outcome::Granted(_)),
+            "{outcome:?}"
+        );
+
+        let label = format!("camera{index}");
+        let mut query = b"\0\x01\0\0\0\x01\0\0\0\0\0\0".to_vec();
+        query.push(u8::try_from(label.len()).unwrap());
+        query.extend_from_slice(label.as_bytes());
+        query.extend_from_slice(b"\x04home\x07example\0\0\x1c\0\x01");
+        socket.send_to(&query, at).await.unwrap();
+        let received = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buf));
+        let len = received.await.unwrap().unwrap();
+        let head = crate::wire::Head::parse(&buf[..len]).unwrap();
+        assert_eq!((head.rcode(), head.counts), (0, [1, 1, 0, 0]), "{label}");
+    }
+    cancel.cancel();
+    writer.await.unwrap().unwrap();
+    assert!(!serving.is_finished());
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn answers_leave_from_the_address_that_was_asked() {
     let home = home_with(&["camera"]);
     let listener = Endpoint {
