@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mapping::Instant;
+use mapping::{Epoch, Instant};
 
 /// Says ten times that an announcement is due, each gap twice the last.
 ///
@@ -59,6 +59,12 @@ impl Announcer {
             State::Sending { due, .. } => Some(due),
         }
     }
+}
+
+/// Tells whether `new` began after `known`, rather than goes on in another boot of the machine.
+#[must_use]
+pub fn begins_anew(known: Epoch, new: Epoch) -> bool {
+    known != new && new.value == Duration::ZERO
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -25,7 +25,7 @@ mod pending;
 mod server;
 pub mod wire;
 
-pub use announcer::Announcer;
+pub use announcer::{Announcer, begins_anew};
 pub use counters::{Counters, DropReason};
 pub use pending::{Admission, Limits, Pending, Waiting};
 pub use server::{RequestToken, Server, Timer, Transmit, may_answer};

@@ -9,7 +9,7 @@ use mapping::{
     Refusal, Requester, Site, Snapshot, Subject, UnmapRequest, UnmapTarget,
 };
 
-use crate::announcer::Announcer;
+use crate::announcer::{Announcer, begins_anew};
 use crate::counters::{Counters, DropReason};
 use crate::pending::{Admission, Limits, Pending};
 use crate::wire::{Field, Map, Request, Response, ResultCode, emit_unsupported_opcode};
@@ -234,11 +234,6 @@ impl Server {
 pub fn may_answer(site: &Site, source: SocketAddrV4) -> bool {
     let addr = *source.ip();
     source.port() != 0 && site.contains(addr) && addr != site.network() && addr != site.broadcast()
-}
-
-/// Tells whether `new` began after `known`, rather than goes on in another boot.
-fn begins_anew(known: Epoch, new: Epoch) -> bool {
-    known != new && new.value == Duration::ZERO
 }
 
 // DEVIATION RFC 6886 §3.2: success and 0.0.0.0 instead of network failure where the WAN has no

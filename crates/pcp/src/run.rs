@@ -1,0 +1,314 @@
+//! The shell of UDP 5351: one socket on the LAN, many requests to the writer at once.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use gateway::{Count, Handle, Observe, ObserveFuture};
+use mapping::{Now, Outcome, Request, Snapshot};
+use natpmp::Limits;
+use net::udp::{Datagram, Options, Socket};
+use net::{BindError, Clock};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::counters::Counters;
+use crate::server::{Dialects, RequestToken, Server};
+
+/// How the port is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The LAN's interface; nothing is heard from another one.
+    pub interface: String,
+    /// Which protocols.
+    pub dialects: Dialects,
+    /// How many requests may wait at once, for each protocol.
+    pub limits: Limits,
+}
+
+/// The bound port; it answers once [`Self::serve`] runs.
+#[derive(Debug)]
+pub struct Listener {
+    shell: Shell,
+    handle: Handle,
+}
+
+impl Listener {
+    /// Binds UDP 5351 of our address on the LAN; must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Names the address, the device and, for a port in use, its owner.
+    pub fn bind(config: &Config, handle: Handle) -> Result<Self, BindError> {
+        let shell = Shell::bind(config, *handle.clock(), handle.subscribe())?;
+        Ok(Self { shell, handle })
+    }
+
+    /// Returns what reads the counters of PCP and of NAT-PMP while the port is served.
+    #[must_use]
+    pub fn observers(&self) -> [Observer; 2] {
+        [Room::Pcp, Room::NatPmp].map(|room| Observer {
+            room,
+            tally: self.shell.tally.subscribe(),
+        })
+    }
+
+    /// Serves until `cancel`.
+    ///
+    /// # Errors
+    /// When the socket can never receive again, or when the writer has ended.
+    pub async fn serve(self, cancel: CancellationToken) -> Result<(), ServeError> {
+        let Self { shell, handle } = self;
+        let ask = |request| {
+            let handle = handle.clone();
+            async move { handle.request(request).await }
+        };
+        shell.serve(ask, cancel).await
+    }
+}
+
+/// Why the port is served no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket is broken.
+    #[error("cannot receive on UDP {local}")]
+    Receive {
+        /// Where it is bound.
+        local: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody decides any more.
+    #[error("the writer has ended")]
+    WriterEnded,
+}
+
+/// Reads the counters of one of the two protocols.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    room: Room,
+    tally: watch::Receiver<Tally>,
+}
+
+impl Observe for Observer {
+    fn room(&self) -> &'static str {
+        match self.room {
+            Room::NatPmp => "natpmp",
+            Room::Pcp => "pcp",
+        }
+    }
+
+    fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
+        let tally = *self.tally.borrow();
+        let count = |(name, reason, value)| Count {
+            name,
+            reason,
+            value,
+        };
+        let counts = match self.room {
+            Room::NatPmp => tally.natpmp.iter().map(count).collect(),
+            Room::Pcp => {
+                let socket = [
+                    ("send_errors_total", "", tally.send_errors),
+                    ("receive_errors_total", "", tally.receive_errors),
+                ];
+                tally.pcp.iter().chain(socket).map(count).collect()
+            }
+        };
+        Box::pin(std::future::ready(counts))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Room {
+    NatPmp,
+    Pcp,
+}
+
+/// The counters at the end of a wake-up; the socket is PCP's.
+#[derive(Debug, Clone, Copy)]
+struct Tally {
+    natpmp: natpmp::Counters,
+    pcp: Counters,
+    receive_errors: u64,
+    send_errors: u64,
+}
+
+#[derive(Debug)]
+struct Shell {
+    clock: Clock,
+    send_errors: u64,
+    server: Server,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    socket: Socket,
+    tally: watch::Sender<Tally>,
+}
+
+impl Shell {
+    fn bind(
+        config: &Config,
+        clock: Clock,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+    ) -> Result<Self, BindError> {
+        let addr = snapshots.borrow().site().gateway();
+        // the one address that it is bound to is what answers leave from, and the device where
+        // announcements go
+        let options = Options::new()
+            .device(&config.interface)
+            .multicast_ttl(1)
+            .multicast_loop(false);
+        let socket = Socket::bind(SocketAddrV4::new(addr, PORT).into(), &options)?;
+        let server = Server::new(config.dialects, config.limits);
+        let (tally, _) = watch::channel(Tally {
+            natpmp: *server.natpmp_counters(),
+            pcp: *server.counters(),
+            receive_errors: 0,
+            send_errors: 0,
+        });
+        Ok(Self {
+            clock,
+            send_errors: 0,
+            server,
+            snapshots,
+            socket,
+            tally,
+        })
+    }
+
+    async fn serve<Ask, Answer>(
+        mut self,
+        ask: Ask,
+        cancel: CancellationToken,
+    ) -> Result<(), ServeError>
+    where
+        Ask: Fn(Request) -> Answer,
+        Answer: Future<Output = Outcome>,
+    {
+        info!(local = %self.socket.local_addr(), "port control is ready");
+        // what is pushed is polled in the same order, so requests reach the writer in theirs
+        let mut asked = FuturesUnordered::new();
+        let mut buf = vec![0; BUFFER];
+        self.look();
+        loop {
+            while let Some((token, request)) = self.server.poll_request() {
+                let answer = ask(request);
+                asked.push(async move { (token, answer.await) });
+            }
+            self.flush().await;
+            let deadline = self.server.poll_timeout().map(|(at, _)| at);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some((token, outcome)) = asked.next() => {
+                    self.answer(token, &outcome);
+                    while let Some(Some((token, outcome))) = asked.next().now_or_never() {
+                        self.answer(token, &outcome);
+                    }
+                }
+                changed = self.snapshots.changed() => {
+                    changed.map_err(|_| ServeError::WriterEnded)?;
+                    self.look();
+                }
+                () = self.clock.sleep_until_some(deadline) => {
+                    let snapshot = self.snapshot();
+                    self.server.handle_timeout(&snapshot, self.clock.now());
+                }
+                received = self.socket.recv(&mut buf) => {
+                    let burst = received.and_then(|datagram| self.hear(datagram, &mut buf));
+                    let local = self.socket.local_addr();
+                    burst.map_err(|source| ServeError::Receive { local, source })?;
+                }
+            }
+        }
+        // what the writer has taken is answered before the end
+        let rest = async {
+            while let Some((token, outcome)) = asked.next().await {
+                self.answer(token, &outcome);
+                self.flush().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, rest).await.is_err() {
+            debug!("the writer did not answer before the end");
+        }
+        Ok(())
+    }
+
+    /// Takes a datagram and those that wait behind it.
+    fn hear(&mut self, first: Datagram, buf: &mut [u8]) -> io::Result<()> {
+        let snapshot = self.snapshot();
+        let now = self.clock.now();
+        let mut datagram = first;
+        for _ in 1..BURST {
+            self.take(datagram, buf, &snapshot, now);
+            match self.socket.try_recv(buf)? {
+                Some(next) => datagram = next,
+                None => return Ok(()),
+            }
+        }
+        self.take(datagram, buf, &snapshot, now);
+        Ok(())
+    }
+
+    fn take(&mut self, datagram: Datagram, buf: &[u8], snapshot: &Snapshot, now: Now) {
+        let bytes = buf.get(..datagram.len).unwrap_or_default();
+        if let SocketAddr::V4(source) = datagram.source {
+            self.server.handle_datagram(bytes, source, snapshot, now);
+        }
+    }
+
+    fn answer(&mut self, token: RequestToken, outcome: &Outcome) {
+        if let Outcome::Refused(refusal) = outcome {
+            debug!(%refusal, "refused");
+        }
+        let snapshot = self.snapshot();
+        let now = self.clock.now();
+        self.server.handle_outcome(token, outcome, &snapshot, now);
+    }
+
+    fn look(&mut self) {
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        self.server.handle_snapshot(&snapshot, self.clock.now());
+    }
+
+    async fn flush(&mut self) {
+        while let Some(transmit) = self.server.poll_transmit() {
+            let sent = self
+                .socket
+                .send_to(&transmit.bytes, transmit.to.into(), None);
+            if let Err(error) = sent.await {
+                self.send_errors = self.send_errors.saturating_add(1);
+                debug!(%error, to = %IpAddr::V4(*transmit.to.ip()), "cannot send");
+            }
+        }
+        self.tally.send_replace(Tally {
+            natpmp: *self.server.natpmp_counters(),
+            pcp: *self.server.counters(),
+            receive_errors: self.socket.transient_errors(),
+            send_errors: self.send_errors,
+        });
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+}
+
+/// RFC 6887 §19.1.
+const PORT: u16 = 5351;
+
+/// Longer than any message (RFC 6887 §7: 1100 octets), so that a longer one shows.
+const BUFFER: usize = 2048;
+
+/// So many datagrams are taken before answers are sent.
+const BURST: usize = 64;
+
+/// Longer than the writer waits for its followers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
