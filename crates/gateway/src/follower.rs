@@ -1,15 +1,18 @@
-//! What followers hold, and how the writer waits for them.
+//! What followers hold, and how the writer sees how far they have come.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mapping::{Gate, Revision, Snapshot};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// Gets every newer snapshot and says how far it has come.
 #[derive(Debug)]
 pub struct Follower {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    applied: watch::Sender<Revision>,
+    standing: Arc<Standing>,
+    followers: Followers,
     fresh: bool,
 }
 
@@ -27,23 +30,51 @@ impl Follower {
 
     /// Says that everything up to `revision` is in force.
     pub fn applied(&self, revision: Revision) {
-        self.applied.send_if_modified(|applied| {
-            let newer = revision > *applied;
-            *applied = revision.max(*applied);
-            newer
-        });
+        let before = self
+            .standing
+            .applied
+            .fetch_max(revision.0, Ordering::AcqRel);
+        if before < revision.0 {
+            self.followers.0.moved.notify_one();
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.standing.gone.store(true, Ordering::Release);
+        self.followers.0.moved.notify_one();
     }
 }
 
 /// The followers that gate.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Followers(Arc<Mutex<Vec<Registered>>>);
+pub(crate) struct Followers(Arc<Shared>);
 
-#[derive(Debug, Clone)]
-pub(crate) struct Registered {
+#[derive(Debug, Default)]
+struct Shared {
+    all: Mutex<Vec<Arc<Standing>>>,
+    moved: Notify,
+}
+
+/// One follower, as the writer sees it.
+#[derive(Debug)]
+pub(crate) struct Standing {
     pub(crate) name: &'static str,
     pub(crate) gate: Gate,
-    pub(crate) applied: watch::Receiver<Revision>,
+    pub(crate) since: Instant,
+    applied: AtomicU64,
+    gone: AtomicBool,
+}
+
+impl Standing {
+    pub(crate) fn applied(&self) -> Revision {
+        Revision(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
 }
 
 impl Followers {
@@ -53,13 +84,42 @@ impl Followers {
         gate: Gate,
         snapshots: watch::Receiver<Arc<Snapshot>>,
     ) -> Follower {
-        let (applied, receiver) = watch::channel(Revision(0));
-        let registered = Registered { name, gate, applied: receiver };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(registered);
-        Follower { snapshots, applied, fresh: true }
+        let standing = Arc::new(Standing {
+            name,
+            gate,
+            since: Instant::now(),
+            applied: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+        });
+        let mut all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(&standing));
+        Follower {
+            snapshots,
+            standing,
+            followers: self.clone(),
+            fresh: true,
+        }
     }
 
-    pub(crate) fn all(&self) -> Vec<Registered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Waits until one of them has come along or gone away. Cancel-safe.
+    pub(crate) async fn moved(&self) {
+        self.0.moved.notified().await;
+    }
+
+    /// Returns what every follower of a gate has applied; without one, everything is.
+    pub(crate) fn applied(&self, gate: Gate) -> Revision {
+        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = all.iter().filter(|follower| follower.gate == gate);
+        mine.map(|follower| follower.applied())
+            .min()
+            .unwrap_or(Revision(u64::MAX))
+    }
+
+    /// Returns the first follower for which `test` is true.
+    pub(crate) fn find(&self, test: impl Fn(&Standing) -> bool) -> Option<&'static str> {
+        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .find(|follower| test(follower))
+            .map(|follower| follower.name)
     }
 }

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use mapping::{Gate, Now, Outcome, Refusal, Request, Snapshot};
 use net::Clock;
+use store::{AuditCursor, AuditPage, AuditReader, ReadAuditError};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::counters::Counters;
 use crate::follower::{Follower, Followers};
+use crate::observe::Observe;
 
 /// The way to the writer, and the newest snapshot. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    audit: AuditReader,
     clock: Clock,
+    counters: Arc<Counters>,
     followers: Followers,
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -26,12 +31,21 @@ pub(crate) struct Job {
 
 impl Handle {
     pub(crate) const fn new(
+        audit: AuditReader,
         clock: Clock,
+        counters: Arc<Counters>,
         followers: Followers,
         jobs: mpsc::Sender<Job>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
     ) -> Self {
-        Self { clock, followers, jobs, snapshots }
+        Self {
+            audit,
+            clock,
+            counters,
+            followers,
+            jobs,
+            snapshots,
+        }
     }
 
     /// Asks, and returns the answer: what is granted is stored and applied. While the queue is
@@ -41,9 +55,12 @@ impl Handle {
     pub async fn request(&self, request: Request) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         if self.jobs.try_send(Job { request, answer }).is_err() {
+            self.counters.queue_was_full();
             return Outcome::Refused(Refusal::Unavailable);
         }
-        outcome.await.unwrap_or(Outcome::Refused(Refusal::Unavailable))
+        outcome
+            .await
+            .unwrap_or(Outcome::Refused(Refusal::Unavailable))
     }
 
     /// Returns the newest published snapshot.
@@ -59,10 +76,29 @@ impl Handle {
     }
 
     /// Registers a follower; from then on, what touches `gate` waits for it. A follower that is
-    /// dropped or stuck ends the writer.
+    /// dropped or stuck ends the writer. Register before [`crate::Writer::run`]: a prefix that
+    /// waits to become the preferred one does so when every follower of packets has come along.
     #[must_use]
     pub fn follower(&self, name: &'static str, gate: Gate) -> Follower {
         self.followers.register(name, gate, self.snapshots.clone())
+    }
+
+    /// Reads at most `limit` lines of the audit log below `cursor`, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn audit(
+        &self,
+        cursor: Option<AuditCursor>,
+        limit: u16,
+    ) -> Result<AuditPage, ReadAuditError> {
+        self.audit.page(cursor, limit).await
+    }
+
+    /// Returns the counters of the writer, as the room `gateway`.
+    #[must_use]
+    pub fn observer(&self) -> Arc<dyn Observe> {
+        Arc::<Counters>::clone(&self.counters)
     }
 
     /// Reads the clocks.

@@ -4,18 +4,23 @@
 //! it concerns has applied it; nothing that closes waits for the disk. Knows no protocol and no
 //! SQL.
 //!
-//! Start from [`Handle`], which requesters hold, and [`Follower`], which followers hold.
+//! Start from [`start`]; from [`Handle`], which requesters hold, and [`Follower`], which followers hold.
 //! [`Observe`] is how the dashboard reads what is not in the snapshot.
 #![warn(missing_docs)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+mod counters;
 mod follower;
 mod handle;
 mod observe;
+mod start;
+mod writer;
 
 pub use follower::Follower;
 pub use handle::Handle;
 pub use observe::{
-    Count, Observe, ObserveFuture, Session, SessionCursor, SessionFilter, SessionPage,
-    SessionState,
+    Count, Observe, ObserveFuture, Session, SessionCursor, SessionFilter, SessionPage, SessionState,
 };
+pub use start::{Config, Seed, StartError, start};
+pub use store::{AuditCursor, AuditLine, AuditPage, OpenStoreError, ReadAuditError};
+pub use writer::{Writer, WriterError};

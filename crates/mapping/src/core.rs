@@ -116,6 +116,7 @@ impl Core {
             names_in: Revision(0),
             packets_in: Revision(0),
             changes: Vector::new(),
+            facts_since: Revision(0),
         };
         let work = Work {
             dirty: true,
@@ -273,8 +274,10 @@ impl Core {
     fn remember(&mut self, changes: Vec<Change>) {
         let revision = self.snapshot.revision;
         for change in changes {
-            if self.snapshot.changes.len() >= CHANGES_KEPT {
-                self.snapshot.changes.pop_front();
+            if self.snapshot.changes.len() >= CHANGES_KEPT
+                && let Some((forgotten, _)) = self.snapshot.changes.pop_front()
+            {
+                self.snapshot.facts_since = forgotten;
             }
             self.snapshot.changes.push_back((revision, change));
         }

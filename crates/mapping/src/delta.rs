@@ -103,6 +103,23 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
+    /// Every action.
+    pub const ALL: [Self; 7] = [
+        Self::HostAppeared,
+        Self::HostGone,
+        Self::HostNamed,
+        Self::MappingClosed,
+        Self::MappingOpened,
+        Self::PrefixChanged,
+        Self::PrefixWithdrawn,
+    ];
+
+    /// Returns the action of a name that [`Self::as_str`] gave.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == name)
+    }
+
     /// Returns the name used in the store and the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

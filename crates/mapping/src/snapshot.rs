@@ -8,6 +8,7 @@ use std::time::Duration;
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet, Vector};
 use siphasher::sip::SipHasher13;
+use siphasher::sip128::Hasher128 as _;
 
 use crate::{
     Anchor, BootNumber, Change, Counters, Expiry, ExternalPort, Generation, GenerationId, Host,
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub(crate) names_in: Revision,
     pub(crate) packets_in: Revision,
     pub(crate) changes: Vector<(Revision, Change)>,
+    /// Who has seen this revision finds every later fact in `changes`.
+    pub(crate) facts_since: Revision,
 }
 
 /// A change of what the translator passes, see [`Snapshot::admission_changes`].
@@ -280,8 +283,7 @@ impl Snapshot {
         if revision >= self.revision {
             return Some(Vec::new());
         }
-        let oldest = self.changes.front().map(|(revision, _)| *revision);
-        if self.changes.len() >= CHANGES_KEPT && oldest.is_some_and(|oldest| oldest > revision) {
+        if revision < self.facts_since {
             return None;
         }
         let newer = self
@@ -316,6 +318,15 @@ impl Snapshot {
             .map(|step| self.site.leasable(first.wrapping_add(step)))
             .find(|addr| usable(*addr) && !self.by_addr.contains_key(addr))
             .or_else(|| self.longest_away(usable).map(|host| host.addr))
+    }
+
+    /// Returns a secret for one purpose, the same over restarts; it tells nothing of the key that
+    /// chooses addresses.
+    #[must_use]
+    pub fn secret(&self, purpose: &str) -> [u8; 16] {
+        let mut hasher = siphasher::sip128::SipHasher24::new_with_key(&self.key);
+        hasher.write(purpose.as_bytes());
+        hasher.finish128().as_bytes()
     }
 
     /// Tells whether `addr` was declined a short while ago.

@@ -87,18 +87,6 @@ impl Core {
         }
     }
 
-    /// Raises the revision to at least `published`, so that the next batch gets a higher one
-    /// than anything that followers have seen.
-    pub fn advance(&mut self, published: Revision) {
-        self.snapshot.revision = self.snapshot.revision.max(published);
-    }
-
-    /// Forgets the remembered facts: after the store was read again they may not be what
-    /// followers saw.
-    pub fn forget_changes(&mut self) {
-        self.snapshot.changes.clear();
-    }
-
     /// Closes what an earlier batch closed but could not store.
     pub fn close(&mut self, closings: &Closings, now: Now) {
         for id in &closings.mappings {

@@ -59,7 +59,10 @@ impl Core {
         }
         let work = self.work();
         work.mappings.insert(id, None);
-        work.closings.mappings.insert(id);
+        // what takes its place must be stored first: until then it stays open
+        if reason != CloseReason::Superseded {
+            work.closings.mappings.insert(id);
+        }
         let target = format!("{} {}", describe(&mapping), reason.as_str());
         self.audit(requester, AuditAction::MappingClosed, target, now);
         self.record(Change::MappingClosed { mapping, reason });

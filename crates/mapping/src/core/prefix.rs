@@ -131,6 +131,8 @@ impl Core {
         // a prefix that comes back is the newest again
         if let Some(known) = known {
             self.withdraw(known.id, now);
+            // the same NSP goes on: if that cannot be stored, nothing closes
+            self.work().closings.generations.remove(&known.id);
         }
         let id = self.next_generation;
         self.next_generation = GenerationId(id.0.saturating_add(1));

@@ -56,8 +56,33 @@ impl Core {
         snapshot.anchors.insert(boot, here);
         let next = Revision(snapshot.revision.0.saturating_add(1));
         (snapshot.names_in, snapshot.packets_in) = (next, next);
+        snapshot.facts_since = next;
         core.restore_rows(image.hosts, image.mappings, image.generations, now)?;
         core.thaw(now);
+        Ok(core)
+    }
+
+    /// Returns the core of an image that was read again because a batch could not be stored.
+    ///
+    /// What followers have counted goes on from here: revision, serial, SystemUpdateID. What is
+    /// not stored is kept: the WAN addresses and the declined addresses. The facts are
+    /// forgotten, since nobody knows whether the image holds that batch.
+    ///
+    /// # Errors
+    /// As for [`Self::restore`].
+    pub fn reread(&self, mut image: Image, now: Now) -> Result<Self, RestoreError> {
+        let shown = &self.snapshot;
+        let (seen, stored) = (shown.counters, &mut image.meta.counters);
+        stored.serial = later(seen.serial, stored.serial);
+        stored.system_update_id = later(seen.system_update_id, stored.system_update_id);
+        stored.upnp_boot_id = seen.upnp_boot_id;
+        image.meta.revision = image.meta.revision.max(shown.revision);
+        let mut core = Self::restore(Site::clone(&shown.site), image, self.boot_id, now)?;
+        core.snapshot.wan_addresses = Arc::clone(&shown.wan_addresses);
+        core.snapshot.declined = shown.declined.clone();
+        for (addr, until) in &shown.declined {
+            core.ends.insert((*until, Ends::Declined(*addr)));
+        }
         Ok(core)
     }
 
@@ -65,6 +90,11 @@ impl Core {
     pub fn handle_start(&mut self) {
         let id = &mut self.snapshot.counters.upnp_boot_id;
         *id = id.wrapping_add(1).max(1);
+        self.work().dirty = true;
+    }
+
+    /// Has the clocks written down once more, before the program ends.
+    pub const fn handle_stop(&mut self) {
         self.work().dirty = true;
     }
 
@@ -222,6 +252,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Returns the number that was counted later (RFC 1982 §3.2).
+const fn later(a: u32, b: u32) -> u32 {
+    if a.wrapping_sub(b) < 1 << 31 { a } else { b }
 }
 
 /// Why an image cannot be used.

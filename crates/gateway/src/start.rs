@@ -1,0 +1,199 @@
+//! From a state folder to a writer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mapping::{
+    BootId, Core, Delta, Now, Outcome, Policy, PrefixRequest, Refusal, Request, RestoreError, Site,
+    Snapshot,
+};
+use net::Clock;
+use rand::TryRng as _;
+use rand::rngs::{SysError, SysRng};
+use store::{AuditReader, CommitError, LoadError, OpenStoreError, Store};
+use tokio::sync::{mpsc, watch};
+
+use crate::counters::Counters;
+use crate::follower::Followers;
+use crate::handle::{Handle, Job};
+use crate::writer::answers::Answers;
+use crate::writer::disk::Disk;
+use crate::writer::scribe::{Outlets, Scribe, TellTime};
+use crate::writer::{Engine, Writer};
+
+/// What the writer needs to start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The LAN that is served.
+    pub site: Site,
+    /// The state folder; made if there is none.
+    pub state: PathBuf,
+    /// This boot of the machine: [`net::boot_id`].
+    pub boot_id: BootId,
+    /// For a store that is empty.
+    pub seed: Seed,
+}
+
+/// What goes into an empty store; later the store knows better.
+#[derive(Debug, Clone, Default)]
+pub struct Seed {
+    /// The policy.
+    pub policy: Policy,
+    /// A static prefix.
+    pub prefix: Option<PrefixRequest>,
+    /// The key that chooses addresses; without one the operating system's randomness.
+    pub key: Option<[u8; 16]>,
+}
+
+/// Opens the store and restores what it holds; the snapshot of the [`Handle`] is that truth.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use gateway::{Config, Seed};
+/// use mapping::{BootId, Site};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let folder = tempfile::tempdir()?;
+/// let config = Config {
+///     site: Site::new("192.168.64.1".parse()?, 24, "home.example".to_owned())?,
+///     state: folder.path().to_owned(),
+///     boot_id: BootId([1; 16]),
+///     seed: Seed::default(),
+/// };
+/// let (handle, writer) = gateway::start(config, net::Clock::new()).await?;
+/// let cancel = CancellationToken::new();
+/// let running = tokio::spawn(writer.run(cancel.clone()));
+/// assert_eq!(handle.snapshot().mapping_count(), 0);
+/// cancel.cancel();
+/// running.await??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// When the store cannot be opened or read, or an empty one not be seeded. A store that can be
+/// read and not be written is no error: what is open goes on, nothing new opens.
+pub async fn start(config: Config, clock: Clock) -> Result<(Handle, Writer), StartError> {
+    let mut store = Store::open(&config.state).await.map_err(StartError::Open)?;
+    let now = clock.now();
+    let truth = match store.load().await.map_err(StartError::Load)? {
+        Some(image) => {
+            let core = Core::restore(config.site, image, config.boot_id, now);
+            let mut core = core.map_err(StartError::Restore)?;
+            core.handle_start();
+            core
+        }
+        None => {
+            let (core, first) = seeded(&config, now)?;
+            let policy = &config.seed.policy;
+            store
+                .initialise(core.key(), policy, &first)
+                .await
+                .map_err(StartError::Initialise)?;
+            core
+        }
+    };
+    let audit = store.audit();
+    let time: TellTime = Box::new(move || clock.now());
+    let (handle, engine) = assemble(store, truth, audit, clock, time).await;
+    Ok((handle, Writer(engine)))
+}
+
+/// Joins the parts, and stores and publishes what the start changed.
+pub(crate) async fn assemble<D: Disk>(
+    disk: D,
+    truth: Core,
+    audit: AuditReader,
+    clock: Clock,
+    time: TellTime,
+) -> (Handle, Engine<D>) {
+    let counters = Arc::new(Counters::default());
+    let followers = Followers::default();
+    let (jobs, queue) = mpsc::channel::<Job>(QUEUE);
+    counters.watch_queue(&jobs);
+    let (snapshots, newest) = watch::channel(Arc::new(truth.snapshot().clone()));
+    // one for each batch; the queue bounds what they hold
+    let (published, batches) = mpsc::unbounded_channel();
+    let outlets = Outlets {
+        counters: Arc::clone(&counters),
+        snapshots,
+        published,
+    };
+    let mut scribe = Scribe::new(disk, truth, time, queue, outlets);
+    scribe.begin().await;
+    let shown: Arc<Snapshot> = Arc::clone(&newest.borrow());
+    let answers = Answers::new(Arc::clone(&counters), followers.clone(), shown);
+    let handle = Handle::new(audit, clock, counters, followers, jobs, newest);
+    (
+        handle,
+        Engine {
+            scribe,
+            answers,
+            published: batches,
+        },
+    )
+}
+
+/// Why the writer cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(OpenStoreError),
+    /// The store cannot be read.
+    #[error("cannot load the store")]
+    Load(#[source] LoadError),
+    /// What the store holds contradicts itself.
+    #[error("cannot use what the store holds")]
+    Restore(#[source] RestoreError),
+    /// The operating system gives no random key.
+    #[error("cannot get a random key")]
+    Random(#[source] SysError),
+    /// The static prefix of the configuration cannot be used.
+    #[error("cannot use the configured prefix")]
+    Prefix(#[source] Refusal),
+    /// The empty store cannot be written.
+    #[error("cannot write the first entries of the store")]
+    Initialise(#[source] CommitError),
+}
+
+fn seeded(config: &Config, now: Now) -> Result<(Core, Delta), StartError> {
+    let Seed {
+        policy,
+        prefix,
+        key,
+    } = &config.seed;
+    let key = match key {
+        Some(key) => *key,
+        None => random_key().map_err(StartError::Random)?,
+    };
+    let mut core = Core::new(
+        config.site.clone(),
+        policy.clone(),
+        key,
+        config.boot_id,
+        now,
+    );
+    if let Some(prefix) = prefix
+        && let (Outcome::Refused(refusal), _) = core.handle_request(&Request::Prefix(*prefix), now)
+    {
+        return Err(StartError::Prefix(refusal));
+    }
+    core.handle_stop();
+    let batch = core.finish(now);
+    // a new core has everything to store
+    let delta = batch
+        .delta
+        .ok_or(StartError::Restore(RestoreError::NoAnchor))?;
+    Ok((core, delta))
+}
+
+fn random_key() -> Result<[u8; 16], SysError> {
+    let mut key = [0; 16];
+    SysRng.try_fill_bytes(&mut key)?;
+    Ok(key)
+}
+
+/// More requests than a home has devices; whoever comes later is told to ask again.
+const QUEUE: usize = 1024;

@@ -1,0 +1,259 @@
+//! Waits for the followers and answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapping::{Gate, GenerationId, Grant, Outcome, Refusal, Revision, Snapshot, Waits};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::WriterError;
+use crate::counters::Counters;
+use crate::follower::{Followers, Standing};
+
+/// The requests that are decided and stored, and not answered yet.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    counters: Arc<Counters>,
+    followers: Followers,
+    shown: Arc<Snapshot>,
+    waiting: Vec<Waiting>,
+    /// The revisions that not every follower of a gate has applied, oldest first.
+    late: [(Gate, VecDeque<(Revision, Instant)>); 2],
+    /// A generation, and the revision in which packets must pass before names follow.
+    to_prefer: Option<(GenerationId, Revision)>,
+}
+
+/// A batch that is stored, or one that changed nothing.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    pub(crate) decided: Vec<Decided>,
+}
+
+/// A decision, and when it may be told.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) answer: oneshot::Sender<Outcome>,
+    pub(crate) outcome: Outcome,
+    pub(crate) waits: Waits,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    decided: Decided,
+    /// The generation that must be preferred, too.
+    prefers: Option<GenerationId>,
+    until: Instant,
+}
+
+impl Answers {
+    pub(crate) const fn new(
+        counters: Arc<Counters>,
+        followers: Followers,
+        shown: Arc<Snapshot>,
+    ) -> Self {
+        Self {
+            counters,
+            followers,
+            shown,
+            waiting: Vec::new(),
+            late: [
+                (Gate::Names, VecDeque::new()),
+                (Gate::Packets, VecDeque::new()),
+            ],
+            to_prefer: None,
+        }
+    }
+
+    /// Answers until the other half has ended and nothing waits any more.
+    pub(crate) async fn run(
+        mut self,
+        mut published: mpsc::UnboundedReceiver<Published>,
+        prefer: mpsc::UnboundedSender<GenerationId>,
+        cancel: CancellationToken,
+    ) -> Result<(), WriterError> {
+        let mut more = true;
+        while more || !self.waiting.is_empty() {
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                batch = published.recv(), if more => match batch {
+                    Some(batch) => self.take(batch),
+                    None => more = false,
+                },
+                () = self.followers.moved() => {}
+                () = sleep_until(wake) => {}
+            }
+            self.sweep(Instant::now());
+            self.ask_to_prefer(&prefer);
+            if !cancel.is_cancelled() {
+                self.check_followers(Instant::now())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, batch: Published) {
+        let now = Instant::now();
+        if let Some(snapshot) = batch.snapshot {
+            let revision = snapshot.revision();
+            let [names, packets] = &mut self.late;
+            if snapshot.names_revision() == revision {
+                names.1.push_back((revision, now));
+            }
+            if snapshot.packets_revision() == revision {
+                packets.1.push_back((revision, now));
+            }
+            let id = snapshot.to_prefer().map(|generation| generation.id);
+            if id != self.to_prefer.map(|(id, _)| id) {
+                self.to_prefer = id.map(|id| (id, snapshot.packets_revision()));
+            }
+            self.shown = snapshot;
+        }
+        self.waiting
+            .extend(batch.decided.into_iter().map(|decided| {
+                let prefers = match &decided.outcome {
+                    Outcome::Granted(Grant::Prefixed(generation)) => Some(generation.id),
+                    Outcome::Granted(_) | Outcome::Refused(_) => None,
+                };
+                Waiting {
+                    decided,
+                    prefers,
+                    until: now + LONGEST_WAIT,
+                }
+            }));
+    }
+
+    /// Answers what can be told, and what has waited for too long.
+    fn sweep(&mut self, now: Instant) {
+        let applied = [Gate::Names, Gate::Packets].map(|gate| self.followers.applied(gate));
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain_mut(|waiting| !self.settle(waiting, applied, now));
+        self.waiting = waiting;
+        for ((_, late), applied) in self.late.iter_mut().zip(applied) {
+            while late
+                .front()
+                .is_some_and(|(revision, _)| *revision <= applied)
+            {
+                late.pop_front();
+            }
+        }
+    }
+
+    fn settle(&self, waiting: &mut Waiting, applied: [Revision; 2], now: Instant) -> bool {
+        let [names, packets] = applied;
+        let through = |waits: Waits| {
+            waits.names.is_none_or(|wanted| wanted <= names)
+                && waits.packets.is_none_or(|wanted| wanted <= packets)
+        };
+        let mut told = through(waiting.decided.waits);
+        if told && let Some(id) = waiting.prefers {
+            if self
+                .shown
+                .preferred()
+                .is_some_and(|preferred| preferred.id == id)
+            {
+                waiting.prefer(&self.shown, now);
+                told = through(waiting.decided.waits);
+            } else if self.shown.to_prefer().is_some_and(|newest| newest.id == id) {
+                told = false;
+            }
+        }
+        if !told && now < waiting.until {
+            return false;
+        }
+        if !told {
+            self.counters.follower_timed_out();
+            waiting.decided.outcome = Outcome::Refused(Refusal::Unavailable);
+        }
+        self.counters.answered(&waiting.decided.outcome);
+        let (closed, _) = oneshot::channel();
+        let answer = std::mem::replace(&mut waiting.decided.answer, closed);
+        let outcome =
+            std::mem::replace(&mut waiting.decided.outcome, Outcome::Granted(Grant::Done));
+        if answer.send(outcome).is_err() {
+            debug!("nobody waits for the answer");
+        }
+        true
+    }
+
+    /// RFC 9526 §12: names follow only when packets pass.
+    fn ask_to_prefer(&mut self, prefer: &mpsc::UnboundedSender<GenerationId>) {
+        let applied = self.followers.applied(Gate::Packets);
+        if let Some((id, _)) = self.to_prefer.filter(|(_, revision)| *revision <= applied) {
+            self.to_prefer = None;
+            if prefer.send(id).is_err() {
+                debug!("the program ends; the prefix is preferred at the next start");
+            }
+        }
+    }
+
+    fn check_followers(&self, now: Instant) -> Result<(), WriterError> {
+        if let Some(name) = self.followers.find(Standing::is_gone) {
+            return Err(WriterError::FollowerGone { name });
+        }
+        for (gate, late) in &self.late {
+            // the newest revision that everybody should have applied by now
+            let overdue = late
+                .iter()
+                .take_while(|(_, at)| now >= *at + STUCK_AFTER)
+                .last();
+            let Some((overdue, _)) = overdue else {
+                continue;
+            };
+            let stuck = |follower: &Standing| {
+                let starting = follower.applied() == Revision(0);
+                follower.gate == *gate
+                    && follower.applied() < *overdue
+                    && !(starting && now < follower.since + STARTING)
+            };
+            // one that applied a part of it still moves
+            let oldest = late.front().map_or(*overdue, |(revision, _)| *revision);
+            let still = |follower: &Standing| stuck(follower) && follower.applied() < oldest;
+            if let Some(name) = self.followers.find(still) {
+                return Err(WriterError::FollowerStuck { name });
+            }
+        }
+        Ok(())
+    }
+
+    /// When something can become late.
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        let late = self.late.iter().filter_map(|(_, late)| late.front());
+        // while a follower starts it is looked at again and again
+        let stuck = late.map(|(_, at)| (*at + STUCK_AFTER).max(now + LOOK_AGAIN));
+        let waiting = self.waiting.iter().map(|waiting| waiting.until);
+        waiting.chain(stuck).min().unwrap_or(now + STARTING)
+    }
+}
+
+impl Waiting {
+    /// Its generation is the preferred one now: the answer waits for the names.
+    fn prefer(&mut self, shown: &Snapshot, now: Instant) {
+        self.prefers = None;
+        self.decided.waits = Waits {
+            names: Some(shown.names_revision()),
+            packets: None,
+        };
+        self.until = now + LONGEST_WAIT;
+        if let Some(preferred) = shown.preferred() {
+            self.decided.outcome = Outcome::Granted(Grant::Prefixed(*preferred));
+        }
+    }
+}
+
+/// NAT-PMP clients ask again after 250 ms (RFC 6886 §3.1).
+const LONGEST_WAIT: Duration = Duration::from_millis(150);
+
+/// A follower that needs longer will not come along by itself.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// What a follower's start may take.
+const STARTING: Duration = Duration::from_secs(30);
+
+const LOOK_AGAIN: Duration = Duration::from_secs(1);

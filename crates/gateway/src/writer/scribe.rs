@@ -1,0 +1,387 @@
+//! Decides batches on a value and stores them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapping::{Closings, Core, GenerationId, Instant, Now, Outcome, Refusal, Request, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::WriterError;
+use super::answers::{Decided, Published};
+use super::disk::{Disk, DiskError};
+use crate::counters::Counters;
+use crate::handle::Job;
+
+/// Owns the truth.
+///
+/// ```text
+///              commit fails                       reread fails: later
+///   Healthy ───────────────► Trouble: what closes ─────────┐
+///      ▲                     closes, the rest is ◄─────────┘
+///      └──────────────────── Unavailable
+///    reread, close what is pending, commit
+/// ```
+pub(crate) struct Scribe<D> {
+    disk: D,
+    jobs: mpsc::Receiver<Job>,
+    counters: Arc<Counters>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    published: mpsc::UnboundedSender<Published>,
+    now: TellTime,
+    /// What the disk holds, as far as is known, less what closed since.
+    truth: Core,
+    /// What a failed batch closed, not yet stored.
+    pending: Closings,
+    trouble: Option<Trouble>,
+    /// How many requests the last two batches held.
+    recent: [usize; 2],
+}
+
+/// Reads the clocks; a test sets them.
+pub(crate) type TellTime = Box<dyn Fn() -> Now + Send + Sync>;
+
+/// The store must be read again before anything is granted.
+#[derive(Debug)]
+struct Trouble {
+    retry_at: Instant,
+    backoff: Duration,
+    last: DiskError,
+}
+
+/// A request, and who waits for its answer; nobody for our own.
+struct Asked {
+    request: Request,
+    answer: Option<oneshot::Sender<Outcome>>,
+}
+
+/// Where a scribe's work goes.
+pub(crate) struct Outlets {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) published: mpsc::UnboundedSender<Published>,
+}
+
+impl<D: Disk> Scribe<D> {
+    /// Starts from a truth whose first batch may still have to be stored.
+    pub(crate) fn new(
+        disk: D,
+        truth: Core,
+        now: TellTime,
+        jobs: mpsc::Receiver<Job>,
+        outlets: Outlets,
+    ) -> Self {
+        let Outlets {
+            counters,
+            snapshots,
+            published,
+        } = outlets;
+        Self {
+            disk,
+            jobs,
+            counters,
+            snapshots,
+            published,
+            now,
+            truth,
+            pending: Closings::default(),
+            trouble: None,
+            recent: [0; 2],
+        }
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut preferences: mpsc::UnboundedReceiver<GenerationId>,
+        cancel: CancellationToken,
+    ) -> Result<(), WriterError> {
+        let mut jobs = Vec::new();
+        let mut handles = true;
+        loop {
+            let mut asked = Vec::new();
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(id) = preferences.recv() => {
+                    asked.push(Asked { request: Request::Prefer(id), answer: None });
+                }
+                taken = self.jobs.recv_many(&mut jobs, LARGEST_BATCH), if handles => {
+                    handles = taken > 0;
+                    self.gather(&mut jobs).await;
+                }
+                () = tokio::time::sleep(pause) => self.tidy_up().await,
+            }
+            asked.extend(jobs.drain(..).map(Asked::of));
+            self.batch(asked).await;
+        }
+        self.stop(preferences).await
+    }
+
+    /// Decides one batch: what is due, then the requests in their order.
+    async fn batch(&mut self, asked: Vec<Asked>) {
+        if !asked.is_empty() {
+            self.recent = [asked.len(), self.recent[0]];
+            self.counters.batched(asked.len());
+        }
+        let base = match &self.trouble {
+            None => Some(self.truth.clone()),
+            Some(_) => self.reread().await,
+        };
+        let (mut core, writable) = match base {
+            Some(core) => (core, true),
+            None => (self.truth.clone(), false),
+        };
+        let now = (self.now)();
+        core.handle_timeout(now);
+        let decided = decide(&mut core, asked, now);
+        let batch = core.finish(now);
+        if !writable {
+            return self.refuse(decided, &batch.closings, now);
+        }
+        let Some(delta) = batch.delta else {
+            self.truth = core;
+            return self.answer(None, decided);
+        };
+        match self.disk.commit(&delta).await {
+            Ok(()) => {
+                self.counters.committed((self.now)().mono - now.mono);
+                if self.trouble.take().is_some() {
+                    info!("the store can be written again");
+                }
+                self.pending = Closings::default();
+                self.truth = core;
+                self.publish(decided);
+            }
+            Err(error) => {
+                self.counters.commit_failed();
+                self.fall_into_trouble(error, now);
+                self.refuse(decided, &batch.closings, now);
+            }
+        }
+    }
+
+    /// In trouble, reads what the disk holds, if it is time to; what is pending closes over it.
+    async fn reread(&mut self) -> Option<Core> {
+        let due = (self.now)().mono;
+        self.trouble
+            .as_ref()
+            .filter(|trouble| trouble.retry_at <= due)?;
+        let image = self.disk.reread().await;
+        let now = (self.now)();
+        let core = image.and_then(|image| Ok(self.truth.reread(image, now)?));
+        self.counters.reread(core.is_ok());
+        match core {
+            Ok(mut core) => {
+                core.close(&self.pending, now);
+                Some(core)
+            }
+            Err(error) => {
+                self.fall_into_trouble(error, now);
+                None
+            }
+        }
+    }
+
+    fn fall_into_trouble(&mut self, error: DiskError, now: Now) {
+        let backoff = match &self.trouble {
+            None => {
+                warn!(
+                    error = error_text(&*error),
+                    "cannot write the store; nothing new opens"
+                );
+                Duration::ZERO // the first time it may be over already
+            }
+            Some(trouble) => {
+                debug!(error = error_text(&*error), "still cannot write the store");
+                (trouble.backoff * 2).clamp(SHORTEST_BACKOFF, LONGEST_BACKOFF)
+            }
+        };
+        self.trouble = Some(Trouble {
+            retry_at: now.mono + backoff,
+            backoff,
+            last: error,
+        });
+    }
+
+    /// Nothing of a batch that is not stored is true, except what it closed.
+    fn refuse(&mut self, decided: Vec<Decided>, closings: &Closings, now: Now) {
+        let mut shown = self.truth.clone();
+        shown.handle_timeout(now);
+        shown.close(closings, now);
+        let batch = shown.finish(now);
+        self.pending.extend(closings.clone());
+        self.pending.extend(batch.closings);
+        self.truth = shown;
+        let refused = decided.into_iter().map(Decided::unavailable).collect();
+        match batch.delta {
+            Some(_) => self.publish(refused),
+            None => self.answer(None, refused),
+        }
+    }
+
+    fn publish(&self, decided: Vec<Decided>) {
+        let snapshot = Arc::new(self.truth.snapshot().clone());
+        self.snapshots.send_replace(Arc::clone(&snapshot));
+        self.answer(Some(snapshot), decided);
+    }
+
+    fn answer(&self, snapshot: Option<Arc<Snapshot>>, decided: Vec<Decided>) {
+        if snapshot.is_some() || !decided.is_empty() {
+            // the other half ends first only when the writer ends with an error
+            drop(self.published.send(Published { snapshot, decided }));
+        }
+    }
+
+    /// Where several clients ask at once, a batch that begins with the first of them would make
+    /// all others wait for two commits: so wait a little until as many are here as lately.
+    /// One client alone never waits.
+    async fn gather(&mut self, jobs: &mut Vec<Job>) {
+        let expected = self
+            .recent
+            .into_iter()
+            .max()
+            .unwrap_or_default()
+            .min(LARGEST_BATCH);
+        let begun = (self.now)().mono;
+        for _ in 0..GATHER_TRIES {
+            while jobs.len() < LARGEST_BATCH
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                jobs.push(job);
+            }
+            if jobs.len() >= expected || (self.now)().mono - begun >= GATHER {
+                return;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// How long there is nothing to do if nobody asks.
+    fn pause(&self) -> Duration {
+        let now = (self.now)().mono;
+        let timeout = self.truth.poll_timeout().map(|(at, _)| at - now);
+        let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at - now);
+        let tidy = self.disk.wants_pause().then_some(QUIET);
+        [timeout, retry, tidy]
+            .into_iter()
+            .flatten()
+            .fold(LOOK_EVERY, Duration::min)
+    }
+
+    async fn tidy_up(&mut self) {
+        if self.trouble.is_none()
+            && self.disk.wants_pause()
+            && let Err(error) = self.disk.pause().await
+        {
+            debug!(error = error_text(&*error), "cannot checkpoint the store");
+        }
+    }
+
+    async fn stop(
+        mut self,
+        mut preferences: mpsc::UnboundedReceiver<GenerationId>,
+    ) -> Result<(), WriterError> {
+        self.jobs.close();
+        preferences.close();
+        let mut jobs = Vec::new();
+        while self.jobs.recv_many(&mut jobs, LARGEST_BATCH).await > 0 {
+            self.batch(jobs.drain(..).map(Asked::of).collect()).await;
+        }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.retry_at = (self.now)().mono; // the last chance
+        }
+        self.truth.handle_stop();
+        self.batch(Vec::new()).await;
+        let closed = self.disk.close().await;
+        match self.trouble {
+            Some(trouble) if !self.pending.is_empty() => Err(WriterError::Unstored(trouble.last)),
+            Some(_) | None => {
+                if let Err(error) = closed {
+                    warn!(error = error_text(&*error), "cannot close the store");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores and publishes what the start changed.
+    pub(crate) async fn begin(&mut self) {
+        self.batch(Vec::new()).await;
+    }
+}
+
+impl Asked {
+    fn of(job: Job) -> Self {
+        Self {
+            request: job.request,
+            answer: Some(job.answer),
+        }
+    }
+}
+
+impl<D> std::fmt::Debug for Scribe<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scribe")
+            .field("trouble", &self.trouble)
+            .finish_non_exhaustive()
+    }
+}
+
+fn decide(core: &mut Core, asked: Vec<Asked>, now: Now) -> Vec<Decided> {
+    let mut decided = Vec::with_capacity(asked.len());
+    for Asked { request, answer } in asked {
+        let (outcome, waits) = core.handle_request(&request, now);
+        if let Outcome::Refused(refusal) = &outcome {
+            debug!(%refusal, "refused");
+        }
+        if let Some(answer) = answer {
+            decided.push(Decided {
+                answer,
+                outcome,
+                waits,
+            });
+        }
+    }
+    decided
+}
+
+fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+impl Decided {
+    fn unavailable(self) -> Self {
+        Self {
+            outcome: Outcome::Refused(Refusal::Unavailable),
+            ..self
+        }
+    }
+}
+
+/// So that one batch does not keep the first of its requests waiting for long.
+const LARGEST_BATCH: usize = 256;
+
+/// Costs a client less than a second commit would.
+const GATHER: Duration = Duration::from_micros(200);
+
+/// Far more turns than the runtime makes in that time.
+const GATHER_TRIES: u32 = 2000;
+
+/// Nobody says when the wall clock is set; what is frozen until then goes on this much later.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Nobody asked for so long: time for a checkpoint.
+const QUIET: Duration = Duration::from_millis(50);
+
+const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
+
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);

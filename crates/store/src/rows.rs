@@ -1,0 +1,221 @@
+//! From a [`Delta`] to the arguments of [`crate::statements::COMMIT`].
+
+use std::sync::Arc;
+
+use mapping::{AuditEntry, Delta, Expiry, Generation, Host, Instant, Mapping, Meta, Policy, Wall};
+use serde::{Deserialize, Serialize};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments};
+
+use crate::store::CommitError;
+
+/// The arguments of a batch, in the order of its statements.
+pub(crate) struct Rows {
+    /// Arrays: mappings, hosts and generations to delete; hosts, mappings, generations and
+    /// audit lines to insert.
+    arrays: [String; 7],
+    meta: Meta,
+}
+
+impl Rows {
+    pub(crate) fn of(delta: &Delta) -> Result<Self, CommitError> {
+        let Delta {
+            hosts,
+            mappings,
+            generations,
+            audit,
+            meta,
+        } = delta;
+        let gone_mappings = mappings.iter().filter(|(_, row)| row.is_none());
+        let gone_generations = generations.iter().filter(|(_, row)| row.is_none());
+        Ok(Self {
+            arrays: [
+                array(gone_mappings.map(|(id, _)| whole(id.0)))?,
+                array(hosts.keys().map(ToString::to_string))?,
+                array(gone_generations.map(|(id, _)| id.0))?,
+                array(hosts.values().flatten().map(host))?,
+                array(mappings.values().flatten().map(mapping))?,
+                array(generations.values().flatten().map(generation))?,
+                array(audit.iter().map(line))?,
+            ],
+            meta: *meta,
+        })
+    }
+
+    pub(crate) fn bind<'q>(
+        self,
+        query: Query<'q, Sqlite, SqliteArguments>,
+    ) -> Query<'q, Sqlite, SqliteArguments> {
+        let Meta {
+            revision,
+            next_mapping,
+            next_generation,
+            counters,
+            anchor,
+        } = self.meta;
+        let query = self
+            .arrays
+            .into_iter()
+            .fold(query, Query::bind)
+            .bind(AUDIT_KEPT);
+        let query = query
+            .bind(whole(revision.0))
+            .bind(whole(next_mapping.0))
+            .bind(next_generation.0);
+        let query = [counters.pcp_epoch, counters.natpmp_epoch]
+            .into_iter()
+            .fold(query, |query, epoch| {
+                let value = u64::try_from(epoch.value.as_nanos()).unwrap_or(u64::MAX);
+                query
+                    .bind(epoch.at.boot.0)
+                    .bind(instant(epoch.at.at))
+                    .bind(whole(value))
+            });
+        query
+            .bind(counters.upnp_boot_id)
+            .bind(counters.system_update_id)
+            .bind(counters.serial)
+            .bind(anchor.boot.0)
+            .bind(anchor.boot_id.0.to_vec())
+            .bind(instant(anchor.mono))
+            .bind(wall(anchor.wall))
+            .bind(anchor.boot.0)
+    }
+}
+
+fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<String, CommitError> {
+    serde_json::to_string(&rows.collect::<Vec<_>>()).map_err(CommitError::Encode)
+}
+
+fn host(host: &Arc<Host>) -> impl Serialize {
+    let (lease_boot, lease_end) = expiry(host.lease.map(|lease| lease.expires));
+    (
+        host.mac.to_string(),
+        host.addr,
+        host.name.as_str().to_owned(),
+        host.name_pinned,
+        lease_boot,
+        lease_end,
+        host.declared_name
+            .as_deref()
+            .map(|name| hex(name.as_bytes())),
+        wall(host.first_seen),
+        wall(host.last_seen),
+    )
+}
+
+fn mapping(mapping: &Arc<Mapping>) -> impl Serialize {
+    let (expires_boot, expires_at) = expiry(mapping.expires);
+    (
+        whole(mapping.id.0),
+        mapping.host.to_string(),
+        mapping.server,
+        mapping.protocol.as_str(),
+        mapping.internal_port.get(),
+        mapping.external_port.get(),
+        mapping.requester.as_str(),
+        mapping.nonce.map(|nonce| hex(&nonce.0)),
+        hex(mapping.description.as_bytes()),
+        expires_boot,
+        expires_at,
+        wall(mapping.opened_at),
+    )
+}
+
+fn generation(generation: &Generation) -> impl Serialize + use<> {
+    let (valid_boot, valid_until) = expiry(generation.valid_until);
+    (
+        generation.id.0,
+        generation.delegated.to_string(),
+        generation.nsp.prefix().addr(),
+        generation.preferred,
+        valid_boot,
+        valid_until,
+    )
+}
+
+fn line(entry: &AuditEntry) -> impl Serialize + use<> {
+    let AuditEntry {
+        at,
+        requester,
+        action,
+        target,
+    } = entry;
+    (
+        wall(*at),
+        requester.as_str(),
+        action.as_str(),
+        hex(target.as_bytes()),
+    )
+}
+
+fn expiry(expiry: Option<Expiry>) -> (Option<u32>, Option<i64>) {
+    (
+        expiry.map(|expiry| expiry.boot.0),
+        expiry.map(|expiry| instant(expiry.at)),
+    )
+}
+
+fn instant(instant: Instant) -> i64 {
+    whole(instant.as_nanos())
+}
+
+fn wall(wall: Wall) -> i64 {
+    whole(wall.as_nanos())
+}
+
+/// SQLite's integers end at 2^63: as nanoseconds 292 years, which serve for "never".
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Text that others chose goes as hexadecimal digits: SQLite's JSON ends it at a NUL.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 0xf])
+        .filter_map(digit)
+        .collect()
+}
+
+/// The policy as the store keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+struct PolicyText {
+    auto_allow: String,
+    always_reject: Vec<String>,
+    max_lease_s: u64,
+    max_per_device: u32,
+}
+
+pub(crate) fn policy_text(policy: &Policy) -> String {
+    let text = PolicyText {
+        auto_allow: policy.auto_allow.as_str().to_owned(),
+        always_reject: policy
+            .always_reject
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        max_lease_s: policy.max_lease.as_secs(),
+        max_per_device: policy.max_per_device,
+    };
+    // a struct of strings and numbers always has a JSON text
+    serde_json::to_string(&text).unwrap_or_default()
+}
+
+pub(crate) fn policy_of(text: &str) -> Option<Policy> {
+    let text: PolicyText = serde_json::from_str(text).ok()?;
+    Some(Policy {
+        auto_allow: mapping::PortClass::from_name(&text.auto_allow)?,
+        always_reject: text
+            .always_reject
+            .iter()
+            .map(|range| range.parse().ok())
+            .collect::<Option<_>>()?,
+        max_lease: std::time::Duration::from_secs(text.max_lease_s),
+        max_per_device: text.max_per_device,
+    })
+}
+
+/// About 1 MiB of lines: months of a home.
+pub(crate) const AUDIT_KEPT: u32 = 10_000;

@@ -1,0 +1,602 @@
+//! What is stored comes back, whatever happens to the files.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapping::{
+    Anchor, AuditAction, AuditEntry, BootId, BootNumber, Client, Core, Delta, Expiry, External,
+    Host, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest, Mapping, MappingNonce, Now,
+    Outcome, Policy, PrefixRequest, Protocol, ReleaseRequest, Request, Requester, Revision, Site,
+    Subject, Wall,
+};
+use proptest::prelude::*;
+use sqlx::Row as _;
+
+use super::*;
+
+#[tokio::test]
+async fn batches_come_back_as_they_were_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    for step in 0..40 {
+        home.step(step).await;
+        assert_eq!(home.store.load().await.unwrap().unwrap(), home.image());
+    }
+
+    let expected = home.image();
+    home.store.check().await.unwrap();
+    home.store.close().await.unwrap();
+    let mut again = Store::open(folder.path()).await.unwrap();
+    assert_eq!(again.load().await.unwrap(), Some(expected));
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything_and_empties_the_wal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    home.step(0).await;
+    home.step(1).await;
+
+    home.store.reopen().await.unwrap();
+
+    assert_eq!(
+        fs::metadata(folder.path().join("portico.db-wal"))
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(home.store.load().await.unwrap(), Some(home.image()));
+    home.step(2).await;
+    home.store.checkpoint().await.unwrap();
+    assert_eq!(home.store.load().await.unwrap(), Some(home.image()));
+}
+
+#[tokio::test]
+async fn initialising_twice_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    let expected = home.store.load().await.unwrap();
+    let delta = home.core.clone().finish_for_sure();
+
+    assert!(
+        home.store
+            .initialise([9; 16], &Policy::default(), &delta)
+            .await
+            .is_err()
+    );
+
+    home.store.reopen().await.unwrap();
+    assert_eq!(home.store.load().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn two_hosts_may_swap_their_names_in_one_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    home.lease(1, "one").await;
+    home.lease(2, "two").await;
+    let rename = |n, name: &str| Request::Rename {
+        host: mac(n),
+        name: name.parse().unwrap(),
+    };
+
+    let requests = [rename(1, "three"), rename(2, "one"), rename(1, "two")];
+    home.commit(&requests).await;
+
+    assert_eq!(home.store.load().await.unwrap(), Some(home.image()));
+    assert_eq!(
+        home.core.snapshot().host(mac(1)).unwrap().name.as_str(),
+        "two"
+    );
+}
+
+#[tokio::test]
+async fn an_end_that_never_comes_is_stored_as_the_last_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    let request = |prefix: &str| {
+        let delegated = prefix.parse().unwrap();
+        Request::Prefix(PrefixRequest {
+            delegated,
+            nsp: None,
+            old_valid: Duration::MAX,
+        })
+    };
+
+    home.commit(&[request("2001:db8:66::/56"), request("2001:db8:67::/56")])
+        .await;
+
+    let image = home.store.load().await.unwrap().unwrap();
+    let ends = image
+        .generations
+        .iter()
+        .filter_map(|generation| generation.valid_until);
+    let never = Instant::from_nanos(u64::try_from(i64::MAX).unwrap());
+    assert!(ends.clone().count() > 0 && ends.into_iter().all(|end| end.at == never));
+}
+
+#[tokio::test]
+async fn audit_is_bounded_and_read_newest_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    let entry = |n: u64| AuditEntry {
+        at: Wall::from_secs(n),
+        requester: Requester::Upnp,
+        action: AuditAction::MappingOpened,
+        target: format!("a \0 'target' {n}"),
+    };
+    for chunk in 0..6 {
+        let mut delta = home.core.clone().finish_for_sure();
+        delta.audit = (chunk * 2000..(chunk + 1) * 2000).map(entry).collect();
+        home.store.commit(&delta).await.unwrap();
+    }
+
+    let reader = home.store.audit();
+    let (mut cursor, mut lines) = (None, Vec::new());
+    loop {
+        let page = reader.page(cursor, 1000).await.unwrap();
+        lines.extend(page.lines);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+
+    assert_eq!(lines.len(), usize::try_from(rows::AUDIT_KEPT).unwrap());
+    assert_eq!(lines[0].entry, entry(11_999));
+    assert!(lines.windows(2).all(|pair| pair[0].id == pair[1].id + 1));
+    assert_eq!(reader.page(None, 3).await.unwrap().lines, lines[..3]);
+}
+
+#[tokio::test]
+async fn anchors_stay_as_long_as_something_refers_to_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    home.lease(1, "one").await;
+    let anchor = |boot| Anchor {
+        boot: BootNumber(boot),
+        boot_id: BootId([7; 16]),
+        mono: Instant::from_nanos(5),
+        wall: Wall::from_secs(1),
+    };
+    let mut delta = home.core.clone().finish_for_sure();
+    for boot in 1..5 {
+        delta.meta.anchor = anchor(boot);
+        home.store.commit(&delta).await.unwrap();
+    }
+
+    // the epochs and the lease belong to boot 0; nothing refers to 1, 2 and 3
+    let anchors = home.store.load().await.unwrap().unwrap().anchors;
+    assert_eq!(
+        anchors
+            .iter()
+            .map(|anchor| anchor.boot.0)
+            .collect::<Vec<_>>(),
+        [0, 4]
+    );
+
+    delta.meta.counters.pcp_epoch.at.boot = BootNumber(4);
+    delta.meta.counters.natpmp_epoch.at.boot = BootNumber(4);
+    delta.hosts.insert(mac(1), None);
+    home.store.commit(&delta).await.unwrap();
+    let anchors = home.store.load().await.unwrap().unwrap().anchors;
+    assert_eq!(anchors, [anchor(4)]);
+}
+
+#[tokio::test]
+async fn a_mapping_without_its_host_is_never_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    home.lease(1, "one").await;
+    home.map(1, 8080).await;
+    let before = home.store.load().await.unwrap();
+    let mut delta = home.core.clone().finish_for_sure();
+    delta.hosts.insert(mac(1), None);
+
+    assert!(home.store.commit(&delta).await.is_err());
+
+    home.store.reopen().await.unwrap();
+    assert_eq!(home.store.load().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+
+    let second = Store::open(folder.path()).await;
+
+    let message = second.unwrap_err().to_string();
+    assert_eq!(
+        message,
+        format!(
+            "another daemon uses the state folder {}",
+            folder.path().display()
+        )
+    );
+    drop(store);
+    Store::open(folder.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("a/state");
+    let store = Store::open(&folder).await.unwrap();
+
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    drop(store);
+    fs::set_permissions(folder.join("portico.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    Store::open(&folder).await.unwrap();
+    assert_eq!(mode(&folder.join("portico.db")), 0o600);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_and_left_alone() {
+    for damage in [0..64, 4096..8192, 8192..20_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Home::in_folder(folder.path()).await;
+        for step in 0..20 {
+            home.step(step).await;
+        }
+        home.store.close().await.unwrap();
+        let path = folder.path().join("portico.db");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[damage].fill(0xa5);
+        fs::write(&path, &bytes).unwrap();
+
+        let error = Store::open(folder.path()).await.unwrap_err();
+
+        let message = error.to_string();
+        assert!(matches!(error, OpenStoreError::Damaged { .. }), "{error:?}");
+        assert!(
+            message.contains("portico.db is damaged; move it away"),
+            "{message}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_was_never_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    home.lease(1, "one").await;
+    home.store.close().await.unwrap();
+    let mut connection = open::connect(folder.path()).await.unwrap();
+    sqlx::query("UPDATE hosts SET mac = 'no mac'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    drop(connection);
+
+    let mut store = Store::open(folder.path()).await.unwrap();
+
+    let error = store.load().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the store is damaged: hosts holds an invalid mac"
+    );
+}
+
+#[tokio::test]
+async fn the_store_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path()).await.unwrap());
+    let mut connection = open::connect(folder.path()).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'later', true, x'00', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    drop(connection);
+
+    let error = Store::open(folder.path()).await.unwrap_err();
+
+    assert!(matches!(error, OpenStoreError::Newer { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn commits_are_synchronous_and_the_wal_stays_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    let mut connection = open::connect(folder.path()).await.unwrap();
+    for (pragma, expected) in [
+        ("PRAGMA synchronous", 2),
+        ("PRAGMA foreign_keys", 1),
+        ("PRAGMA wal_autocheckpoint", 256),
+    ] {
+        let row = sqlx::query(pragma)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(row.get::<i64, _>(0), expected, "{pragma}");
+    }
+    drop(connection);
+    let mut largest = 0;
+    for step in 0..400 {
+        home.step(step).await;
+        largest = largest.max(wal_len(folder.path()));
+    }
+
+    assert!(largest < 3 << 20, "{largest}");
+}
+
+/// Every prefix of the WAL, cut or overwritten at many offsets, holds all whole commits before.
+#[tokio::test]
+async fn a_torn_wal_holds_everything_up_to_its_last_whole_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    for step in 0..6 {
+        home.step(step).await;
+    }
+    let commits = home.commits;
+    let database = fs::read(folder.path().join("portico.db")).unwrap();
+    let wal = fs::read(folder.path().join("portico.db-wal")).unwrap();
+    assert_eq!(commits.last().unwrap().0, wal.len());
+
+    let step = 1 + wal.len() / 150;
+    for (offset, torn) in (0..wal.len())
+        .step_by(step)
+        .flat_map(|n| [(n, false), (n, true)])
+    {
+        let copy = tempfile::tempdir().unwrap();
+        let mut bytes = wal.clone();
+        if torn {
+            // the page in which the power went: some of its bytes are old
+            let end = wal.len().min(offset + 512);
+            bytes[offset..end].iter_mut().for_each(|byte| *byte ^= 0xff);
+        } else {
+            bytes.truncate(offset);
+        }
+        fs::write(copy.path().join("portico.db"), &database).unwrap();
+        fs::write(copy.path().join("portico.db-wal"), &bytes).unwrap();
+
+        let mut store = Store::open(copy.path()).await.unwrap();
+        store.check().await.unwrap();
+        let image = store.load().await.unwrap();
+
+        let whole = commits.iter().rev().find(|(len, _)| *len <= offset);
+        assert_eq!(
+            image.as_ref(),
+            whole.map(|(_, image)| image),
+            "{offset} {torn}"
+        );
+    }
+}
+
+#[test]
+fn every_text_of_a_client_comes_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = runtime.block_on(Home::in_folder(folder.path()));
+    runtime.block_on(home.lease(1, "one"));
+    runtime.block_on(home.map(1, 8080));
+    let mapping = Arc::clone(home.core.snapshot().mappings().next().unwrap());
+    let host = Arc::clone(home.core.snapshot().host(mac(1)).unwrap());
+    let empty = home.core.clone().finish_for_sure();
+    let store = RefCell::new(home.store);
+
+    proptest!(ProptestConfig::with_cases(64), |(
+        description in any::<String>(),
+        declared_name in any::<Option<String>>(),
+        nonce in any::<Option<[u8; 12]>>(),
+        nanos in any::<i64>().prop_map(i64::unsigned_abs),
+    )| {
+        let expires = Some(Expiry { boot: BootNumber(0), at: Instant::from_nanos(nanos >> 1) });
+        let nonce = nonce.map(MappingNonce);
+        let changed = Mapping { description, nonce, expires, ..Mapping::clone(&mapping) };
+        let host = Host { declared_name, ..Host::clone(&host) };
+        let mut delta = empty.clone();
+        delta.mappings.insert(changed.id, Some(Arc::new(changed.clone())));
+        delta.hosts.insert(host.mac, Some(Arc::new(host.clone())));
+
+        runtime.block_on(store.borrow_mut().commit(&delta)).unwrap();
+
+        let image = runtime.block_on(store.borrow_mut().load()).unwrap().unwrap();
+        prop_assert_eq!(&image.mappings, &[Mapping { changed_in: Revision(0), ..changed }]);
+        prop_assert_eq!(&image.hosts, &[Host { changed_in: Revision(0), ..host }]);
+    });
+}
+
+#[test]
+fn policies_come_back() {
+    let policy = Policy::default();
+
+    assert_eq!(rows::policy_of(&rows::policy_text(&policy)), Some(policy));
+    assert_eq!(rows::policy_of("{}"), None);
+}
+
+/// A core and its store.
+struct Home {
+    core: Core,
+    store: Store,
+    clock: u64,
+    folder: PathBuf,
+    /// How long the WAL was after each commit, and what was stored then.
+    commits: Vec<(usize, Image)>,
+}
+
+impl Home {
+    async fn in_folder(folder: &Path) -> Self {
+        let mut store = Store::open(folder).await.unwrap();
+        assert_eq!(store.load().await.unwrap(), None);
+        let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
+        let mut core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), at(0));
+        let delegated = "2001:db8:64::/56".parse().unwrap();
+        let prefix = PrefixRequest {
+            delegated,
+            nsp: None,
+            old_valid: Duration::from_secs(30),
+        };
+        core.handle_request(&Request::Prefix(prefix), at(0));
+        let delta = core.finish(at(0)).delta.unwrap();
+        store
+            .initialise([7; 16], &Policy::default(), &delta)
+            .await
+            .unwrap();
+        let mut home = Self {
+            core,
+            store,
+            clock: 0,
+            folder: folder.to_owned(),
+            commits: vec![],
+        };
+        home.commits.push((wal_len(folder), home.image()));
+        home
+    }
+
+    async fn commit(&mut self, requests: &[Request]) {
+        self.clock += 1;
+        let now = at(self.clock);
+        self.core.handle_timeout(now);
+        for request in requests {
+            let (outcome, _) = self.core.handle_request(request, now);
+            assert!(
+                matches!(outcome, Outcome::Granted(_)),
+                "{request:?} {outcome:?}"
+            );
+        }
+        if let Some(delta) = self.core.finish(now).delta {
+            self.store.commit(&delta).await.unwrap();
+            self.commits
+                .push((wal_len(self.folder.as_path()), self.image()));
+        }
+    }
+
+    async fn lease(&mut self, n: u8, name: &str) {
+        let mac = mac(n);
+        let addr = self
+            .core
+            .snapshot()
+            .lease_candidate(mac, |_| false)
+            .unwrap();
+        let lifetime = Duration::from_secs(3600);
+        let declared_name = Some(name.to_owned());
+        self.commit(&[Request::Lease(LeaseRequest {
+            mac,
+            addr,
+            lifetime,
+            declared_name,
+        })])
+        .await;
+    }
+
+    async fn map(&mut self, n: u8, port: u16) {
+        let addr = self.core.snapshot().host(mac(n)).unwrap().addr;
+        let request = MapRequest {
+            subject: Subject::Client(Client { addr, mac: None }),
+            requester: Requester::Pcp,
+            protocol: Protocol::Tcp,
+            internal_port: InternalPort::new(port).unwrap(),
+            external: External::Suggested(None),
+            lifetime: Some(Duration::from_secs(u64::from(n) + 5)),
+            nonce: Some(MappingNonce([n; 12])),
+            description: format!("port {port}"),
+        };
+        self.commit(&[Request::Map(request)]).await;
+    }
+
+    /// Something of everything: leases, ports, renewals, expiries, releases, renumbering.
+    async fn step(&mut self, step: u16) {
+        let n = u8::try_from(step % 7).unwrap() + 1;
+        self.lease(n, &format!("camera {n}")).await;
+        self.map(n, 8000 + step).await;
+        self.map(n, 8000 + step).await;
+        if step % 5 == 4 {
+            let addr = self.core.snapshot().host(mac(n)).unwrap().addr;
+            self.commit(&[Request::Release(ReleaseRequest { mac: mac(n), addr })])
+                .await;
+        }
+        if step % 9 == 8 {
+            let delegated = format!("2001:db8:{step:x}::/56").parse().unwrap();
+            let old_valid = Duration::from_secs(40);
+            self.commit(&[Request::Prefix(PrefixRequest {
+                delegated,
+                nsp: None,
+                old_valid,
+            })])
+            .await;
+        }
+    }
+
+    /// What the store must give back.
+    fn image(&self) -> Image {
+        let snapshot = self.core.snapshot();
+        let meta = self.core.clone().finish_for_sure().meta;
+        let anchor = Anchor {
+            mono: at(self.clock).mono,
+            wall: at(self.clock).wall,
+            ..meta.anchor
+        };
+        let stored = mapping::Meta {
+            revision: snapshot.revision(),
+            anchor,
+            ..meta
+        };
+        let changed_in = Revision(0);
+        Image {
+            hosts: snapshot
+                .hosts()
+                .map(|host| Host {
+                    changed_in,
+                    ..Host::clone(host)
+                })
+                .collect(),
+            mappings: snapshot
+                .mappings()
+                .map(|mapping| Mapping {
+                    changed_in,
+                    ..Mapping::clone(mapping)
+                })
+                .collect(),
+            generations: snapshot.generations().copied().collect(),
+            meta: stored,
+            anchors: vec![anchor],
+            policy: Policy::default(),
+            key: [7; 16],
+        }
+    }
+}
+
+trait FinishForSure {
+    fn finish_for_sure(self) -> Delta;
+}
+
+impl FinishForSure for Core {
+    /// A batch that changes nothing but the counters' row.
+    fn finish_for_sure(mut self) -> Delta {
+        self.handle_stop();
+        self.finish(at(0)).delta.unwrap()
+    }
+}
+
+fn mac(n: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, n])
+}
+
+fn at(secs: u64) -> Now {
+    let mono = Instant::from_nanos((100 + secs) * 1_000_000_000);
+    Now {
+        mono,
+        wall: Wall::from_secs(1_800_000_000 + secs),
+    }
+}
+
+fn wal_len(folder: &Path) -> usize {
+    usize::try_from(fs::metadata(folder.join("portico.db-wal")).unwrap().len()).unwrap()
+}
