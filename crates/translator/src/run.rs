@@ -87,9 +87,6 @@ pub enum RunError {
     /// The kernel's routes do not follow.
     #[error("cannot lead packets to the translator")]
     Routes(#[source] NetlinkError),
-    /// Nobody publishes snapshots any more.
-    #[error("the gateway has ended before the translator")]
-    GatewayEnded,
     /// The thread panicked.
     #[error("the packet thread panicked")]
     Panicked,
@@ -166,15 +163,16 @@ impl Worker {
         mut inbox: Inbox,
         cancel: &CancellationToken,
     ) -> Result<(), RunError> {
+        let mut following = true;
         loop {
             let due = self.translator.poll_timeout().map(|(due, _)| due);
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                new = follower.changed() => {
-                    let new = match new {
-                        Some(new) => new,
-                        None if cancel.is_cancelled() => return Ok(()),
-                        None => return Err(RunError::GatewayEnded),
+                new = follower.changed(), if following => {
+                    let Some(new) = new else {
+                        // the writer ends first; what is open goes on until we are told
+                        following = false;
+                        continue;
                     };
                     let revision = new.revision();
                     self.follow(new).await?;
