@@ -54,7 +54,7 @@ fn many_requests_are_under_way_at_once_and_the_end_waits_for_them() {
         let client = home.client(CAMERA, 0);
         let cancel = CancellationToken::new();
         let gate = Rc::new(tokio::sync::Semaphore::new(0));
-        let serving = home.serve_when(cancel.clone(), Rc::clone(&gate));
+        let serving = home.serve_when(Dialects::Both, cancel.clone(), Rc::clone(&gate));
         let observer = serving.1.clone();
 
         let exchange = async {
@@ -90,9 +90,50 @@ fn many_requests_are_under_way_at_once_and_the_end_waits_for_them() {
 }
 
 #[test]
+fn a_foreign_client_opens_renews_and_closes_by_pcp_and_falls_back_to_natpmp() {
+    for dialects in [Dialects::Both, Dialects::NatPmp] {
+        in_home(move |home| async move {
+            let cancel = CancellationToken::new();
+            let gate = Rc::new(tokio::sync::Semaphore::new(100));
+            let serving = home.serve_when(dialects, cancel.clone(), gate).0;
+            // the client binds its socket where the thread is
+            namespace::enter(&home.camera).unwrap();
+
+            let exchange = async {
+                let mut mapping = crab_nat::PortMapping::new(
+                    GATEWAY.into(),
+                    CAMERA.into(),
+                    crab_nat::InternetProtocol::Tcp,
+                    8080.try_into().unwrap(),
+                    crab_nat::PortMappingOptions::default(),
+                )
+                .await
+                .unwrap();
+                assert_eq!(mapping.external_port().get(), 8080);
+                let by_pcp = matches!(
+                    mapping.mapping_type(),
+                    crab_nat::PortMappingType::Pcp { .. }
+                );
+                assert_eq!(by_pcp, dialects == Dialects::Both);
+                assert_eq!(home.core.borrow().snapshot().mapping_count(), 1);
+
+                mapping.renew().await.unwrap();
+                assert_eq!(home.core.borrow().snapshot().mapping_count(), 1);
+
+                mapping.try_drop().await.unwrap();
+                assert_eq!(home.core.borrow().snapshot().mapping_count(), 0);
+                cancel.cancel();
+            };
+            let (served, ()) = tokio::join!(serving, exchange);
+            served.unwrap();
+        });
+    }
+}
+
+#[test]
 fn the_end_of_the_writer_is_an_error_and_a_taken_port_names_its_owner() {
     in_home(|home| async move {
-        let (shell, snapshots) = home.shell();
+        let (shell, snapshots) = home.shell(Dialects::Both);
         let error = home.bind_again(&snapshots).unwrap_err();
         let text = error.to_string();
         assert!(
@@ -153,33 +194,34 @@ impl Home {
         Socket::bind(local, &Options::new().reuse_addr()).unwrap()
     }
 
-    fn shell(&self) -> (Shell, Snapshots) {
+    fn shell(&self, dialects: Dialects) -> (Shell, Snapshots) {
         let snapshot = self.core.borrow().snapshot().clone();
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         namespace::enter(&self.gateway).unwrap();
         (
-            Shell::bind(&config(), self.clock, receiver).unwrap(),
+            Shell::bind(&config(dialects), self.clock, receiver).unwrap(),
             snapshots,
         )
     }
 
     fn bind_again(&self, snapshots: &Snapshots) -> Result<Shell, BindError> {
         namespace::enter(&self.gateway).unwrap();
-        Shell::bind(&config(), self.clock, snapshots.subscribe())
+        Shell::bind(&config(Dialects::Both), self.clock, snapshots.subscribe())
     }
 
     async fn serve(&self, cancel: CancellationToken) -> Result<(), ServeError> {
         let gate = Rc::new(tokio::sync::Semaphore::new(100));
-        self.serve_when(cancel, gate).0.await
+        self.serve_when(Dialects::Both, cancel, gate).0.await
     }
 
     /// Serves with a writer that answers when the gate lets it.
     fn serve_when(
         &self,
+        dialects: Dialects,
         cancel: CancellationToken,
         gate: Rc<tokio::sync::Semaphore>,
     ) -> (impl Future<Output = Result<(), ServeError>>, Observer) {
-        let (shell, snapshots) = self.shell();
+        let (shell, snapshots) = self.shell(dialects);
         let room = Room::Pcp;
         let tally = shell.tally.subscribe();
         let decide = move |request: Request| {
@@ -247,10 +289,10 @@ async fn ready(namespace: &OwnedFd, net: &Netlink, index: u32) {
         .unwrap();
 }
 
-fn config() -> Config {
+fn config(dialects: Dialects) -> Config {
     Config {
         interface: "lan".to_owned(),
-        dialects: Dialects::Both,
+        dialects,
         limits: Limits::default(),
     }
 }
