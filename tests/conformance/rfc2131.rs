@@ -9,9 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use dhcp::wire::{BROADCAST, Message, MessageType, Op, Options, code};
-use dhcp::{
-    Answer, Config, Destination, DropReason, Meta, Reaction, Server, Transmit, reaction,
-};
+use dhcp::{Answer, Config, Destination, DropReason, Meta, Reaction, Server, Transmit, reaction};
 use mapping::{
     BootId, Core, Instant, InvalidPrefix, Mac, Now, Outcome, Policy, Refusal, Request, Site, Wall,
 };
@@ -22,9 +20,13 @@ fn h_1_the_mac_chooses_the_address_and_a_wish_does_not() {
     let wanted = Ipv4Addr::new(192, 168, 64, 77);
     let plain = home.offered(&client(1).kind(MessageType::Discover));
 
-    let wish = client(1).kind(MessageType::Discover).addr(code::REQUESTED_ADDRESS, wanted);
+    let wish = client(1)
+        .kind(MessageType::Discover)
+        .addr(code::REQUESTED_ADDRESS, wanted);
     assert_eq!(home.offered(&wish), plain);
-    let id = client(1).kind(MessageType::Discover).option(code::CLIENT_ID, b"another");
+    let id = client(1)
+        .kind(MessageType::Discover)
+        .option(code::CLIENT_ID, b"another");
     assert_eq!(home.offered(&id), plain);
     assert_ne!(home.offered(&client(2).kind(MessageType::Discover)), plain);
 }
@@ -46,7 +48,10 @@ fn h_1_an_offer_holds_its_address_for_ten_seconds_only() {
     let mut home = Home::tiny();
     let free = home.core.snapshot().site().leasable_count();
     for other in 0..u64::from(free) {
-        assert!(home.offered(&client(other).kind(MessageType::Discover)).is_some());
+        assert!(
+            home.offered(&client(other).kind(MessageType::Discover))
+                .is_some()
+        );
     }
 
     let late = client(100).kind(MessageType::Discover);
@@ -59,7 +64,9 @@ fn h_1_an_offer_holds_its_address_for_ten_seconds_only() {
 #[test]
 fn h_2_selecting_is_acknowledged_only_after_the_writer_granted() {
     let mut home = Home::new();
-    let addr = home.offered(&client(1).kind(MessageType::Discover)).unwrap();
+    let addr = home
+        .offered(&client(1).kind(MessageType::Discover))
+        .unwrap();
 
     home.deliver(&selecting(1, addr), home.broadcast());
     assert_eq!(home.server.poll_transmit(), None);
@@ -73,7 +80,9 @@ fn h_2_selecting_is_acknowledged_only_after_the_writer_granted() {
 #[test]
 fn h_2_selecting_another_server_is_silent_and_frees_the_offer() {
     let mut home = Home::tiny();
-    let addr = home.offered(&client(1).kind(MessageType::Discover)).unwrap();
+    let addr = home
+        .offered(&client(1).kind(MessageType::Discover))
+        .unwrap();
     let other = client(1)
         .kind(MessageType::Request)
         .addr(code::REQUESTED_ADDRESS, addr)
@@ -88,9 +97,14 @@ fn h_2_selecting_another_server_is_silent_and_frees_the_offer() {
 #[test]
 fn h_2_selecting_an_address_that_was_not_offered_is_denied() {
     let mut home = Home::new();
-    let addr = home.offered(&client(1).kind(MessageType::Discover)).unwrap();
+    let addr = home
+        .offered(&client(1).kind(MessageType::Discover))
+        .unwrap();
     let site = home.core.snapshot().site().clone();
-    let wrong = (0..).map(|n| site.leasable(n)).find(|other| *other != addr).unwrap();
+    let wrong = (0..)
+        .map(|n| site.leasable(n))
+        .find(|other| *other != addr)
+        .unwrap();
 
     assert_eq!(kinds(&home.say(&selecting(1, wrong))), [MessageType::Nak]);
     let pool = Ipv4Addr::new(192, 168, 64, 200);
@@ -113,15 +127,24 @@ fn h_2_init_reboot_on_the_wrong_network_or_with_the_wrong_address_is_denied() {
 
     assert_eq!(kinds(&home.say(&init_reboot(1, wrong))), [MessageType::Nak]);
     let elsewhere = Ipv4Addr::new(192, 168, 1, 20);
-    assert_eq!(kinds(&home.say(&init_reboot(1, elsewhere))), [MessageType::Nak]);
-    assert_eq!(kinds(&home.say(&init_reboot(9, elsewhere))), [MessageType::Nak]);
+    assert_eq!(
+        kinds(&home.say(&init_reboot(1, elsewhere))),
+        [MessageType::Nak]
+    );
+    assert_eq!(
+        kinds(&home.say(&init_reboot(9, elsewhere))),
+        [MessageType::Nak]
+    );
 }
 
 #[test]
 fn h_2_init_reboot_without_a_record_is_silent() {
     let mut home = Home::new();
 
-    assert!(home.say(&init_reboot(1, Ipv4Addr::new(192, 168, 64, 20))).is_empty());
+    assert!(
+        home.say(&init_reboot(1, Ipv4Addr::new(192, 168, 64, 20)))
+            .is_empty()
+    );
 
     assert_eq!(home.drops(DropReason::NoRecord), 1);
 }
@@ -130,16 +153,35 @@ fn h_2_init_reboot_without_a_record_is_silent() {
 fn h_2_renewing_and_rebinding_prolong_the_lease() {
     let mut home = Home::new();
     let addr = home.join(1);
-    let end = |home: &Home| home.core.snapshot().host(mac(1)).unwrap().lease.unwrap().expires.at;
+    let end = |home: &Home| {
+        home.core
+            .snapshot()
+            .host(mac(1))
+            .unwrap()
+            .lease
+            .unwrap()
+            .expires
+            .at
+    };
 
     for unicast in [true, false] {
         let before = end(&home);
         home.now += 3600;
         let message = client(1).kind(MessageType::Request).ciaddr(addr);
-        home.deliver(&message, Meta { source: addr, unicast, truncated: false });
+        home.deliver(
+            &message,
+            Meta {
+                source: addr,
+                unicast,
+                truncated: false,
+            },
+        );
         let answers = home.settle();
         assert_eq!(kinds(&answers), [MessageType::Ack]);
-        assert_eq!(answers[0].destination, Destination::Udp(SocketAddrV4::new(addr, 68)));
+        assert_eq!(
+            answers[0].destination,
+            Destination::Udp(SocketAddrV4::new(addr, 68))
+        );
         assert_eq!(read(&answers[0]).ciaddr, addr);
         assert_eq!(read(&answers[0]).yiaddr, addr);
         assert_eq!(end(&home) - before, Duration::from_secs(3600));
@@ -151,7 +193,11 @@ fn h_2_renewing_a_foreign_address_is_denied_and_rebinding_without_a_record_silen
     let mut home = Home::new();
     let addr = home.join(1);
     let foreign = client(2).kind(MessageType::Request).ciaddr(addr);
-    let unicast = Meta { source: addr, unicast: true, truncated: false };
+    let unicast = Meta {
+        source: addr,
+        unicast: true,
+        truncated: false,
+    };
 
     home.deliver(&foreign, unicast);
     assert_eq!(kinds(&home.settle()), [MessageType::Nak]);
@@ -172,26 +218,38 @@ fn h_2_a_request_that_names_no_address_is_dropped() {
 #[test]
 fn h_2_the_writers_refusal_decides_between_nak_and_silence() {
     let mut home = Home::new();
-    let addr = home.offered(&client(1).kind(MessageType::Discover)).unwrap();
+    let addr = home
+        .offered(&client(1).kind(MessageType::Discover))
+        .unwrap();
     let refused = |home: &mut Home, refusal| {
         home.deliver(&selecting(1, addr), home.broadcast());
         let (token, _) = home.server.poll_request().unwrap();
         let (outcome, now) = (Outcome::Refused(refusal), home.at());
-        home.server.handle_outcome(token, &outcome, home.core.snapshot(), now);
+        home.server
+            .handle_outcome(token, &outcome, home.core.snapshot(), now);
         kinds(&home.drain())
     };
 
     assert!(refused(&mut home, Refusal::Unavailable).is_empty());
     assert_eq!(home.drops(DropReason::Unavailable), 1);
-    assert_eq!(refused(&mut home, Refusal::AddressNotFree), [MessageType::Nak]);
+    assert_eq!(
+        refused(&mut home, Refusal::AddressNotFree),
+        [MessageType::Nak]
+    );
 }
 
 #[test]
 fn h_2_every_refusal_has_its_reaction() {
     let refusals = [
         (Refusal::AddressNotFree, Reaction::Nak),
-        (Refusal::ExternalPortTaken, Reaction::Silence(DropReason::Refused)),
-        (Refusal::ForeignMapping { remaining: None }, Reaction::Silence(DropReason::Refused)),
+        (
+            Refusal::ExternalPortTaken,
+            Reaction::Silence(DropReason::Refused),
+        ),
+        (
+            Refusal::ForeignMapping { remaining: None },
+            Reaction::Silence(DropReason::Refused),
+        ),
         (Refusal::NameNotFree, Reaction::Silence(DropReason::Refused)),
         (Refusal::NoPrefix, Reaction::Silence(DropReason::Refused)),
         (Refusal::NoLease, Reaction::Silence(DropReason::Refused)),
@@ -201,9 +259,18 @@ fn h_2_every_refusal_has_its_reaction() {
             Refusal::PrefixInvalid(InvalidPrefix::HostBits),
             Reaction::Silence(DropReason::Refused),
         ),
-        (Refusal::QuotaExceeded, Reaction::Silence(DropReason::Refused)),
-        (Refusal::StaticMapping, Reaction::Silence(DropReason::Refused)),
-        (Refusal::Unavailable, Reaction::Silence(DropReason::Unavailable)),
+        (
+            Refusal::QuotaExceeded,
+            Reaction::Silence(DropReason::Refused),
+        ),
+        (
+            Refusal::StaticMapping,
+            Reaction::Silence(DropReason::Refused),
+        ),
+        (
+            Refusal::Unavailable,
+            Reaction::Silence(DropReason::Unavailable),
+        ),
     ];
     for (refusal, expected) in refusals {
         println!("{refusal:<60} {:?}", reaction(refusal));
@@ -238,7 +305,15 @@ fn h_3_nak_carries_nothing_but_who_and_why() {
     let message = read(&home.say(&wrong)[0]);
 
     let codes: Vec<u8> = message.options.codes().collect();
-    assert_eq!(codes, [code::MESSAGE_TYPE, code::SERVER_ID, code::MESSAGE, code::CLIENT_ID]);
+    assert_eq!(
+        codes,
+        [
+            code::MESSAGE_TYPE,
+            code::SERVER_ID,
+            code::MESSAGE,
+            code::CLIENT_ID
+        ]
+    );
     assert!(message.yiaddr.is_unspecified() && message.ciaddr.is_unspecified());
 }
 
@@ -268,7 +343,10 @@ fn h_4_the_broadcast_flag_decides_how_a_new_client_is_answered() {
     assert_eq!(loud[0].destination, Destination::Broadcast);
     assert_eq!(read(&loud[0]).flags, BROADCAST);
     assert_eq!(home.say(&selecting(1, addr))[0].destination, to);
-    assert_eq!(home.say(&selecting(1, addr).broadcast())[0].destination, Destination::Broadcast);
+    assert_eq!(
+        home.say(&selecting(1, addr).broadcast())[0].destination,
+        Destination::Broadcast
+    );
 }
 
 #[test]
@@ -295,7 +373,13 @@ fn h_4_a_relayed_message_is_dropped_and_counted() {
 fn h_4_answers_keep_to_576_bytes_unless_the_client_takes_more() {
     let mut home = Home::new();
     let long = [7; 250];
-    let wanted = [code::ROUTER, code::DNS, code::DOMAIN_NAME, code::BROADCAST, code::PCP_SERVER];
+    let wanted = [
+        code::ROUTER,
+        code::DNS,
+        code::DOMAIN_NAME,
+        code::BROADCAST,
+        code::PCP_SERVER,
+    ];
     let ask = |size: Option<u16>| {
         let message = client(1)
             .kind(MessageType::Discover)
@@ -325,7 +409,7 @@ fn h_5_decline_moves_the_client_and_nobody_gets_the_address() {
 
     assert!(home.say(&decline(1, addr)).is_empty());
 
-    assert_eq!(home.server.counters().accepted, 1);
+    assert_eq!(home.server.counters().declined, 1);
     assert!(home.core.snapshot().is_declined(addr));
     assert_ne!(home.join(1), addr);
 }
@@ -349,7 +433,14 @@ fn h_5_release_ends_the_lease_and_keeps_the_binding() {
     let mut home = Home::new();
     let addr = home.join(1);
 
-    home.deliver(&release(1, addr), Meta { source: addr, unicast: true, truncated: false });
+    home.deliver(
+        &release(1, addr),
+        Meta {
+            source: addr,
+            unicast: true,
+            truncated: false,
+        },
+    );
     assert!(home.settle().is_empty());
 
     let host = home.core.snapshot().host(mac(1)).unwrap();
@@ -364,7 +455,14 @@ fn h_5_release_by_somebody_else_is_dropped() {
     let thief = home.join(2);
 
     for (who, source) in [(1, thief), (2, addr), (1, Ipv4Addr::UNSPECIFIED)] {
-        home.deliver(&release(who, addr), Meta { source, unicast: true, truncated: false });
+        home.deliver(
+            &release(who, addr),
+            Meta {
+                source,
+                unicast: true,
+                truncated: false,
+            },
+        );
         assert!(home.settle().is_empty());
     }
 
@@ -378,12 +476,22 @@ fn h_5_inform_is_answered_without_a_lease() {
     let addr = Ipv4Addr::new(192, 168, 64, 9);
     let inform = client(1).kind(MessageType::Inform).ciaddr(addr);
 
-    home.deliver(&inform, Meta { source: addr, unicast: true, truncated: false });
+    home.deliver(
+        &inform,
+        Meta {
+            source: addr,
+            unicast: true,
+            truncated: false,
+        },
+    );
     let answers = home.settle();
 
     let message = read(&answers[0]);
     assert_eq!(message.kind(), Some(MessageType::Ack));
-    assert_eq!(answers[0].destination, Destination::Udp(SocketAddrV4::new(addr, 68)));
+    assert_eq!(
+        answers[0].destination,
+        Destination::Udp(SocketAddrV4::new(addr, 68))
+    );
     assert!(message.yiaddr.is_unspecified());
     for absent in [code::LEASE_TIME, code::RENEWAL, code::REBINDING] {
         assert_eq!(message.options.get(absent), None);
@@ -395,7 +503,9 @@ fn h_5_inform_is_answered_without_a_lease() {
 #[test]
 fn h_5_inform_from_elsewhere_is_dropped() {
     let mut home = Home::new();
-    let inform = client(1).kind(MessageType::Inform).ciaddr(Ipv4Addr::new(8, 8, 8, 8));
+    let inform = client(1)
+        .kind(MessageType::Inform)
+        .ciaddr(Ipv4Addr::new(8, 8, 8, 8));
 
     assert!(home.say(&inform).is_empty());
 
@@ -416,7 +526,9 @@ fn h_6_t1_is_half_and_t2_seven_eighths_of_the_lease() {
 fn h_7_a_client_gets_what_it_asks_for_and_no_more() {
     let mut home = Home::new();
     let wanted = [code::BROADCAST, code::DNS, 77, code::DNS, code::BROADCAST];
-    let asked = client(1).kind(MessageType::Discover).option(code::PARAMETERS, &wanted);
+    let asked = client(1)
+        .kind(MessageType::Discover)
+        .option(code::PARAMETERS, &wanted);
 
     let message = read(&home.say(&asked)[0]);
 
@@ -433,17 +545,27 @@ fn h_7_a_client_that_asks_for_nothing_gets_the_usual() {
 
     let message = read(&home.say(&client(1).kind(MessageType::Discover))[0]);
 
-    assert_eq!(message.options.addr(code::SUBNET_MASK), Ok(Some([255, 255, 255, 0].into())));
+    assert_eq!(
+        message.options.addr(code::SUBNET_MASK),
+        Ok(Some([255, 255, 255, 0].into()))
+    );
     assert_eq!(message.options.addr(code::ROUTER), Ok(Some(GATEWAY)));
     assert_eq!(message.options.addr(code::DNS), Ok(Some(GATEWAY)));
-    assert_eq!(message.options.get(code::DOMAIN_NAME), Some(b"home.example".as_slice()));
+    assert_eq!(
+        message.options.get(code::DOMAIN_NAME),
+        Some(b"home.example".as_slice())
+    );
 }
 
 #[test]
 fn h_7_the_client_identifier_comes_back_in_every_answer() {
     let mut home = Home::new();
     let id = b"\x00my-id".as_slice();
-    let offer = home.say(&client(1).kind(MessageType::Discover).option(code::CLIENT_ID, id));
+    let offer = home.say(
+        &client(1)
+            .kind(MessageType::Discover)
+            .option(code::CLIENT_ID, id),
+    );
     let addr = read(&offer[0]).yiaddr;
     let ack = home.say(&selecting(1, addr).option(code::CLIENT_ID, id));
     let elsewhere = Ipv4Addr::new(10, 0, 0, 1);
@@ -462,7 +584,9 @@ fn h_8_another_client_identifier_does_not_change_the_address_of_a_mac() {
     let addr = home.join(1);
 
     for id in [b"one".as_slice(), b"two"] {
-        let message = client(1).kind(MessageType::Discover).option(code::CLIENT_ID, id);
+        let message = client(1)
+            .kind(MessageType::Discover)
+            .option(code::CLIENT_ID, id);
         assert_eq!(home.offered(&message), Some(addr));
     }
 }
@@ -470,7 +594,9 @@ fn h_8_another_client_identifier_does_not_change_the_address_of_a_mac() {
 #[test]
 fn h_10_ipv6_only_is_never_offered() {
     let mut home = Home::new();
-    let asked = client(1).kind(MessageType::Discover).option(code::PARAMETERS, &[108]);
+    let asked = client(1)
+        .kind(MessageType::Discover)
+        .option(code::PARAMETERS, &[108]);
 
     assert_eq!(read(&home.say(&asked)[0]).options.get(108), None);
 }
@@ -479,62 +605,95 @@ fn h_10_ipv6_only_is_never_offered() {
 fn h_11_the_name_of_option_81_becomes_ours_and_comes_back_as_ours() {
     let mut home = Home::new();
     let fqdn = b"\x04\x00\x00\x06Camera\x05local\x00";
-    let offer = home.offered(&client(1).kind(MessageType::Discover)).unwrap();
-    let ask = selecting(1, offer).option(code::FQDN, fqdn).option(code::HOST_NAME, b"other");
+    let offer = home
+        .offered(&client(1).kind(MessageType::Discover))
+        .unwrap();
+    let ask = selecting(1, offer)
+        .option(code::FQDN, fqdn)
+        .option(code::HOST_NAME, b"other");
 
     let message = read(&home.say(&ask)[0]);
 
     let ours = b"\x07\xff\xff\x06camera\x04home\x07example\x00".as_slice();
     assert_eq!(message.options.get(code::FQDN), Some(ours));
-    assert_eq!(home.core.snapshot().host(mac(1)).unwrap().name.as_str(), "camera");
+    assert_eq!(
+        home.core.snapshot().host(mac(1)).unwrap().name.as_str(),
+        "camera"
+    );
     let ascii = selecting(1, offer).option(code::FQDN, b"\x01\x00\x00camera");
     let message = read(&home.say(&ascii)[0]);
-    assert_eq!(message.options.get(code::FQDN), Some(b"\x01\xff\xffcamera.home.example".as_slice()));
-    assert_eq!(read(&home.say(&selecting(1, offer))[0]).options.get(code::FQDN), None);
+    assert_eq!(
+        message.options.get(code::FQDN),
+        Some(b"\x01\xff\xffcamera.home.example".as_slice())
+    );
+    assert_eq!(
+        read(&home.say(&selecting(1, offer))[0])
+            .options
+            .get(code::FQDN),
+        None
+    );
 }
 
 #[test]
 fn h_11_a_discover_names_nobody_and_a_name_that_is_not_repeated_stays() {
     let mut home = Home::new();
-    let named = client(1).kind(MessageType::Discover).option(code::HOST_NAME, b"nas");
+    let named = client(1)
+        .kind(MessageType::Discover)
+        .option(code::HOST_NAME, b"nas");
     let addr = home.offered(&named).unwrap();
     assert!(home.core.snapshot().host(mac(1)).is_none());
 
     home.say(&selecting(1, addr));
     home.say(&init_reboot(1, addr));
 
-    assert_eq!(home.core.snapshot().host(mac(1)).unwrap().name.as_str(), "nas");
+    assert_eq!(
+        home.core.snapshot().host(mac(1)).unwrap().name.as_str(),
+        "nas"
+    );
 }
 
 #[test]
 fn h_13_the_pcp_server_is_the_gateway_when_asked_for() {
     let mut home = Home::new();
-    let asked = client(1).kind(MessageType::Discover).option(code::PARAMETERS, &[158]);
+    let asked = client(1)
+        .kind(MessageType::Discover)
+        .option(code::PARAMETERS, &[158]);
 
     let message = read(&home.say(&asked)[0]);
 
-    assert_eq!(message.options.get(code::PCP_SERVER), Some([4, 192, 168, 64, 1].as_slice()));
+    assert_eq!(
+        message.options.get(code::PCP_SERVER),
+        Some([4, 192, 168, 64, 1].as_slice())
+    );
     let plain = read(&home.say(&client(1).kind(MessageType::Discover))[0]);
     assert_eq!(plain.options.get(code::PCP_SERVER), None);
 }
 
 #[test]
-fn nobody_new_is_served_while_another_server_is_there() {
+fn s4_2_nobody_new_is_served_while_another_server_is_there() {
     let mut home = Home::new();
     let addr = home.join(1);
     home.server.set_offering(false);
 
     assert!(home.say(&client(1).kind(MessageType::Discover)).is_empty());
-    assert!(home.say(&init_reboot(2, Ipv4Addr::new(10, 0, 0, 9))).is_empty());
+    assert!(
+        home.say(&init_reboot(2, Ipv4Addr::new(10, 0, 0, 9)))
+            .is_empty()
+    );
 
     assert_eq!(home.drops(DropReason::ForeignServer), 2);
     assert_eq!(kinds(&home.say(&init_reboot(1, addr))), [MessageType::Ack]);
 }
 
 #[test]
-fn what_no_client_says_is_dropped_and_counted() {
+fn s4_3_what_no_client_says_is_dropped_and_counted() {
     let mut home = Home::new();
-    for kind in [MessageType::Offer, MessageType::Ack, MessageType::Nak, MessageType::Unknown(99)] {
+    for kind in [
+        MessageType::Offer,
+        MessageType::Ack,
+        MessageType::Nak,
+        MessageType::Unknown(99),
+    ] {
         assert!(home.say(&client(1).kind(kind)).is_empty());
     }
     let mut reply = client(1).kind(MessageType::Discover);
@@ -579,13 +738,18 @@ impl Home {
 
     #[expect(clippy::unused_self, reason = "reads well at the call")]
     fn broadcast(&self) -> Meta {
-        Meta { source: Ipv4Addr::UNSPECIFIED, unicast: false, truncated: false }
+        Meta {
+            source: Ipv4Addr::UNSPECIFIED,
+            unicast: false,
+            truncated: false,
+        }
     }
 
     fn deliver(&mut self, client: &Client, meta: Meta) {
         let bytes = client.0.emit(&[code::MESSAGE_TYPE], 1500);
         let now = self.at();
-        self.server.handle_datagram(&bytes, meta, self.core.snapshot(), now);
+        self.server
+            .handle_datagram(&bytes, meta, self.core.snapshot(), now);
     }
 
     /// Lets the writer decide what waits, and returns every answer.
@@ -594,7 +758,8 @@ impl Home {
         while let Some((token, request)) = self.server.poll_request() {
             let (outcome, _) = self.core.handle_request(&request, now);
             self.core.finish(now);
-            self.server.handle_outcome(token, &outcome, self.core.snapshot(), now);
+            self.server
+                .handle_outcome(token, &outcome, self.core.snapshot(), now);
             assert!(!matches!(request, Request::Map(_)));
         }
         self.drain()
@@ -611,13 +776,17 @@ impl Home {
     }
 
     fn offered(&mut self, discover: &Client) -> Option<Ipv4Addr> {
-        self.say(discover).first().map(|transmit| read(transmit).yiaddr)
+        self.say(discover)
+            .first()
+            .map(|transmit| read(transmit).yiaddr)
     }
 
     /// Goes all the way from DISCOVER to ACK.
     #[track_caller]
     fn join(&mut self, n: u64) -> Ipv4Addr {
-        let addr = self.offered(&client(n).kind(MessageType::Discover)).unwrap();
+        let addr = self
+            .offered(&client(n).kind(MessageType::Discover))
+            .unwrap();
         assert_eq!(kinds(&self.say(&selecting(n, addr))), [MessageType::Ack]);
         addr
     }
@@ -677,7 +846,9 @@ fn selecting(n: u64, addr: Ipv4Addr) -> Client {
 }
 
 fn init_reboot(n: u64, addr: Ipv4Addr) -> Client {
-    client(n).kind(MessageType::Request).addr(code::REQUESTED_ADDRESS, addr)
+    client(n)
+        .kind(MessageType::Request)
+        .addr(code::REQUESTED_ADDRESS, addr)
 }
 
 fn decline(n: u64, addr: Ipv4Addr) -> Client {
@@ -685,7 +856,10 @@ fn decline(n: u64, addr: Ipv4Addr) -> Client {
 }
 
 fn release(n: u64, addr: Ipv4Addr) -> Client {
-    client(n).kind(MessageType::Release).ciaddr(addr).addr(code::SERVER_ID, GATEWAY)
+    client(n)
+        .kind(MessageType::Release)
+        .ciaddr(addr)
+        .addr(code::SERVER_ID, GATEWAY)
 }
 
 fn mac(n: u64) -> Mac {
@@ -698,7 +872,10 @@ fn read(transmit: &Transmit) -> Message {
 }
 
 fn kinds(transmits: &[Transmit]) -> Vec<MessageType> {
-    transmits.iter().filter_map(|transmit| read(transmit).kind()).collect()
+    transmits
+        .iter()
+        .filter_map(|transmit| read(transmit).kind())
+        .collect()
 }
 
 fn seconds(message: &Message, code: u8) -> Option<u32> {

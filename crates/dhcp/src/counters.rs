@@ -3,13 +3,15 @@
 use crate::wire::{Field, MessageType};
 
 /// The counters of the room; every datagram is in exactly one of `answers`, `drops`,
-/// `malformed`, `accepted` or still waits for the writer.
+/// `malformed`, `declined`, `released` or still waits for the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
     /// Datagrams received.
     pub received: u64,
-    /// RELEASE and DECLINE that took effect; they have no answer.
-    pub accepted: u64,
+    /// DECLINE that took effect; it has no answer.
+    pub declined: u64,
+    /// RELEASE that took effect; it has no answer.
+    pub released: u64,
     answers: [u64; Answer::ALL.len()],
     drops: [u64; DropReason::ALL.len()],
     malformed: [u64; Field::ALL.len()],
@@ -21,7 +23,8 @@ impl Counters {
     pub const fn zero() -> Self {
         Self {
             received: 0,
-            accepted: 0,
+            declined: 0,
+            released: 0,
             answers: [0; Answer::ALL.len()],
             drops: [0; DropReason::ALL.len()],
             malformed: [0; Field::ALL.len()],
@@ -49,8 +52,15 @@ impl Counters {
     /// Returns how many datagrams have been dealt with.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        let counted = self.answers.iter().chain(&self.drops).chain(&self.malformed);
-        counted.sum::<u64>().saturating_add(self.accepted)
+        let counted = self
+            .answers
+            .iter()
+            .chain(&self.drops)
+            .chain(&self.malformed);
+        counted
+            .sum::<u64>()
+            .saturating_add(self.declined)
+            .saturating_add(self.released)
     }
 
     pub(crate) fn answer(&mut self, answer: Answer) {
@@ -193,5 +203,8 @@ fn count<T: PartialEq>(all: &[T], counts: &mut [u64], which: T) {
 
 fn value<T: PartialEq>(all: &[T], counts: &[u64], which: T) -> u64 {
     let place = all.iter().position(|item| *item == which);
-    place.and_then(|place| counts.get(place)).copied().unwrap_or(0)
+    place
+        .and_then(|place| counts.get(place))
+        .copied()
+        .unwrap_or(0)
 }

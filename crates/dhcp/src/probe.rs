@@ -51,7 +51,10 @@ impl<R: Rng> Probe<R> {
     /// Begins to look, as the interface with the address `mac`.
     #[must_use]
     pub fn new(mac: Mac, mut rng: R, now: Now) -> Self {
-        let state = State::Listening { xid: rng.next_u32(), until: now.mono + LISTEN };
+        let state = State::Listening {
+            xid: rng.next_u32(),
+            until: now.mono + LISTEN,
+        };
         let mut probe = Self {
             mac,
             rng,
@@ -98,7 +101,9 @@ impl<R: Rng> Probe<R> {
         if message.op == Op::BootReply && message.xid == xid && offers {
             let named = message.options.addr(code::SERVER_ID).ok().flatten();
             self.foreign = Some(named.unwrap_or(source));
-            self.state = State::Foreign { retry: now.mono + RETRY };
+            self.state = State::Foreign {
+                retry: now.mono + RETRY,
+            };
         }
     }
 
@@ -160,7 +165,8 @@ impl<R: Rng> Probe<R> {
             chaddr,
             options,
         };
-        self.transmits.push_back(discover.emit(&[code::MESSAGE_TYPE], LONGEST));
+        self.transmits
+            .push_back(discover.emit(&[code::MESSAGE_TYPE], LONGEST));
     }
 }
 
@@ -202,10 +208,16 @@ mod tests {
         probe.handle_datagram(&answer, Ipv4Addr::new(192, 168, 64, 254), at(100));
 
         assert_eq!(probe.foreign(), Some(Ipv4Addr::new(192, 168, 64, 254)));
-        assert_eq!(probe.poll_timeout(), Some((at(60_100).mono, ProbeTimer::Retry)));
+        assert_eq!(
+            probe.poll_timeout(),
+            Some((at(60_100).mono, ProbeTimer::Retry))
+        );
         probe.handle_timeout(at(60_100));
         assert!(probe.is_listening() && probe.poll_transmit().is_some());
-        assert!(probe.foreign().is_some(), "nothing is served while it looks again");
+        assert!(
+            probe.foreign().is_some(),
+            "nothing is served while it looks again"
+        );
         probe.handle_timeout(at(61_100));
         assert!(probe.is_clear() && probe.foreign().is_none());
     }
@@ -250,6 +262,9 @@ mod tests {
     }
 
     fn at(millis: u64) -> Now {
-        Now { mono: Instant::from_nanos(millis * 1_000_000), ..Now::default() }
+        Now {
+            mono: Instant::from_nanos(millis * 1_000_000),
+            ..Now::default()
+        }
     }
 }

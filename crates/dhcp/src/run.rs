@@ -1,6 +1,5 @@
 //! The sockets, the clock and the gateway around [`Server`] and [`Probe`].
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gateway::{Count, Handle, Observe, ObserveFuture};
-use mapping::{Instant, Mac, Now, Outcome, Request, Snapshot};
+use mapping::{Instant, Mac, Now, Outcome};
+use net::BindError;
 use net::packet::{Hears, OpenPacketError, PacketSocket, UdpFrame};
 use net::udp::{Datagram, Socket, Source};
-use net::{BindError, Clock};
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
@@ -93,15 +92,7 @@ impl<R: Rng> Bound<R> {
     /// # Errors
     /// When port 67 can never be read again.
     pub async fn serve(self, handle: Handle, cancel: CancellationToken) -> Result<(), ServeError> {
-        self.serve_with(&handle, cancel).await
-    }
-
-    async fn serve_with(
-        self,
-        writer: &impl Writer,
-        cancel: CancellationToken,
-    ) -> Result<(), ServeError> {
-        let now = writer.now();
+        let now = handle.now();
         let mut shell = Shell {
             server: Server::new(self.config, now),
             probe: Probe::new(self.packet.mac(), self.rng, now),
@@ -111,34 +102,12 @@ impl<R: Rng> Bound<R> {
             ears: None,
             foreign: None,
             looked: false,
-            clock: Clock::new(),
             observed: self.observed,
         };
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
-            result = shell.run(writer) => result,
+            result = shell.run(&handle) => result,
         }
-    }
-}
-
-/// What the shell needs of the gateway; a test puts a core in its place.
-trait Writer {
-    fn now(&self) -> Now;
-    fn snapshot(&self) -> Arc<Snapshot>;
-    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send;
-}
-
-impl Writer for Handle {
-    fn now(&self) -> Now {
-        Self::now(self)
-    }
-
-    fn snapshot(&self) -> Arc<Snapshot> {
-        Self::snapshot(self)
-    }
-
-    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
-        Self::request(self, request)
     }
 }
 
@@ -153,7 +122,6 @@ struct Shell<R> {
     foreign: Option<Ipv4Addr>,
     /// The first search is over; until then clients' messages wait in the socket.
     looked: bool,
-    clock: Clock,
     observed: Arc<Observed>,
 }
 
@@ -165,24 +133,24 @@ enum Wake {
 }
 
 impl<R: Rng> Shell<R> {
-    async fn run(&mut self, writer: &impl Writer) -> Result<(), ServeError> {
+    async fn run(&mut self, gateway: &Handle) -> Result<(), ServeError> {
         let mut asked = FuturesUnordered::new();
         let (mut buf, mut frame) = (vec![0; LONGEST_DATAGRAM], vec![0; LONGEST_DATAGRAM]);
         loop {
             self.listen();
             while let Some((token, request)) = self.server.poll_request() {
-                asked.push(async move { (token, writer.request(request).await) });
+                asked.push(async move { (token, gateway.request(request).await) });
             }
-            self.transmit(writer.snapshot().site().gateway()).await;
+            self.transmit(gateway.snapshot().site().gateway()).await;
             self.observed.publish(&self.server, self.foreign.is_some());
             let deadline = self.deadline();
             let wake = tokio::select! {
                 Some((token, outcome)) = asked.next() => Wake::Outcome(token, outcome),
                 datagram = self.udp.recv(&mut buf), if self.looked => Wake::Datagram(datagram),
                 heard = hear(self.ears.as_ref(), &mut frame) => Wake::Frame(heard),
-                () = self.clock.sleep_until_some(deadline) => Wake::Timeout,
+                () = gateway.clock().sleep_until_some(deadline) => Wake::Timeout,
             };
-            let (now, snapshot) = (writer.now(), writer.snapshot());
+            let (now, snapshot) = (gateway.now(), gateway.snapshot());
             match wake {
                 Wake::Outcome(token, outcome) => {
                     self.server.handle_outcome(token, &outcome, &snapshot, now);
@@ -193,7 +161,10 @@ impl<R: Rng> Shell<R> {
                     }
                 }
                 Wake::Datagram(Err(source)) => {
-                    return Err(ServeError { lan: self.lan.clone(), source });
+                    return Err(ServeError {
+                        lan: self.lan.clone(),
+                        source,
+                    });
                 }
                 Wake::Frame(Ok(len)) => self.hear(frame.get(..len).unwrap_or_default(), now),
                 Wake::Frame(Err(error)) => {
@@ -247,7 +218,8 @@ impl<R: Rng> Shell<R> {
             && udp.source.port() == SERVER_PORT
             && udp.destination.port() == CLIENT_PORT
         {
-            self.probe.handle_datagram(udp.payload, *udp.source.ip(), now);
+            self.probe
+                .handle_datagram(udp.payload, *udp.source.ip(), now);
         }
     }
 
@@ -265,7 +237,10 @@ impl<R: Rng> Shell<R> {
     }
 
     async fn send(&self, transmit: &Transmit, gateway: Ipv4Addr) -> io::Result<()> {
-        let from = Source { addr: IpAddr::V4(gateway), ifindex: self.packet.ifindex() };
+        let from = Source {
+            addr: IpAddr::V4(gateway),
+            ifindex: self.packet.ifindex(),
+        };
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
         let bytes = &transmit.bytes;
         match transmit.destination {
@@ -323,13 +298,18 @@ struct State {
 impl Default for Observed {
     fn default() -> Self {
         let counters = Counters::zero();
-        Self(Mutex::new(State { counters, foreign: false, send_errors: 0 }))
+        Self(Mutex::new(State {
+            counters,
+            foreign: false,
+            send_errors: 0,
+        }))
     }
 }
 
 impl Observed {
     fn publish(&self, server: &Server, foreign: bool) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tell_owner(&state.counters, server.counters());
         state.counters = *server.counters();
         state.foreign = foreign;
     }
@@ -345,7 +325,11 @@ impl Observed {
     fn counts(&self) -> Vec<Count> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counters = &state.counters;
-        let one = |name, value| Count { name, reason: "", value };
+        let one = |name, value| Count {
+            name,
+            reason: "",
+            value,
+        };
         let answers = Answer::ALL.map(|answer| Count {
             name: "answers_total",
             reason: answer.as_str(),
@@ -363,11 +347,28 @@ impl Observed {
         });
         let single = [
             one("datagrams_total", counters.received),
-            one("accepted_total", counters.accepted),
+            one("declined_total", counters.declined),
+            one("released_total", counters.released),
             one("send_errors_total", state.send_errors),
             one("foreign_server", u64::from(state.foreign)),
         ];
-        single.into_iter().chain(answers).chain(drops).chain(malformed).collect()
+        single
+            .into_iter()
+            .chain(answers)
+            .chain(drops)
+            .chain(malformed)
+            .collect()
+    }
+}
+
+/// What the owner should know of: RFC 2131 §4.3.3, and a LAN that is full.
+fn tell_owner(old: &Counters, new: &Counters) {
+    if new.declined > old.declined {
+        tracing::warn!("a device found its address in use by another one and got a new one");
+    }
+    let full = |counters: &Counters| counters.drops(DropReason::NoAddress) > 0;
+    if full(new) && !full(old) {
+        tracing::warn!("a device asks for an address and none is free");
     }
 }
 

@@ -1,19 +1,28 @@
 //! The machine: what each message of a client leads to (RFC 2131 §4.3).
 
+mod reaction;
 mod reply;
+mod state;
+mod transmit;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mapping::{
-    DeclineRequest, Grant, Instant, LeaseRequest, Mac, Now, Outcome, Refusal, ReleaseRequest,
-    Request, Snapshot,
+    DeclineRequest, Grant, Instant, LeaseRequest, Mac, Now, Outcome, ReleaseRequest, Request,
+    Snapshot,
 };
 
 use crate::counters::{Answer, Counters, DropReason};
 use crate::wire::{Field, Malformed, Message, MessageType, Op, Received};
 use reply::Reply;
+use state::{State, state_of};
+use transmit::{configured, unconfigured};
+
+pub use reaction::{Reaction, reaction};
+pub(crate) use transmit::CLIENT_PORT;
+pub use transmit::{Destination, Transmit};
 
 /// What can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +33,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lease_lifetime: LEASE_LIFETIME }
+        Self {
+            lease_lifetime: LEASE_LIFETIME,
+        }
     }
 }
 
@@ -43,26 +54,6 @@ pub struct Meta {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(u64);
 
-/// A datagram to be sent from the gateway's address and port 67.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// To whom.
-    pub destination: Destination,
-    /// What.
-    pub bytes: Vec<u8>,
-}
-
-/// Where an answer goes (RFC 2131 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// To everybody on the LAN, port 68.
-    Broadcast,
-    /// To a client that has an address.
-    Udp(SocketAddrV4),
-    /// To a client that does not answer ARP for its new address yet.
-    UnicastMac(Mac, SocketAddrV4),
-}
-
 /// Why the machine wants to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
@@ -74,35 +65,30 @@ pub enum Timer {
     Offer,
 }
 
-/// What a refusal means to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reaction {
-    /// It must not use the address: DHCPNAK.
-    Nak,
-    /// It hears nothing and asks again.
-    Silence(DropReason),
-}
-
-/// Tells what each refusal of the writer means to the client.
-#[must_use]
-pub const fn reaction(refusal: Refusal) -> Reaction {
-    match refusal {
-        Refusal::AddressNotFree => Reaction::Nak,
-        Refusal::Unavailable => Reaction::Silence(DropReason::Unavailable),
-        Refusal::ExternalPortTaken
-        | Refusal::ForeignMapping { .. }
-        | Refusal::NameNotFree
-        | Refusal::NoPrefix
-        | Refusal::NoLease
-        | Refusal::NotFound
-        | Refusal::PortDenied
-        | Refusal::PrefixInvalid(_)
-        | Refusal::QuotaExceeded
-        | Refusal::StaticMapping => Reaction::Silence(DropReason::Refused),
-    }
-}
-
 /// A DHCP server for one LAN.
+///
+/// ```
+/// use dhcp::{Config, Destination, Meta, Server};
+/// use mapping::{BootId, Core, Now, Policy, Site};
+///
+/// let now = Now::default();
+/// let site = Site::new("192.168.64.1".parse()?, 24, "home.example".to_owned())?;
+/// let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
+/// let mut server = Server::new(Config::default(), now);
+/// server.set_offering(true);
+///
+/// let mut discover = vec![1, 1, 6, 0, 0, 0, 0, 9, 0, 0, 0x80, 0];
+/// discover.resize(28, 0);
+/// discover.extend([2, 0, 0, 0, 0, 1]);
+/// discover.resize(236, 0);
+/// discover.extend([99, 130, 83, 99, 53, 1, 1, 255]);
+/// let meta = Meta { source: [0, 0, 0, 0].into(), unicast: false, truncated: false };
+/// server.handle_datagram(&discover, meta, core.snapshot(), now);
+///
+/// let offer = server.poll_transmit().ok_or("an offer")?;
+/// assert_eq!(offer.destination, Destination::Broadcast);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// ```text
 ///   DISCOVER ──► offer (10 s) ──► OFFER
@@ -135,23 +121,26 @@ struct Offer {
 #[derive(Debug)]
 enum Pending {
     /// A lease is asked for.
-    Lease { message: Received, state: State, request: LeaseRequest },
+    Lease {
+        message: Received,
+        state: State,
+        request: LeaseRequest,
+    },
     /// Nobody waits for an answer.
-    Quiet { mac: Mac },
+    Decline { mac: Mac },
+    /// Nobody waits for an answer.
+    Release { mac: Mac },
 }
 
-/// The state of a client that sends DHCPREQUEST (RFC 2131 §4.3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    InitReboot,
-    Rebinding,
-    Renewing,
-    Selecting,
+/// A request for the writer, and what is remembered until its answer.
+struct Ask {
+    pending: Pending,
+    request: Request,
 }
 
 /// What a message leads to.
 enum Step {
-    Ask(Pending, Request),
+    Ask(Box<Ask>),
     Send(Answer, Transmit),
 }
 
@@ -207,7 +196,7 @@ impl Server {
         self.counters.received = self.counters.received.saturating_add(1);
         self.handle_timeout(now);
         match self.step(bytes, meta, snapshot, now) {
-            Ok(Step::Ask(pending, request)) => self.ask(pending, request),
+            Ok(Step::Ask(ask)) => self.ask(*ask),
             Ok(Step::Send(answer, transmit)) => self.send(answer, transmit),
             Err(Ignored::Malformed(malformed)) => self.counters.count_malformed(malformed.field),
             Err(Ignored::Dropped(reason)) => self.counters.drop(reason),
@@ -227,15 +216,26 @@ impl Server {
             return;
         };
         match (pending, outcome) {
-            (Pending::Lease { message, state, request }, outcome) => {
+            (
+                Pending::Lease {
+                    message,
+                    state,
+                    request,
+                },
+                outcome,
+            ) => {
                 self.settle_lease(&message, state, &request, outcome, snapshot, now);
             }
-            (Pending::Quiet { mac }, Outcome::Granted(_)) => {
+            (Pending::Decline { mac }, Outcome::Granted(_)) => {
                 self.offers.remove(&mac);
                 self.fresh.remove(&mac);
-                self.counters.accepted = self.counters.accepted.saturating_add(1);
+                self.counters.declined = self.counters.declined.saturating_add(1);
             }
-            (Pending::Quiet { .. }, Outcome::Refused(refusal)) => {
+            (Pending::Release { mac }, Outcome::Granted(_)) => {
+                self.fresh.remove(&mac);
+                self.counters.released = self.counters.released.saturating_add(1);
+            }
+            (Pending::Decline { .. } | Pending::Release { .. }, Outcome::Refused(refusal)) => {
                 self.counters.drop(match reaction(*refusal) {
                     Reaction::Nak => DropReason::Refused,
                     Reaction::Silence(reason) => reason,
@@ -260,7 +260,10 @@ impl Server {
         if !(self.requests.is_empty() && self.transmits.is_empty()) {
             return Some((self.last_seen, Timer::Drain));
         }
-        let offers = self.offers.values().map(|offer| (offer.until, Timer::Offer));
+        let offers = self
+            .offers
+            .values()
+            .map(|offer| (offer.until, Timer::Offer));
         let fresh = self.fresh.values().map(|until| (*until, Timer::Decline));
         offers.chain(fresh).min_by_key(|(at, _)| *at)
     }
@@ -280,7 +283,11 @@ impl Server {
         now: Now,
     ) -> Result<Step, Ignored> {
         if meta.truncated {
-            return Err(Malformed { field: Field::Length, offset: bytes.len() }.into());
+            return Err(Malformed {
+                field: Field::Length,
+                offset: bytes.len(),
+            }
+            .into());
         }
         let message = Message::parse(bytes)?;
         if message.op != Op::BootRequest {
@@ -296,10 +303,9 @@ impl Server {
             MessageType::Decline => self.decline(&message, snapshot),
             MessageType::Release => release(&message, meta, snapshot),
             MessageType::Inform => inform(&message, meta, snapshot),
-            MessageType::Offer
-            | MessageType::Ack
-            | MessageType::Nak
-            | MessageType::Unknown(_) => Err(DropReason::UnknownType),
+            MessageType::Offer | MessageType::Ack | MessageType::Nak | MessageType::Unknown(_) => {
+                Err(DropReason::UnknownType)
+            }
         };
         Ok(step?)
     }
@@ -314,7 +320,9 @@ impl Server {
         if !self.offering {
             return Err(DropReason::ForeignServer);
         }
-        let addr = self.candidate(message.mac, snapshot).ok_or(DropReason::NoAddress)?;
+        let addr = self
+            .candidate(message.mac, snapshot)
+            .ok_or(DropReason::NoAddress)?;
         let host = snapshot.host(message.mac);
         let own = host.is_some_and(|host| host.addr == addr);
         // a host's own address needs no reservation, so a flood of others cannot keep it away
@@ -322,8 +330,11 @@ impl Server {
             return Err(DropReason::OffersFull);
         }
         if !own || self.offers.len() < OFFERS {
-            let offer =
-                Offer { addr, name: message.name.clone(), until: now.mono + OFFER_LIFETIME };
+            let offer = Offer {
+                addr,
+                name: message.name.clone(),
+                until: now.mono + OFFER_LIFETIME,
+            };
             self.offers.insert(message.mac, offer);
         }
         let reply = Reply {
@@ -333,7 +344,10 @@ impl Server {
             message,
             site: snapshot.site(),
         };
-        Ok(Step::Send(Answer::Offer, reply.transmit(unconfigured(message, addr))))
+        Ok(Step::Send(
+            Answer::Offer,
+            reply.transmit(unconfigured(message, addr)),
+        ))
     }
 
     /// RFC 2131 §4.3.2.
@@ -389,12 +403,12 @@ impl Server {
         request: LeaseRequest,
     ) -> Result<Step, DropReason> {
         let same = self.pending.values_mut().find_map(|pending| match pending {
-            Pending::Lease { message, state: asked, request: known }
-                if *known == request && *asked == state =>
-            {
-                Some(message)
-            }
-            Pending::Lease { .. } | Pending::Quiet { .. } => None,
+            Pending::Lease {
+                message,
+                state: asked,
+                request: known,
+            } if *known == request && *asked == state => Some(message),
+            Pending::Lease { .. } | Pending::Decline { .. } | Pending::Release { .. } => None,
         });
         if let Some(waiting) = same {
             *waiting = message;
@@ -403,15 +417,23 @@ impl Server {
         if self.pending.len() >= PENDING {
             return Err(DropReason::Busy);
         }
-        let pending = Pending::Lease { message, state, request: request.clone() };
-        Ok(Step::Ask(pending, Request::Lease(request)))
+        let pending = Pending::Lease {
+            message,
+            state,
+            request: request.clone(),
+        };
+        let request = Request::Lease(request);
+        Ok(Step::Ask(Box::new(Ask { pending, request })))
     }
 
     /// RFC 2131 §4.3.3. Only a client that was given its address a moment ago has a reason to
     /// decline it; from anybody else this would take a device its address.
     fn decline(&self, message: &Received, snapshot: &Snapshot) -> Result<Step, DropReason> {
         let (mac, site) = (message.mac, snapshot.site());
-        if message.server_id.is_some_and(|server| server != site.gateway()) {
+        if message
+            .server_id
+            .is_some_and(|server| server != site.gateway())
+        {
             return Err(DropReason::OtherServer);
         }
         let addr = message.requested.ok_or(DropReason::Unaddressed)?;
@@ -419,7 +441,11 @@ impl Server {
         if !owns || !self.fresh.contains_key(&mac) {
             return Err(DropReason::ForeignDecline);
         }
-        Ok(Step::Ask(Pending::Quiet { mac }, Request::Decline(DeclineRequest { mac, addr })))
+        let request = Request::Decline(DeclineRequest { mac, addr });
+        Ok(Step::Ask(Box::new(Ask {
+            pending: Pending::Decline { mac },
+            request,
+        })))
     }
 
     fn settle_lease(
@@ -466,25 +492,29 @@ impl Server {
     // the address, because a server's address must follow from its MAC alone.
     fn candidate(&self, mac: Mac, snapshot: &Snapshot) -> Option<Ipv4Addr> {
         let others = |addr: Ipv4Addr| {
-            self.offers.iter().any(|(other, offer)| *other != mac && offer.addr == addr)
+            self.offers
+                .iter()
+                .any(|(other, offer)| *other != mac && offer.addr == addr)
         };
         snapshot.lease_candidate(mac, others)
     }
 
     fn lifetime(&self, message: &Received) -> Duration {
         let longest = self.config.lease_lifetime;
-        message.lease_time.map_or(longest, |asked| asked.max(SHORTEST_LEASE).min(longest))
+        message
+            .lease_time
+            .map_or(longest, |asked| asked.max(SHORTEST_LEASE).min(longest))
     }
 
-    fn ask(&mut self, pending: Pending, request: Request) {
+    fn ask(&mut self, ask: Ask) {
         if self.pending.len() >= PENDING {
             self.counters.drop(DropReason::Busy);
             return;
         }
         let token = Token(self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
-        self.pending.insert(token, pending);
-        self.requests.push_back((token, request));
+        self.pending.insert(token, ask.pending);
+        self.requests.push_back((token, ask.request));
     }
 
     fn send(&mut self, answer: Answer, transmit: Transmit) {
@@ -493,24 +523,13 @@ impl Server {
     }
 }
 
-/// RFC 2131 §4.3.2, Table 4: what tells the states apart.
-fn state_of(message: &Received, meta: Meta) -> Result<(State, Ipv4Addr), DropReason> {
-    if message.server_id.is_some() {
-        let addr = message.requested.ok_or(DropReason::Unaddressed)?;
-        return Ok((State::Selecting, addr));
-    }
-    if !message.ciaddr.is_unspecified() {
-        let state = if meta.unicast { State::Renewing } else { State::Rebinding };
-        return Ok((state, message.ciaddr));
-    }
-    let addr = message.requested.ok_or(DropReason::Unaddressed)?;
-    Ok((State::InitReboot, addr))
-}
-
 /// RFC 2131 §4.3.4. The address goes back to the client's own binding: it is kept.
 fn release(message: &Received, meta: Meta, snapshot: &Snapshot) -> Result<Step, DropReason> {
     let (mac, addr, site) = (message.mac, message.ciaddr, snapshot.site());
-    if message.server_id.is_some_and(|server| server != site.gateway()) {
+    if message
+        .server_id
+        .is_some_and(|server| server != site.gateway())
+    {
         return Err(DropReason::OtherServer);
     }
     let owns = snapshot.host(mac).is_some_and(|host| host.addr == addr);
@@ -519,7 +538,11 @@ fn release(message: &Received, meta: Meta, snapshot: &Snapshot) -> Result<Step, 
     if !owns || meta.source != addr {
         return Err(DropReason::ForeignRelease);
     }
-    Ok(Step::Ask(Pending::Quiet { mac }, Request::Release(ReleaseRequest { mac, addr })))
+    let request = Request::Release(ReleaseRequest { mac, addr });
+    Ok(Step::Ask(Box::new(Ask {
+        pending: Pending::Release { mac },
+        request,
+    })))
 }
 
 /// RFC 2131 §4.3.5.
@@ -534,25 +557,15 @@ fn inform(message: &Received, meta: Meta, snapshot: &Snapshot) -> Result<Step, D
     }
     let host = snapshot.host(message.mac).filter(|host| host.addr == addr);
     let host = host.map(AsRef::as_ref);
-    let reply = Reply { answer: Answer::Ack, lease: None, host, message, site };
+    let reply = Reply {
+        answer: Answer::Ack,
+        lease: None,
+        host,
+        message,
+        site,
+    };
     Ok(Step::Send(Answer::Ack, reply.transmit(configured(addr))))
 }
-
-/// H-4, for a client that does not use its address yet.
-fn unconfigured(message: &Received, addr: Ipv4Addr) -> Destination {
-    if message.flags & crate::wire::BROADCAST != 0 {
-        Destination::Broadcast
-    } else {
-        Destination::UnicastMac(message.mac, SocketAddrV4::new(addr, CLIENT_PORT))
-    }
-}
-
-const fn configured(addr: Ipv4Addr) -> Destination {
-    Destination::Udp(SocketAddrV4::new(addr, CLIENT_PORT))
-}
-
-/// RFC 2131 §4.1.
-pub(crate) const CLIENT_PORT: u16 = 68;
 
 /// A day: long enough that a rebooting gateway is not noticed, short enough that a device which
 /// left is gone the day after.

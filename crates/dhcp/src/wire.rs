@@ -186,7 +186,9 @@ impl Message {
     /// Returns the message type, if it is there.
     #[must_use]
     pub fn kind(&self) -> Option<MessageType> {
-        self.options.first(code::MESSAGE_TYPE).map(MessageType::from)
+        self.options
+            .first(code::MESSAGE_TYPE)
+            .map(MessageType::from)
     }
 }
 
@@ -227,9 +229,12 @@ impl Options {
     /// When it has another length.
     pub fn array<const N: usize>(&self, code: u8) -> Result<Option<[u8; N]>, Malformed> {
         self.get(code)
-            .map(|value| <[u8; N]>::try_from(value))
+            .map(<[u8; N]>::try_from)
             .transpose()
-            .map_err(|_| Malformed { field: Field::Value, offset: usize::from(code) })
+            .map_err(|_| Malformed {
+                field: Field::Value,
+                offset: usize::from(code),
+            })
     }
 
     fn first(&self, code: u8) -> Option<u8> {
@@ -245,7 +250,10 @@ impl Options {
                 code::END => break,
                 _ => {
                     let offset = start.saturating_add(len.saturating_sub(bytes.len()));
-                    let cut = Malformed { field: Field::Option, offset };
+                    let cut = Malformed {
+                        field: Field::Option,
+                        offset,
+                    };
                     let (&size, rest) = rest.split_first().ok_or(cut)?;
                     let (value, rest) = rest.split_at_checked(usize::from(size)).ok_or(cut)?;
                     self.0.entry(code).or_default().extend_from_slice(value);
@@ -342,7 +350,9 @@ impl fmt::Display for Field {
 pub fn encode_name(name: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(name.len().saturating_add(2));
     for label in name.split('.').filter(|label| !label.is_empty()) {
-        let len = u8::try_from(label.len()).ok().filter(|len| *len <= LONGEST_LABEL)?;
+        let len = u8::try_from(label.len())
+            .ok()
+            .filter(|len| *len <= LONGEST_LABEL)?;
         bytes.push(len);
         bytes.extend_from_slice(label.as_bytes());
     }
@@ -364,11 +374,19 @@ struct Header {
 
 impl Header {
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let cut = Malformed { field: Field::Header, offset: bytes.len() };
-        let cookie = bytes.get(HEADER_LEN - COOKIE.len()..HEADER_LEN).ok_or(cut)?;
+        let cut = Malformed {
+            field: Field::Header,
+            offset: bytes.len(),
+        };
+        let cookie = bytes
+            .get(HEADER_LEN - COOKIE.len()..HEADER_LEN)
+            .ok_or(cut)?;
         if cookie != COOKIE {
             let offset = HEADER_LEN - COOKIE.len();
-            return Err(Malformed { field: Field::Cookie, offset });
+            return Err(Malformed {
+                field: Field::Cookie,
+                offset,
+            });
         }
         let [op, htype, hlen, _hops] = at(bytes, 0).ok_or(cut)?;
         Ok(Self {

@@ -16,7 +16,10 @@ use net::netlink::Address;
 /// ```
 #[must_use]
 pub fn choose(addresses: &[Address], generations: &[Generation]) -> Vec<Ipv6Addr> {
-    let nsps: Vec<Nsp> = generations.iter().map(|generation| generation.nsp).collect();
+    let nsps: Vec<Nsp> = generations
+        .iter()
+        .map(|generation| generation.nsp)
+        .collect();
     let mut usable: Vec<(Rank, Ipv6Addr)> = addresses
         .iter()
         .filter(|address| !address.tentative)
@@ -70,7 +73,14 @@ mod tests {
 
     #[test]
     fn only_global_unicast_addresses_count() {
-        let all = ["fe80::1", "fd00::1", "2001:db8:ff::1", "::1", "ff02::1", "192.0.2.1"];
+        let all = [
+            "fe80::1",
+            "fd00::1",
+            "2001:db8:ff::1",
+            "::1",
+            "ff02::1",
+            "192.0.2.1",
+        ];
         let addresses = all.map(lasting);
 
         assert_eq!(choose(&addresses, &[]), texts(&["2001:db8:ff::1"]));
@@ -78,15 +88,24 @@ mod tests {
 
     #[test]
     fn a_tentative_address_is_not_ours() {
-        let tentative = Address { tentative: true, ..lasting("2001:db8::1") };
+        let tentative = Address {
+            tentative: true,
+            ..lasting("2001:db8::1")
+        };
 
         assert!(choose(&[tentative], &[]).is_empty());
     }
 
     #[test]
     fn deprecated_and_temporary_addresses_serve_while_there_is_no_better() {
-        let old = Address { deprecated: true, ..lasting("2001:db8:1::1") };
-        let random = Address { temporary: true, ..lasting("2001:db8:2::abcd") };
+        let old = Address {
+            deprecated: true,
+            ..lasting("2001:db8:1::1")
+        };
+        let random = Address {
+            temporary: true,
+            ..lasting("2001:db8:2::abcd")
+        };
         let new = lasting("2001:db8:3::1");
 
         assert_eq!(choose(&[old], &[]), texts(&["2001:db8:1::1"]));
@@ -98,7 +117,10 @@ mod tests {
     fn equal_addresses_come_in_a_fixed_order() {
         let (a, b) = (lasting("2001:db8::a"), lasting("2001:db8::b"));
 
-        assert_eq!(choose(&[b, a, b], &[]), texts(&["2001:db8::a", "2001:db8::b"]));
+        assert_eq!(
+            choose(&[b, a, b], &[]),
+            texts(&["2001:db8::a", "2001:db8::b"])
+        );
     }
 
     #[test]
@@ -114,7 +136,10 @@ mod tests {
         let server = lasting("2001:db8:64:1::c0a8:4014");
         let own = lasting("2001:db8:64::1");
 
-        assert_eq!(choose(&[server, own], &[generation]), texts(&["2001:db8:64::1"]));
+        assert_eq!(
+            choose(&[server, own], &[generation]),
+            texts(&["2001:db8:64::1"])
+        );
     }
 
     proptest! {

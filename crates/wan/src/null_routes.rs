@@ -24,8 +24,10 @@ pub struct Plan {
 /// ```
 #[must_use]
 pub fn plan(routes: &[Route], generations: &[Generation]) -> Plan {
-    let wanted: BTreeSet<Prefix6> =
-        generations.iter().map(|generation| generation.delegated).collect();
+    let wanted: BTreeSet<Prefix6> = generations
+        .iter()
+        .map(|generation| generation.delegated)
+        .collect();
     let there: BTreeSet<Prefix6> = routes.iter().filter_map(ours).collect();
     Plan {
         add: wanted.difference(&there).copied().map(route).collect(),
@@ -61,12 +63,19 @@ mod tests {
 
     #[test]
     fn wpd_5_every_valid_delegation_gets_one_route() {
-        let generations = [generation(1, "2001:db8:64::/56"), generation(2, "2001:db8:65::/56")];
+        let generations = [
+            generation(1, "2001:db8:64::/56"),
+            generation(2, "2001:db8:65::/56"),
+        ];
 
         let plan = plan(&[], &generations);
 
         assert_eq!(plan.add.len(), 2);
-        assert!(plan.add.iter().all(|route| route.target == Target::Unreachable));
+        assert!(
+            plan.add
+                .iter()
+                .all(|route| route.target == Target::Unreachable)
+        );
         assert!(plan.remove.is_empty());
     }
 
@@ -77,7 +86,13 @@ mod tests {
 
         let plan = plan(&[old, new], &[generation(2, "2001:db8:65::/56")]);
 
-        assert_eq!(plan, Plan { add: Vec::new(), remove: vec![old] });
+        assert_eq!(
+            plan,
+            Plan {
+                add: Vec::new(),
+                remove: vec![old]
+            }
+        );
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Netlink, the clock and the gateway around the pure parts.
 
-use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway::{Count, Handle, Observe, ObserveFuture};
@@ -12,7 +11,6 @@ use mapping::{
 };
 use net::Clock;
 use net::netlink::{Change, Netlink, NetlinkError, Watch};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::forwarding::{SWITCHES, is_on};
@@ -40,7 +38,12 @@ pub fn bind(options: &Options) -> Result<Bound, StartError> {
     let netlink = Netlink::open()?;
     let observed = Arc::new(Observed::default());
     check_forwarding(&observed);
-    Ok(Bound { options: options.clone(), netlink, watch, observed })
+    Ok(Bound {
+        options: options.clone(),
+        netlink,
+        watch,
+        observed,
+    })
 }
 
 /// Why the WAN cannot be followed.
@@ -93,14 +96,6 @@ impl Bound {
     /// # Errors
     /// When one of them can no longer be followed.
     pub async fn serve(self, handle: Handle, cancel: CancellationToken) -> Result<(), ServeError> {
-        self.serve_with(&handle, cancel).await
-    }
-
-    async fn serve_with(
-        self,
-        writer: &impl Writer,
-        cancel: CancellationToken,
-    ) -> Result<(), ServeError> {
         let mut shell = Shell {
             wan: self.options.wan,
             seed: self.options.prefix,
@@ -110,29 +105,13 @@ impl Bound {
             routes_due: true,
             retry: None,
             complained: false,
-            clock: Clock::new(),
+            clock: *handle.clock(),
             observed: self.observed,
         };
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
-            result = shell.run(writer, self.watch) => result,
+            result = shell.run(&handle, self.watch) => result,
         }
-    }
-}
-
-/// What the shell needs of the gateway; a test puts a core in its place.
-trait Writer {
-    fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>>;
-    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send;
-}
-
-impl Writer for Handle {
-    fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
-        Self::subscribe(self)
-    }
-
-    fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
-        Self::request(self, request)
     }
 }
 
@@ -163,14 +142,14 @@ impl From<NetlinkError> for Undone {
 }
 
 impl Shell {
-    async fn run(&mut self, writer: &impl Writer, mut watch: Watch) -> Result<(), ServeError> {
-        let mut snapshots = writer.subscribe();
+    async fn run(&mut self, gateway: &Handle, mut watch: Watch) -> Result<(), ServeError> {
+        let mut snapshots = gateway.subscribe();
         loop {
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
             // a flock of route changes is waited out, and so is a failure
             let waits = self.retry.is_some_and(|at| at > self.clock.mono());
             if self.addresses_due || !waits {
-                match self.settle(writer, &snapshot).await {
+                match self.settle(gateway, &snapshot).await {
                     Ok(()) => (self.retry, self.complained) = (None, false),
                     Err(undone) => self.complain(&undone),
                 }
@@ -199,15 +178,15 @@ impl Shell {
         }
     }
 
-    async fn settle(&mut self, writer: &impl Writer, snapshot: &Snapshot) -> Result<(), Undone> {
-        self.seed(writer, snapshot).await?;
+    async fn settle(&mut self, gateway: &Handle, snapshot: &Snapshot) -> Result<(), Undone> {
+        self.seed(gateway, snapshot).await?;
         let generations: Vec<Generation> = snapshot.generations().copied().collect();
         if self.generations.as_ref() != Some(&generations) {
             (self.addresses_due, self.routes_due) = (true, true);
             self.generations = Some(generations.clone());
         }
         if self.addresses_due {
-            self.tell_addresses(writer, snapshot, &generations).await?;
+            self.tell_addresses(gateway, snapshot, &generations).await?;
             self.addresses_due = false;
         }
         if self.routes_due {
@@ -219,13 +198,17 @@ impl Shell {
 
     /// The configuration's prefix fills an empty store only: later ones come by the API, and a
     /// restart must not bring the first one back.
-    async fn seed(&mut self, writer: &impl Writer, snapshot: &Snapshot) -> Result<(), Undone> {
+    async fn seed(&mut self, gateway: &Handle, snapshot: &Snapshot) -> Result<(), Undone> {
         let Some((delegated, nsp)) = self.seed else {
             return Ok(());
         };
         if snapshot.generations().next().is_none() {
-            let request = PrefixRequest { delegated, nsp, old_valid: Duration::ZERO };
-            self.ask(writer, Request::Prefix(request)).await?;
+            let request = PrefixRequest {
+                delegated,
+                nsp,
+                old_valid: Duration::ZERO,
+            };
+            self.ask(gateway, Request::Prefix(request)).await?;
         }
         self.seed = None;
         Ok(())
@@ -233,7 +216,7 @@ impl Shell {
 
     async fn tell_addresses(
         &self,
-        writer: &impl Writer,
+        gateway: &Handle,
         snapshot: &Snapshot,
         generations: &[Generation],
     ) -> Result<(), Undone> {
@@ -247,7 +230,7 @@ impl Shell {
             return Ok(());
         }
         tracing::info!(addresses = chosen.len(), wan = %self.wan, "the WAN addresses changed");
-        self.ask(writer, Request::WanAddresses(chosen)).await?;
+        self.ask(gateway, Request::WanAddresses(chosen)).await?;
         count(&self.observed.address_changes);
         Ok(())
     }
@@ -265,8 +248,8 @@ impl Shell {
         Ok(())
     }
 
-    async fn ask(&self, writer: &impl Writer, request: Request) -> Result<(), Undone> {
-        match writer.request(request).await {
+    async fn ask(&self, gateway: &Handle, request: Request) -> Result<(), Undone> {
+        match gateway.request(request).await {
             Outcome::Granted(_) => Ok(()),
             Outcome::Refused(refusal) => Err(Undone::Refused(refusal)),
         }
@@ -297,7 +280,11 @@ impl Shell {
 
 fn usable(delegated: Prefix6, nsp: Option<Nsp>) -> Result<(), InvalidPrefix> {
     let nsp = nsp.map_or_else(|| delegated.nsp(), Ok)?;
-    if delegated.contains(nsp.prefix().addr()) { Ok(()) } else { Err(InvalidPrefix::Outside) }
+    if delegated.contains(nsp.prefix().addr()) {
+        Ok(())
+    } else {
+        Err(InvalidPrefix::Outside)
+    }
 }
 
 fn check_forwarding(observed: &Observed) {
@@ -337,7 +324,11 @@ impl Observed {
     fn counts(&self) -> Vec<Count> {
         let count = |name, reason, value: &AtomicU64| {
             let value = value.load(Ordering::Relaxed);
-            Count { name, reason, value }
+            Count {
+                name,
+                reason,
+                value,
+            }
         };
         vec![
             count("addresses", "", &self.addresses),

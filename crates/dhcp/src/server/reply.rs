@@ -46,7 +46,10 @@ impl Reply<'_> {
         options.set(code::SUBNET_MASK, self.site.netmask().octets());
         let wanted = self.message.parameters.as_deref().unwrap_or(&USUAL);
         for code in wanted {
-            if let Some(value) = self.parameter(*code).filter(|_| options.get(*code).is_none()) {
+            if let Some(value) = self
+                .parameter(*code)
+                .filter(|_| options.get(*code).is_none())
+            {
                 options.set(*code, value);
                 order.push(*code);
             }
@@ -61,7 +64,10 @@ impl Reply<'_> {
         if self.answer == Answer::Ack {
             reply.ciaddr = self.message.ciaddr;
         }
-        Transmit { destination, bytes: reply.emit(&order, longest(self.message)) }
+        Transmit {
+            destination,
+            bytes: reply.emit(&order, longest(self.message)),
+        }
     }
 
     /// A parameter that the client may ask for.

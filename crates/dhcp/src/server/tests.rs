@@ -1,4 +1,4 @@
-use mapping::{BootId, Core, Policy, Site, Wall};
+use mapping::{BootId, Core, Policy, Refusal, Site, Wall};
 use proptest::prelude::*;
 
 use super::*;
@@ -25,12 +25,20 @@ fn offers_are_bounded_and_a_known_host_still_gets_one() {
     }
     // a /22 has more addresses than offers may stand
     assert_eq!(server.offers.len(), OFFERS);
-    assert_eq!(server.counters().drops(DropReason::OffersFull), 300 - OFFERS as u64);
+    assert_eq!(
+        server.counters().drops(DropReason::OffersFull),
+        300 - OFFERS as u64
+    );
 
     server.handle_datagram(&message(9_999, 1, &[]), BROADCAST, core.snapshot(), at(1));
 
     assert_eq!(server.counters().answers(Answer::Offer), OFFERS as u64 + 1);
-    server.handle_datagram(&message(400, 1, &[]), BROADCAST, core.snapshot(), at(11_001));
+    server.handle_datagram(
+        &message(400, 1, &[]),
+        BROADCAST,
+        core.snapshot(),
+        at(11_001),
+    );
     assert_eq!(server.offers.len(), 1, "all others expired");
 }
 
@@ -44,7 +52,10 @@ fn requests_that_wait_are_bounded() {
     }
 
     assert_eq!(server.pending.len(), PENDING);
-    assert_eq!(server.counters().drops(DropReason::Busy), 300 - PENDING as u64);
+    assert_eq!(
+        server.counters().drops(DropReason::Busy),
+        300 - PENDING as u64
+    );
 }
 
 #[test]
@@ -103,7 +114,7 @@ proptest! {
             now += later;
             let some = |byte: u8| {
                 let own = core.snapshot().host(mac(client)).map(|host| host.addr);
-                own.filter(|_| byte % 2 == 0).unwrap_or(Ipv4Addr::new(10, 0, 0, byte))
+                own.filter(|_| byte.is_multiple_of(2)).unwrap_or(Ipv4Addr::new(10, 0, 0, byte))
             };
             let [requested, server_id, ciaddr] = addrs;
             let mut options = Vec::new();
@@ -151,9 +162,17 @@ fn core() -> Core {
 }
 
 fn grant(core: &mut Core, client: u64) -> Ipv4Addr {
-    let addr = core.snapshot().lease_candidate(mac(client), |_| false).unwrap();
+    let addr = core
+        .snapshot()
+        .lease_candidate(mac(client), |_| false)
+        .unwrap();
     let lifetime = Duration::from_secs(3600);
-    let request = LeaseRequest { mac: mac(client), addr, lifetime, declared_name: None };
+    let request = LeaseRequest {
+        mac: mac(client),
+        addr,
+        lifetime,
+        declared_name: None,
+    };
     let (outcome, _) = core.handle_request(&Request::Lease(request), at(0));
     assert!(matches!(outcome, Outcome::Granted(_)));
     addr
@@ -195,10 +214,20 @@ fn renewal(client: u64, addr: Ipv4Addr) -> Vec<u8> {
 }
 
 fn at(millis: u64) -> Now {
-    Now { mono: Instant::from_nanos(millis * 1_000_000), wall: Wall::from_secs(1_800_000_000) }
+    Now {
+        mono: Instant::from_nanos(millis * 1_000_000),
+        wall: Wall::from_secs(1_800_000_000),
+    }
 }
 
-const BROADCAST: Meta =
-    Meta { source: Ipv4Addr::UNSPECIFIED, unicast: false, truncated: false };
+const BROADCAST: Meta = Meta {
+    source: Ipv4Addr::UNSPECIFIED,
+    unicast: false,
+    truncated: false,
+};
 
-const UNICAST: Meta = Meta { source: Ipv4Addr::new(10, 0, 0, 9), unicast: true, truncated: false };
+const UNICAST: Meta = Meta {
+    source: Ipv4Addr::new(10, 0, 0, 9),
+    unicast: true,
+    truncated: false,
+};

@@ -84,7 +84,10 @@ impl Received {
 }
 
 fn mac(message: &Message) -> Result<Mac, Malformed> {
-    let bad = |offset| Malformed { field: Field::Chaddr, offset };
+    let bad = |offset| Malformed {
+        field: Field::Chaddr,
+        offset,
+    };
     if message.htype != ETHERNET {
         return Err(bad(1));
     }
@@ -111,9 +114,13 @@ fn is_set(addr: &Ipv4Addr) -> bool {
 /// Reads option 81; `None` if it is cut, which is as if it were not there.
 fn read_fqdn(value: &[u8]) -> Option<(Fqdn, Option<String>)> {
     let (&[flags, _rcode1, _rcode2], name) = value.split_first_chunk()?;
-    let fqdn = Fqdn { canonical: flags & 0b0100 != 0, server_updates: flags & 0b0001 != 0 };
+    let fqdn = Fqdn {
+        canonical: flags & 0b0100 != 0,
+        server_updates: flags & 0b0001 != 0,
+    };
     let label = if fqdn.canonical {
-        name.split_first().and_then(|(len, rest)| rest.get(..usize::from(*len)))
+        name.split_first()
+            .and_then(|(len, rest)| rest.get(..usize::from(*len)))
     } else {
         name.split(|byte| *byte == b'.').next()
     };
@@ -125,7 +132,9 @@ fn text(value: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(value);
     let text = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
     let end = text.floor_char_boundary(LONGEST_TEXT);
-    text.get(..end).filter(|text| !text.is_empty()).map(str::to_owned)
+    text.get(..end)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
 }
 
 /// IANA hardware type.

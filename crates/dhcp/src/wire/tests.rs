@@ -6,19 +6,12 @@ use super::*;
 
 #[test]
 fn golden_discover_of_udhcpc_is_read() {
-    // busybox 1.36 udhcpc -x hostname:camera, from tcpdump
-    let mut bytes = vec![1, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0x80, 0];
-    bytes.extend([0; 16]);
-    bytes.extend([2, 0, 0, 0, 0, 7]);
-    bytes.extend([0; 10 + 192]);
-    bytes.extend([99, 130, 83, 99]);
-    bytes.extend([53, 1, 1]);
-    bytes.extend([61, 7, 1, 2, 0, 0, 0, 0, 7]);
-    bytes.extend([57, 2, 2, 64]);
-    bytes.extend([55, 7, 1, 3, 6, 12, 15, 28, 42]);
-    bytes.extend([60, 3, b'u', b'd', b'h']);
-    bytes.extend([12, 6, b'c', b'a', b'm', b'e', b'r', b'a']);
-    bytes.push(255);
+    // captured from udhcpc 1.35.0, -x hostname:camera
+    let bytes = captured(
+        0xb5b3_e84a,
+        "3501013902024037070103060c0f1c2a0c0663616d6572613c0c756468637020312e33352e30\
+         3d0701020000000001ff",
+    );
 
     let received = Received::new(&Message::parse(&bytes).unwrap()).unwrap();
 
@@ -26,20 +19,37 @@ fn golden_discover_of_udhcpc_is_read() {
         received,
         Received {
             kind: MessageType::Discover,
-            xid: 0xdead_beef,
-            flags: 0x8000,
+            xid: 0xb5b3_e84a,
+            flags: 0,
             ciaddr: Ipv4Addr::UNSPECIFIED,
-            mac: mapping::Mac([2, 0, 0, 0, 0, 7]),
+            mac: mapping::Mac([2, 0, 0, 0, 0, 1]),
             requested: None,
             server_id: None,
             lease_time: None,
             max_size: Some(576),
             parameters: Some(vec![1, 3, 6, 12, 15, 28, 42]),
-            client_id: Some(vec![1, 2, 0, 0, 0, 0, 7]),
+            client_id: Some(vec![1, 2, 0, 0, 0, 0, 1]),
             name: Some("camera".to_owned()),
             fqdn: None,
         }
     );
+}
+
+#[test]
+fn golden_init_reboot_of_dhclient_is_read() {
+    // captured from ISC dhclient 4.4 with a lease file, send host-name "nas"
+    let bytes = captured(
+        0x262b_1666,
+        "3501033204c0a8408c0c036e61733707011c02030f060cff",
+    );
+
+    let received = Received::new(&Message::parse(&bytes).unwrap()).unwrap();
+
+    assert_eq!(received.kind, MessageType::Request);
+    assert_eq!(received.requested, Some(Ipv4Addr::new(192, 168, 64, 140)));
+    assert_eq!(received.server_id, None);
+    assert_eq!(received.parameters, Some(vec![1, 28, 2, 3, 15, 6, 12]));
+    assert_eq!(received.name.as_deref(), Some("nas"));
 }
 
 #[test]
@@ -51,13 +61,25 @@ fn options_in_file_and_sname_are_read_after_the_others() {
     place(FILE.start, &[12, 3, b'c', b'a', b'm', 255]);
     place(SNAME.start, &[12, 3, b'e', b'r', b'a', 255]);
 
-    for (overload, name) in [(0, None), (1, Some("cam")), (2, Some("era")), (3, Some("camera"))] {
+    for (overload, name) in [
+        (0, None),
+        (1, Some("cam")),
+        (2, Some("era")),
+        (3, Some("camera")),
+    ] {
         bytes[243..246].copy_from_slice(&[52, 1, overload]);
         let message = Message::parse(&bytes).unwrap();
-        assert_eq!(message.options.get(code::HOST_NAME), name.map(str::as_bytes), "{overload}");
+        assert_eq!(
+            message.options.get(code::HOST_NAME),
+            name.map(str::as_bytes),
+            "{overload}"
+        );
     }
     bytes[243..246].copy_from_slice(&[52, 1, 77]);
-    assert!(Message::parse(&bytes).is_ok(), "an unknown overload is ignored");
+    assert!(
+        Message::parse(&bytes).is_ok(),
+        "an unknown overload is ignored"
+    );
 }
 
 #[test]
@@ -72,7 +94,10 @@ fn what_is_cut_or_no_dhcp_says_where() {
     assert_eq!(Message::parse(&bootp), at(Field::Cookie, 236));
     assert_eq!(Message::parse(&good[..242]), at(Field::Option, 240));
     assert_eq!(Message::parse(&good[..241]), at(Field::Option, 240));
-    assert!(Message::parse(&good[..243]).is_ok(), "a missing end is forgiven");
+    assert!(
+        Message::parse(&good[..243]).is_ok(),
+        "a missing end is forgiven"
+    );
 }
 
 #[test]
@@ -80,17 +105,31 @@ fn only_unicast_ethernet_clients_are_known() {
     let field = |change: fn(&mut Message)| {
         let mut message = discover();
         change(&mut message);
-        Received::new(&message).map(|received| received.mac).map_err(|malformed| malformed.field)
+        Received::new(&message)
+            .map(|received| received.mac)
+            .map_err(|malformed| malformed.field)
     };
 
     assert_eq!(field(|_| {}), Ok(mapping::Mac([2, 0, 0, 0, 0, 7])));
     assert_eq!(field(|message| message.htype = 32), Err(Field::Chaddr));
     assert_eq!(field(|message| message.hlen = 255), Err(Field::Chaddr));
-    assert_eq!(field(|message| message.chaddr = [0; 16]), Err(Field::Chaddr));
+    assert_eq!(
+        field(|message| message.chaddr = [0; 16]),
+        Err(Field::Chaddr)
+    );
     assert_eq!(field(|message| message.chaddr[0] |= 1), Err(Field::Chaddr));
-    assert_eq!(field(|message| message.options = Options::default()), Err(Field::MessageType));
-    assert_eq!(field(|message| message.options.set(50, [1, 2, 3])), Err(Field::Value));
-    assert_eq!(field(|message| message.options.set(54, [])), Err(Field::Value));
+    assert_eq!(
+        field(|message| message.options = Options::default()),
+        Err(Field::MessageType)
+    );
+    assert_eq!(
+        field(|message| message.options.set(50, [1, 2, 3])),
+        Err(Field::Value)
+    );
+    assert_eq!(
+        field(|message| message.options.set(54, [])),
+        Err(Field::Value)
+    );
 }
 
 #[test]
@@ -105,13 +144,29 @@ fn the_name_of_option_81_wins_and_only_its_first_label_counts() {
 
     assert_eq!(name(&[(12, b"nas\0\0")]).as_deref(), Some("nas"));
     assert_eq!(name(&[(12, b"  \0")]), None);
-    assert_eq!(name(&[(12, b"a"), (81, b"\x05\0\0\x03cam\x04home\0")]).as_deref(), Some("cam"));
-    assert_eq!(name(&[(12, b"a"), (81, b"\x01\0\0cam.home")]).as_deref(), Some("cam"));
+    assert_eq!(
+        name(&[(12, b"a"), (81, b"\x05\0\0\x03cam\x04home\0")]).as_deref(),
+        Some("cam")
+    );
+    assert_eq!(
+        name(&[(12, b"a"), (81, b"\x01\0\0cam.home")]).as_deref(),
+        Some("cam")
+    );
     assert_eq!(name(&[(12, b"a"), (81, b"\x05\0\0\xffcam")]), None);
-    assert_eq!(name(&[(12, b"a"), (81, b"\x05\0")]).as_deref(), Some("a"), "cut: not there");
-    assert_eq!(name(&[(12, &[b'x'; 300])]).map(|name| name.len()), Some(255));
+    assert_eq!(
+        name(&[(12, b"a"), (81, b"\x05\0")]).as_deref(),
+        Some("a"),
+        "cut: not there"
+    );
+    assert_eq!(
+        name(&[(12, &[b'x'; 300])]).map(|name| name.len()),
+        Some(255)
+    );
     let long = "\u{e9}".repeat(200);
-    assert_eq!(name(&[(12, long.as_bytes())]).map(|name| name.len()), Some(254));
+    assert_eq!(
+        name(&[(12, long.as_bytes())]).map(|name| name.len()),
+        Some(254)
+    );
 }
 
 #[test]
@@ -141,7 +196,8 @@ fn the_crate_of_the_field_panics_where_we_do_not() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
-        let _ = Message::parse(&bytes).map(|message| Received::new(&message));
+        let read = Message::parse(&bytes).and_then(|message| Received::new(&message));
+        prop_assert!(read.is_ok() || read.is_err_and(|malformed| malformed.offset <= 1500));
     }
 
     #[test]
@@ -149,7 +205,8 @@ proptest! {
         let mut bytes = discover().emit(&[], 548);
         bytes.truncate(240);
         bytes.extend(tail);
-        let _ = Message::parse(&bytes).map(|message| Received::new(&message));
+        let read = Message::parse(&bytes).and_then(|message| Received::new(&message));
+        prop_assert!(read.is_ok() || read.is_err_and(|malformed| malformed.offset <= 1500));
     }
 
     #[test]
@@ -190,6 +247,21 @@ proptest! {
         prop_assert_eq!(message.options.addr(50), Ok(Some(addr.into())));
         prop_assert_eq!(message.options.get(61), Some(id.as_slice()));
     }
+}
+
+/// A message from 02:00:00:00:00:01 with zero addresses and these options in hexadecimal.
+fn captured(xid: u32, options: &str) -> Vec<u8> {
+    let mut bytes = vec![1, 1, 6, 0];
+    bytes.extend(xid.to_be_bytes());
+    bytes.resize(28, 0);
+    bytes.extend([2, 0, 0, 0, 0, 1]);
+    bytes.resize(236, 0);
+    bytes.extend(COOKIE);
+    let digits: Vec<char> = options.chars().collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    bytes.extend(digits.chunks(2).map(byte));
+    bytes.resize(bytes.len().max(300), 0);
+    bytes
 }
 
 fn discover() -> Message {
