@@ -633,7 +633,8 @@ mod http {
         assert_eq!(post(xml, &body), 400);
         assert_eq!(post(&format!("{xml}SOAPAction: \"#\"\r\n"), &body), 400);
         assert_eq!(post(&format!("{xml}{action}{action}"), &body), 400);
-        assert_eq!(post(&format!("{xml}{action}"), "a=b"), 400);
+        assert_eq!(post(&format!("{xml}{action}"), "a=b"), 500);
+        assert_eq!(home.counters.value(Event::SoapMalformed), 1);
         let mismatch = action.replace("GetStatusInfo", "GetNATRSIPStatus");
         assert_eq!(post(&format!("{xml}{mismatch}"), &body), 500);
         assert_eq!(home.counters.value(Event::SoapActionMismatch), 1);

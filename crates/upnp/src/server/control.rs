@@ -272,9 +272,10 @@ fn is_connected(snapshot: &Snapshot) -> bool {
 
 /// DEVIATION WANIPConnection:2 §2.3.13 (U-11): 0.0.0.0 instead of an empty string, because the
 /// WAN has no IPv4 address and more control points go on to map. igd-next's `get_any_address`
-/// and the Go control points that parse the address give up at an empty one; upnpc, libtorrent
-/// and the others that look at it only to show it go on with either; those that insist on a
-/// public IPv4 address (Transmission by miniupnpc, libp2p) give up with both.
+/// and the Go control points that parse the address give up at an empty one; libtorrent and
+/// those that only show it go on with either. What wants a public IPv4 address gives up with
+/// both: everything that asks miniupnpc for a *connected* gateway (Transmission, and upnpc
+/// without its option -i), and libp2p. No address that would content them is ours to tell.
 fn external_ip_address() -> String {
     Ipv4Addr::UNSPECIFIED.to_string()
 }

@@ -1,17 +1,21 @@
-//! The SSDP machine and arbitrary input; what the standards ask is in `tests/conformance`.
+//! The machines and arbitrary input; what the standards ask is in `tests/conformance`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use mapping::{Instant, Site};
+use mapping::{
+    BootId, Client, Core, Instant, LeaseRequest, Mac, Now, Policy, PrefixRequest, Site, Wall,
+};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::ssdp::GROUP;
 use super::*;
+use crate::wire::http::Status;
+use crate::wire::soap;
 use crate::wire::ssdp::Header;
-use crate::{Counters, Event, Identity};
+use crate::{Action, Counters, Edition, Event, Identity, Resource};
 
 #[test]
 fn t_7_one_source_cannot_make_us_talk() {
@@ -115,6 +119,118 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn arbitrary_calls_never_panic_and_open_own_ports_only(
+        calls in proptest::collection::vec(
+            (
+                0..Action::ALL.len(),
+                any::<bool>(),
+                proptest::collection::vec(value(), 9),
+                proptest::option::weighted(0.1, 0..9_usize),
+            ),
+            1..20,
+        ),
+    ) {
+        let now = Now { mono: at(Duration::ZERO), wall: Wall::from_secs(1_800_000_000) };
+        let (mut core, camera) = home(now);
+        let identity = Identity::new([7; 16]);
+        let web = Web::new(ENDPOINT, &identity, Counters::new());
+        for (action, second, values, missing) in calls {
+            let action = Action::ALL[action];
+            let edition = if second { Edition::V2 } else { Edition::V1 };
+            let service = action.service();
+            let urn = service.urn(service.version(edition));
+            let mut arguments: Vec<_> = action.inputs().iter().map(|input| input.name).zip(values).collect();
+            if let Some(missing) = missing.filter(|missing| *missing < arguments.len()) {
+                arguments.remove(missing);
+            }
+            // an answer reads like a call whose name ends in Response
+            let body = soap::response(&urn, action.name(), &arguments);
+            let body = String::from_utf8(body).unwrap().replace("Response", "");
+            let request = request(&format!(
+                "POST {} HTTP/1.1\r\nHost: {ENDPOINT}\r\nContent-Type: text/xml\r\n\
+                 SOAPAction: \"{urn}#{}\"\r\nContent-Length: {}\r\n\r\n{body}",
+                Resource::Control(edition, service).path(&identity),
+                action.name(),
+                body.len(),
+            ));
+            let client = Client { addr: camera, mac: None };
+            let response = match web.handle_request(&request, client, core.snapshot(), now) {
+                Step::Answer(response) => response,
+                Step::Ask(request, pending) => {
+                    let (outcome, _) = core.handle_request(&request, now);
+                    core.finish(now);
+                    web.handle_outcome(&pending, &outcome)
+                }
+            };
+            prop_assert!(matches!(response.status, Status::Ok | Status::InternalServerError));
+            prop_assert!(soap::parse(&response.body).is_ok() || response.status != Status::Ok);
+            prop_assert!(core.snapshot().mappings().all(|mapping| mapping.server == camera));
+        }
+    }
+
+    #[test]
+    fn arbitrary_requests_never_panic(
+        target in "(/[a-z0-9]{0,8}){0,3}|\\PC{0,20}|http://[a-z0-9.:/]{0,20}",
+        headers in "((Host|Origin|SOAPAction|Content-Type): \\PC{0,20}\r\n){0,5}",
+    ) {
+        let now = Now { mono: at(Duration::ZERO), wall: Wall::from_secs(1_800_000_000) };
+        let (core, camera) = home(now);
+        let web = Web::new(ENDPOINT, &Identity::new([7; 16]), Counters::new());
+        let mut connection = Connection::new(Counters::new(), now.mono);
+        connection.handle_bytes(format!("POST {target} HTTP/1.1\r\n{headers}\r\n").as_bytes(), now.mono);
+        if let Some(request) = connection.poll_request() {
+            let client = Client { addr: camera, mac: None };
+            let step = web.handle_request(&request, client, core.snapshot(), now);
+            prop_assert!(matches!(step, Step::Answer(response) if response.status != Status::Ok));
+        }
+    }
+}
+
+/// Something that an argument may be, and something that it may not.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        Just("TCP".to_owned()),
+        Just("UDP".to_owned()),
+        Just("1".to_owned()),
+        Just("192.168.0.1".to_owned()),
+        Just("camera".to_owned()),
+        any::<u16>().prop_map(|number| number.to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        "\\PC{0,12}",
+    ]
+}
+
+fn request(text: &str) -> Request {
+    let mut connection = Connection::new(Counters::new(), at(Duration::ZERO));
+    connection.handle_bytes(text.as_bytes(), at(Duration::ZERO));
+    connection.poll_request().unwrap()
+}
+
+/// A core with one camera at home.
+fn home(now: Now) -> (Core, Ipv4Addr) {
+    let mut core = Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), now);
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    let addr = core.snapshot().lease_candidate(mac, |_| false).unwrap();
+    let lease = LeaseRequest {
+        mac,
+        addr,
+        lifetime: Duration::from_secs(3600),
+        declared_name: Some("camera".to_owned()),
+    };
+    let prefix = PrefixRequest {
+        delegated: "2001:db8:64::/56".parse().unwrap(),
+        nsp: None,
+        old_valid: Duration::ZERO,
+    };
+    core.handle_request(&mapping::Request::Lease(lease), now);
+    core.handle_request(&mapping::Request::Prefix(prefix), now);
+    core.finish(now);
+    (core, addr)
+}
+
 fn drain(ssdp: &mut Ssdp<StdRng>, now: Instant) -> usize {
     ssdp.handle_timeout(now);
     std::iter::from_fn(|| ssdp.poll_transmit())
@@ -130,10 +246,9 @@ fn search(target: &str, max_wait: &str) -> Vec<u8> {
 }
 
 fn machine(counters: Counters, seed: u64) -> Ssdp<StdRng> {
-    let gateway = Ipv4Addr::new(192, 168, 0, 1);
     let config = SsdpConfig {
-        site: Site::new(gateway, 16, "home.example".to_owned()).unwrap(),
-        endpoint: SocketAddrV4::new(gateway, 5000),
+        site: site(),
+        endpoint: ENDPOINT,
         header: Header {
             boot_id: 1,
             config_id: 2,
@@ -149,8 +264,13 @@ fn machine(counters: Counters, seed: u64) -> Ssdp<StdRng> {
     )
 }
 
+fn site() -> Site {
+    Site::new(*ENDPOINT.ip(), 16, "home.example".to_owned()).unwrap()
+}
+
 fn at(after: Duration) -> Instant {
     Instant::from_nanos(1_000_000_000_000) + after
 }
 
 const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 20), 40000);
+const ENDPOINT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 1), 5000);

@@ -194,13 +194,10 @@ impl Web {
             let why = "the SOAPACTION header must name a service and an action";
             return Step::Answer(Response::refusal(Status::BadRequest, why));
         };
-        let call = match soap::parse(&request.body) {
-            Ok(call) => call,
-            Err(malformed) => {
-                self.counters.count(Event::SoapMalformed);
-                let why = malformed.to_string();
-                return Step::Answer(Response::refusal(Status::BadRequest, &why));
-            }
+        let Ok(call) = soap::parse(&request.body) else {
+            // miniupnpc takes every answer without an error code for success
+            let (error, event) = (ErrorCode::InvalidArgs, Event::SoapMalformed);
+            return Step::Answer(self.fault(error, event));
         };
         if call.service != header_service || call.action != header_action {
             let event = Event::SoapActionMismatch;

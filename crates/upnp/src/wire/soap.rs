@@ -29,7 +29,10 @@ pub fn parse(body: &[u8]) -> Result<Call, Malformed> {
         .map_err(|error| Malformed::new(Field::Encoding, error.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = NsReader::from_str(text);
-    reader.config_mut().expand_empty_elements = true;
+    let config = reader.config_mut();
+    config.expand_empty_elements = true;
+    // miniupnpc sends descriptions as they are
+    config.allow_dangling_amp = true;
     let mut walk = Walk::default();
     loop {
         let offset = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);

@@ -35,6 +35,18 @@ fn entities_references_and_cdata_are_text() {
 }
 
 #[test]
+fn ampersands_of_careless_control_points_are_text() {
+    let value = |text: &str| {
+        parse(&wrap(&format!("<A>{text}</A>"))).unwrap().arguments[0]
+            .1
+            .clone()
+    };
+
+    assert_eq!(value("heat & pump"), "heat & pump");
+    assert_eq!(value("a&b &amp; c&"), "a&b & c&");
+}
+
+#[test]
 fn empty_elements_comments_and_headers_are_understood() {
     let body = "\u{feff}<?xml version='1.0' encoding='UTF-8'?><!-- hi --><Envelope xmlns='http://schemas.xmlsoap.org/soap/envelope/'>\
         <Header><x:a xmlns:x='x'>text<x:b/></x:a></Header><Body><u:Do xmlns:u='urn:s'><A/></u:Do></Body></Envelope>";
