@@ -192,7 +192,10 @@ impl std::str::FromStr for ProtocolPort {
             return Err(WRONG);
         }
         let port = port.parse().ok().filter(|port| *port != 0).ok_or(WRONG)?;
-        Ok(Self { protocol: protocol.to_owned(), port })
+        Ok(Self {
+            protocol: protocol.to_owned(),
+            port,
+        })
     }
 }
 

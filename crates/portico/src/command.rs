@@ -39,7 +39,13 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Host(HostVerb::Show { host, reading }) => ask::host(&socket, &host, reading),
         Verb::Host(HostVerb::Name { host, name }) => ask::rename(&socket, &host, &name),
         Verb::Map(MapVerb::List(reading)) => ask::mappings(&socket, reading),
-        Verb::Map(MapVerb::Open { host, port, external, lifetime, description }) => {
+        Verb::Map(MapVerb::Open {
+            host,
+            port,
+            external,
+            lifetime,
+            description,
+        }) => {
             let mapping = dashboard::model::NewMapping {
                 host,
                 protocol: port.protocol,
@@ -91,13 +97,19 @@ impl Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self { code: Self::USAGE, message: problem.to_string() }
+        Self {
+            code: Self::USAGE,
+            message: problem.to_string(),
+        }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { code: Self::FAILED, message: format!("{error:#}") }
+        Self {
+            code: Self::FAILED,
+            message: format!("{error:#}"),
+        }
     }
 }
 
@@ -118,7 +130,10 @@ impl From<ClientError> for Failure {
             | ClientError::Status(_)
             | ClientError::Truncated => Self::FAILED,
         };
-        Self { code, message: format!("{:#}", anyhow::Error::from(error)) }
+        Self {
+            code,
+            message: format!("{:#}", anyhow::Error::from(error)),
+        }
     }
 }
 
@@ -133,7 +148,10 @@ fn run_lab(args: LabArgs) -> Result<(), Failure> {
         return if proven {
             Ok(())
         } else {
-            Err(Failure { code: Failure::FAILED, message: "the proof failed".to_owned() })
+            Err(Failure {
+                code: Failure::FAILED,
+                message: "the proof failed".to_owned(),
+            })
         };
     };
     let verb = match verb {

@@ -27,7 +27,9 @@ use supervisor::Supervisor;
 /// When the daemon cannot start, or a part of it ended by itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let inherited = net::listen::inherited()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(config, inherited))
 }
 
@@ -42,7 +44,10 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
             site: site.clone(),
             state: config.state.clone(),
             boot_id: net::boot_id()?,
-            seed: gateway::Seed { policy: config.policy.clone(), ..gateway::Seed::default() },
+            seed: gateway::Seed {
+                policy: config.policy.clone(),
+                ..gateway::Seed::default()
+            },
         },
         clock,
     )
@@ -60,7 +65,10 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
     }
     // its followers are known by now
     let token = daemon.supervisor.writer().token();
-    daemon.supervisor.writer().spawn("gateway", writer.run(token));
+    daemon
+        .supervisor
+        .writer()
+        .spawn("gateway", writer.run(token));
     let stop = stop_signal()?;
     daemon.start_dashboard(&config, inherited)?;
     tracing::info!("ready");
@@ -88,6 +96,7 @@ impl Daemon {
         self.start_dns(config, roles, site)?;
         self.start_wan(config, roles)?;
         self.start_dhcp(config, roles)?;
+        self.start_pcp(config, roles);
         self.start_upnp(config, roles, ifindex, site)
     }
 
@@ -113,8 +122,14 @@ impl Daemon {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DNS_PORT));
         let lan = SocketAddr::new(IpAddr::V4(site.gateway()), DNS_PORT);
         let dns = dns::bind(dns::Config {
-            lan: vec![dns::Endpoint { addr: lan, device: Some(roles.lan.clone()) }],
-            wan: vec![dns::Endpoint { addr: any, device: Some(roles.wan.clone()) }],
+            lan: vec![dns::Endpoint {
+                addr: lan,
+                device: Some(roles.lan.clone()),
+            }],
+            wan: vec![dns::Endpoint {
+                addr: any,
+                device: Some(roles.wan.clone()),
+            }],
             ttl: config.dns.ttl,
             resolvers: self.resolvers.subscribe(),
             parent,
@@ -125,7 +140,9 @@ impl Daemon {
         };
         self.serving("dns", dns.observe());
         let token = self.supervisor.followers().token();
-        self.supervisor.followers().spawn("dns", dns.serve(self.handle.clone(), token));
+        self.supervisor
+            .followers()
+            .spawn("dns", dns.serve(self.handle.clone(), token));
         Ok(())
     }
 
@@ -136,14 +153,18 @@ impl Daemon {
         })?;
         self.serving("wan", wan.observe());
         let token = self.supervisor.requesters().token();
-        self.supervisor.requesters().spawn("wan", wan.serve(self.handle.clone(), token));
+        self.supervisor
+            .requesters()
+            .spawn("wan", wan.serve(self.handle.clone(), token));
         Ok(())
     }
 
     fn start_dhcp(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
         let options = dhcp::Options {
             lan: roles.lan.clone(),
-            config: dhcp::Config { lease_lifetime: config.lease },
+            config: dhcp::Config {
+                lease_lifetime: config.lease,
+            },
         };
         let dhcp = dhcp::bind(&options, StdRng::from_seed(random()?));
         let Some(dhcp) = self.started("dhcp", dhcp) else {
@@ -151,8 +172,40 @@ impl Daemon {
         };
         self.serving("dhcp", dhcp.observe());
         let token = self.supervisor.requesters().token();
-        self.supervisor.requesters().spawn("dhcp", dhcp.serve(self.handle.clone(), token));
+        self.supervisor
+            .requesters()
+            .spawn("dhcp", dhcp.serve(self.handle.clone(), token));
         Ok(())
+    }
+
+    /// One port serves both protocols.
+    fn start_pcp(&mut self, config: &Config, roles: &Roles) {
+        let dialects = match (config.protocols.pcp, config.protocols.nat_pmp) {
+            (true, true) => pcp::Dialects::Both,
+            (true, false) => pcp::Dialects::Pcp,
+            (false, true) => pcp::Dialects::NatPmp,
+            (false, false) => {
+                self.rooms.set("pcp", RoomState::Off);
+                return;
+            }
+        };
+        let config = pcp::Config {
+            interface: roles.lan.clone(),
+            dialects,
+            limits: natpmp::Limits::default(),
+        };
+        let listener = pcp::Listener::bind(&config, self.handle.clone());
+        let Some(listener) = self.started("pcp", listener) else {
+            return;
+        };
+        for observer in listener.observers() {
+            self.observers.push(Arc::new(observer));
+        }
+        self.rooms.set("pcp", RoomState::Serving);
+        let token = self.supervisor.requesters().token();
+        self.supervisor
+            .requesters()
+            .spawn("pcp", listener.serve(token));
     }
 
     fn start_upnp(
@@ -179,7 +232,9 @@ impl Daemon {
         };
         self.serving("upnp", upnp.observe());
         let token = self.supervisor.requesters().token();
-        self.supervisor.requesters().spawn("upnp", upnp.serve(self.handle.clone(), token));
+        self.supervisor
+            .requesters()
+            .spawn("upnp", upnp.serve(self.handle.clone(), token));
         Ok(())
     }
 
@@ -189,7 +244,9 @@ impl Daemon {
         for listener in inherited {
             match listener {
                 Listener::Tcp(listener) => tcp.push(listener),
-                Listener::Unix(_) => anyhow::bail!("a Unix listener was handed over; only TCP ones are taken"),
+                Listener::Unix(_) => {
+                    anyhow::bail!("a Unix listener was handed over; only TCP ones are taken")
+                }
             }
         }
         for addr in &config.dashboard {
@@ -255,7 +312,8 @@ async fn observe() -> anyhow::Result<()> {
 
 fn parent(parent: &crate::config::Parent) -> anyhow::Result<dns::ParentConfig> {
     let name = |text: &str| {
-        text.parse().with_context(|| format!("cannot use the name {text} of dns.parent"))
+        text.parse()
+            .with_context(|| format!("cannot use the name {text} of dns.parent"))
     };
     Ok(dns::ParentConfig {
         server: parent.server,
@@ -280,7 +338,9 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 /// The machines' seeds; they own what they make of them.
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
-    SysRng.try_fill_bytes(&mut bytes).context("the operating system gives no randomness")?;
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .context("the operating system gives no randomness")?;
     Ok(bytes)
 }
 

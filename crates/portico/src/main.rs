@@ -24,7 +24,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // clap's own way to say help, version and usage; a closed pipe changes nothing
             let _ignored = error.print();
-            return ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 });
+            return ExitCode::from(if error.use_stderr() {
+                Failure::USAGE
+            } else {
+                0
+            });
         }
     };
     match command::run(cli) {

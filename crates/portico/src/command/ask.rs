@@ -84,11 +84,7 @@ fn wait<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Fail
     Ok(runtime.block_on(call)?)
 }
 
-fn print<T: Serialize>(
-    reading: Reading,
-    value: &T,
-    human: impl FnOnce(&T),
-) -> Result<(), Failure> {
+fn print<T: Serialize>(reading: Reading, value: &T, human: impl FnOnce(&T)) -> Result<(), Failure> {
     if reading.json {
         let json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
         show::text(&format!("{json}\n"));

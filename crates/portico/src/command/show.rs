@@ -22,12 +22,20 @@ pub(super) fn checked(config: &Config) {
         |roles| format!("LAN {}, WAN {}", roles.lan, roles.wan),
     );
     let (network, len) = config.subnet;
-    text(&format!("the configuration is valid: {roles}; {network}/{len}; zone {}\n", config.dns.zone));
+    text(&format!(
+        "the configuration is valid: {roles}; {network}/{len}; zone {}\n",
+        config.dns.zone
+    ));
 }
 
 pub(super) fn status(status: &Status, hosts: &[HostView]) {
     let wan = status.wan.interface.as_deref().unwrap_or("not chosen");
-    let addresses: Vec<_> = status.wan.addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = status
+        .wan
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     text(&format!(
         "Portico {} · up {} · WAN {wan} {} · delegated {}\n",
         status.version,
@@ -49,7 +57,11 @@ pub(super) fn status(status: &Status, hosts: &[HostView]) {
         text("observing: choose lan.interface and wan.interface in the configuration\n");
     }
     for room in status.rooms.iter().filter(|room| room.state == "failed") {
-        text(&format!("{} failed: {}\n", room.room, room.error.as_deref().unwrap_or("unknown")));
+        text(&format!(
+            "{} failed: {}\n",
+            room.room,
+            room.error.as_deref().unwrap_or("unknown")
+        ));
     }
     hosts_table(hosts);
 }
@@ -78,11 +90,15 @@ pub(super) fn mappings(mappings: &[MappingView]) {
             format!("{}/{}", it.protocol, it.external_port),
             format!("{}:{}", it.server, it.internal_port),
             it.requester.clone(),
-            it.expires_in_s.map_or_else(|| "until closed".to_owned(), time),
+            it.expires_in_s
+                .map_or_else(|| "until closed".to_owned(), time),
             it.description.escape_debug().to_string(),
         ]
     });
-    table(["ID", "NAME", "OPEN", "SERVER", "BY", "LEFT", "DESCRIPTION"], rows);
+    table(
+        ["ID", "NAME", "OPEN", "SERVER", "BY", "LEFT", "DESCRIPTION"],
+        rows,
+    );
 }
 
 pub(super) fn sessions(sessions: &[SessionView]) {
@@ -98,7 +114,19 @@ pub(super) fn sessions(sessions: &[SessionView]) {
             time(it.expires_in_s),
         ]
     });
-    table(["PROTO", "REMOTE", "EXTERNAL", "POOL", "SERVER", "STATE", "PKT IN/OUT", "LEFT"], rows);
+    table(
+        [
+            "PROTO",
+            "REMOTE",
+            "EXTERNAL",
+            "POOL",
+            "SERVER",
+            "STATE",
+            "PKT IN/OUT",
+            "LEFT",
+        ],
+        rows,
+    );
 }
 
 pub(super) fn prefixes(prefixes: &[PrefixView]) {
@@ -115,15 +143,23 @@ pub(super) fn prefixes(prefixes: &[PrefixView]) {
 
 fn hosts_table(hosts: &[HostView]) {
     let rows = hosts.iter().map(|it| {
-        let open: Vec<_> =
-            it.mappings.iter().map(|m| format!("{}/{}", m.protocol, m.external_port)).collect();
+        let open: Vec<_> = it
+            .mappings
+            .iter()
+            .map(|m| format!("{}/{}", m.protocol, m.external_port))
+            .collect();
         [
             it.name.clone(),
             it.ipv4.to_string(),
-            it.ipv6.map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
+            it.ipv6
+                .map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
             it.mac.clone(),
             if it.here { "here" } else { "away" }.to_owned(),
-            if open.is_empty() { "-".to_owned() } else { open.join(" ") },
+            if open.is_empty() {
+                "-".to_owned()
+            } else {
+                open.join(" ")
+            },
         ]
     });
     table(["NAME", "IPV4", "AAAA", "MAC", "STATE", "OPEN"], rows);
@@ -131,7 +167,9 @@ fn hosts_table(hosts: &[HostView]) {
 
 /// Prints rows under a head, each column as wide as its widest cell.
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .collect();
     let mut widths = [0; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -139,7 +177,10 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
         }
     }
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
         text(&format!("{}\n", line.trim_end()));
     }

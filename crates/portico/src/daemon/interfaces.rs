@@ -15,10 +15,18 @@ use crate::config::{Config, Roles};
 /// When an interface does not exist, or the one chosen as LAN leads to the Internet.
 pub async fn settle(config: &Config, roles: &Roles) -> anyhow::Result<Site> {
     let netlink = Netlink::open()?;
-    let lan = netlink.index(&roles.lan).await.context("cannot use lan.interface")?;
-    netlink.index(&roles.wan).await.context("cannot use wan.interface")?;
+    let lan = netlink
+        .index(&roles.lan)
+        .await
+        .context("cannot use lan.interface")?;
+    netlink
+        .index(&roles.wan)
+        .await
+        .context("cannot use wan.interface")?;
     let routes = netlink.routes().await?;
-    let default = routes.iter().find(|route| route.prefix_len == 0 && route.ifindex() == Some(lan));
+    let default = routes
+        .iter()
+        .find(|route| route.prefix_len == 0 && route.ifindex() == Some(lan));
     if default.is_some() {
         bail!(
             "{} holds the default route, so it leads to the Internet and cannot be the LAN; \
@@ -27,12 +35,16 @@ pub async fn settle(config: &Config, roles: &Roles) -> anyhow::Result<Site> {
         );
     }
     let subnet = first_site(config)?;
-    let ours = netlink.addresses(lan).await?.into_iter().find_map(|address| match address.addr {
-        IpAddr::V4(v4) if subnet.contains(v4) && address.prefix_len == subnet.prefix_len() => {
-            Some(v4)
-        }
-        IpAddr::V4(_) | IpAddr::V6(_) => None,
-    });
+    let ours = netlink
+        .addresses(lan)
+        .await?
+        .into_iter()
+        .find_map(|address| match address.addr {
+            IpAddr::V4(v4) if subnet.contains(v4) && address.prefix_len == subnet.prefix_len() => {
+                Some(v4)
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        });
     let gateway = match ours {
         Some(gateway) => gateway,
         None => {
@@ -80,9 +92,15 @@ pub async fn found() -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for link in netlink.links().await? {
         let addresses = netlink.addresses(link.index).await?;
-        let addresses: Vec<_> =
-            addresses.iter().map(|it| format!("{}/{}", it.addr, it.prefix_len)).collect();
-        let hint = if defaults.contains(&link.index) { " (default route)" } else { "" };
+        let addresses: Vec<_> = addresses
+            .iter()
+            .map(|it| format!("{}/{}", it.addr, it.prefix_len))
+            .collect();
+        let hint = if defaults.contains(&link.index) {
+            " (default route)"
+        } else {
+            ""
+        };
         found.push(format!("{}{hint} {}", link.name, addresses.join(" ")));
     }
     Ok(found)

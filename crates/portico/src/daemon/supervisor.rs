@@ -41,7 +41,8 @@ impl Phase {
         anyhow::Error: From<E>,
         E: Send + 'static,
     {
-        self.tasks.spawn(async move { (name, task.await.map_err(anyhow::Error::from)) });
+        self.tasks
+            .spawn(async move { (name, task.await.map_err(anyhow::Error::from)) });
     }
 
     /// Waits for the first task that ends, and says how.
@@ -152,7 +153,9 @@ mod tests {
             token.cancelled().await;
             anyhow::Ok(())
         });
-        supervisor.requesters().spawn("pcp", async { Err(anyhow!("no socket")) });
+        supervisor
+            .requesters()
+            .spawn("pcp", async { Err(anyhow!("no socket")) });
 
         let error = supervisor.run(std::future::pending()).await.unwrap_err();
 
@@ -162,7 +165,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn task_that_hangs_is_named_late_and_dropped() {
         let mut supervisor = Supervisor::default();
-        supervisor.writer().spawn("writer", std::future::pending::<anyhow::Result<()>>());
+        supervisor
+            .writer()
+            .spawn("writer", std::future::pending::<anyhow::Result<()>>());
 
         assert!(supervisor.run(async {}).await.is_err());
     }
