@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use dns::counters::{Counter, Counters};
 use dns::server::{PAYLOAD, Server, Verdict};
+use dns::tsig::{Key, ParseKeyError, Unverified};
 use dns::zone::{View, Zone};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use mapping::{
     BootId, Core, Grant, Instant, LeaseRequest, Mac, Now, Outcome, Policy, PrefixRequest, Request,
@@ -239,6 +241,57 @@ fn d_u4_serial_goes_forward_with_every_change_of_the_zone() {
     assert_eq!(home.serial(), before + 1);
 }
 
+#[test]
+fn d_t1_d_t2_request_ends_in_a_tsig_of_hmac_sha256() {
+    let signed = key()
+        .sign(query("example.", RecordType::SOA), TIME)
+        .unwrap();
+    let message = Message::from_vec(&signed.bytes).unwrap();
+    let last = message.additionals.last().unwrap();
+    let RData::TSIG(tsig) = &last.data else {
+        panic!("{last:?}")
+    };
+
+    assert_eq!((last.dns_class, last.ttl), (DNSClass::ANY, 0));
+    assert_eq!(tsig.algorithm, TsigAlgorithm::HmacSha256);
+    assert_eq!(
+        (tsig.time, tsig.fudge, tsig.oid, tsig.mac.len()),
+        (TIME, 300, 0x1234, 32)
+    );
+    assert_eq!(tsig.mac, signed.mac);
+}
+
+#[test]
+fn d_t1_answer_that_is_not_authentic_is_not_believed() {
+    let signed = key()
+        .sign(query("example.", RecordType::SOA), TIME)
+        .unwrap();
+    let mut plain = query("example.", RecordType::SOA);
+    plain.metadata.message_type = MessageType::Response;
+    let plain = plain.to_vec().unwrap();
+
+    assert_eq!(
+        key().verify(&plain, &signed.mac, TIME),
+        Err(Unverified::Unsigned)
+    );
+    // a request of ours, sent back, does not cover the request's MAC
+    assert_eq!(
+        key().verify(&signed.bytes, &signed.mac, TIME),
+        Err(Unverified::BadSignature)
+    );
+}
+
+#[test]
+fn d_t2_other_algorithms_are_refused() {
+    for algorithm in ["hmac-md5.sig-alg.reg.int", "hmac-sha1", "none"] {
+        let text = format!("key k {{ algorithm {algorithm}; secret \"AQ==\"; }};");
+        assert!(
+            matches!(Key::parse(&text), Err(ParseKeyError::Algorithm(_))),
+            "{algorithm}"
+        );
+    }
+}
+
 struct Home {
     core: Core,
     camera: Ipv4Addr,
@@ -336,6 +389,10 @@ impl Home {
     }
 }
 
+fn key() -> Key {
+    Key::parse("key \"portico\" { algorithm hmac-sha256; secret \"AQIDBAUGBwg=\"; };").unwrap()
+}
+
 fn query(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
@@ -377,3 +434,5 @@ fn now() -> Now {
         wall: Wall::from_secs(1_800_000_000),
     }
 }
+
+const TIME: u64 = 1_800_000_000;

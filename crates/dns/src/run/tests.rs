@@ -187,6 +187,46 @@ async fn answers_leave_from_the_address_that_was_asked() {
     );
 }
 
+#[test]
+fn one_listener_of_a_device_serves_addresses_that_come_later() {
+    let node = std::thread::spawn(|| {
+        net::namespace::unshare_network().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let netlink = net::netlink::Netlink::open().unwrap();
+            let lo = netlink.index("lo").await.unwrap();
+            netlink.set_up(lo).await.unwrap();
+            let wan = Endpoint {
+                addr: "[::]:53".parse().unwrap(),
+                device: Some("lo".to_owned()),
+            };
+            let home = home_with(&["camera"]);
+            let running = Running::start_at(&home, wan, Vec::new(), None);
+            let expected = nsp(&home).embed(addr_of(&home, "camera")).to_string();
+            // with no packet information the answer would come from the client's own address
+            for addr in [
+                "2001:db8:0:12::7f",
+                "2001:db8:0:13::7f",
+                "2001:db8:0:14::7f",
+            ] {
+                let addr: IpAddr = addr.parse().unwrap();
+                netlink.add_address(lo, addr, 128).await.unwrap();
+                for tcp in [false, true] {
+                    let at = SocketAddr::new(addr, 53);
+                    let more = ["+short", "-b", "2001:db8:0:12::7f"];
+                    let answer = dig(at, tcp, "camera.home.example", "AAAA", &more).await;
+                    assert_eq!(answer.trim(), expected, "{at} {tcp}");
+                }
+            }
+            assert_eq!(running.room.counters.value(Counter::FromPublic), 6);
+        });
+    });
+    node.join().unwrap();
+}
+
 #[tokio::test]
 async fn other_names_are_forwarded_with_failover_and_by_tcp_when_cut() {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
