@@ -153,8 +153,8 @@ const MARK: &str = "DEVIATION ";
 
 /// The areas that the requirement ids begin with.
 const AREAS: &[&str] = &[
-    "a", "c", "d", "e", "g", "h", "l", "m", "n6", "o", "p", "rec", "req", "s", "sec", "src", "u",
-    "ula", "w", "waa", "wll", "wpd", "x",
+    "a", "c", "d", "e", "g", "h", "l", "m", "n6", "np", "o", "p", "rec", "req", "s", "sec", "src",
+    "t", "u", "ula", "w", "waa", "wll", "wpd", "x",
 ];
 
 #[cfg(test)]
@@ -165,6 +165,7 @@ mod tests {
     fn names_carry_requirements_and_sections() {
         for (name, requirement) in [
             ("m_2_nonce_mismatch_is_not_authorized", "M-2"),
+            ("t_8_paths_cannot_be_guessed", "T-8"),
             ("n6_13_a_packet_to_the_pool_is_dropped", "N6-13"),
             ("d_u1_update_is_answered", "D-U1"),
             ("x_a1_bits_64_to_71_are_zero", "X-A1"),

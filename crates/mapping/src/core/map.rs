@@ -114,6 +114,15 @@ impl Core {
         Ok(Arc::clone(host))
     }
 
+    /// Tells whether remotes may knock at `port`.
+    fn allow_external(&self, request: &MapRequest, port: ExternalPort) -> Result<(), Refusal> {
+        // M-4: whatever the policy says, nobody opens the ports of port control itself
+        if request.protocol == Protocol::Udp && PORT_CONTROL.contains(&port.get()) {
+            return Err(Refusal::PortDenied);
+        }
+        self.allow(request, port.get())
+    }
+
     /// The policy holds for the port where remotes knock and for the one where they arrive.
     fn allow(&self, request: &MapRequest, port: u16) -> Result<(), Refusal> {
         let policy = &self.snapshot.policy;
@@ -180,11 +189,11 @@ impl Core {
                 .mapping_by_external(server, request.protocol, port)
         };
         let free = |port: &ExternalPort| {
-            self.allow(request, port.get()).is_ok() && holder(*port).is_none()
+            self.allow_external(request, *port).is_ok() && holder(*port).is_none()
         };
         match request.external {
             External::Exact(port) => {
-                self.allow(request, port.get())?;
+                self.allow_external(request, port)?;
                 match holder(port) {
                     Some(mapping) if !may_change(mapping, request.requester, request.nonce) => {
                         Err(Refusal::ExternalPortTaken)
@@ -193,7 +202,7 @@ impl Core {
                 }
             }
             External::Required(port) => {
-                self.allow(request, port.get())?;
+                self.allow_external(request, port)?;
                 if free(&port) {
                     Ok(port)
                 } else {
@@ -443,3 +452,6 @@ const DESCRIPTION_MAX: usize = 1016;
 
 /// Below lie the ports of well-known services, which a search must not hand out.
 const FIRST_HIGH: u16 = 1024;
+
+/// RFC 6887 §11.3.
+const PORT_CONTROL: [u16; 2] = [5350, 5351];

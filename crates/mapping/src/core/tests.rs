@@ -87,6 +87,27 @@ fn policy_holds_for_both_ports() {
 }
 
 #[test]
+fn m_4_ports_of_port_control_never_open_whatever_the_policy_says() {
+    let mut home = Home::with_policy(Policy {
+        auto_allow: PortClass::All,
+        always_reject: Vec::new(),
+        ..Policy::default()
+    });
+    let camera = home.join(CAMERA, "camera");
+    for port in [5350, 5351] {
+        let udp = MapRequest {
+            protocol: Protocol::Udp,
+            ..upnp(camera, port)
+        };
+        assert_eq!(home.open(udp.clone()), Err(Refusal::PortDenied));
+        let external = External::Suggested(None);
+        let moved = home.open(MapRequest { external, ..udp }).unwrap().0;
+        assert!(![5350, 5351].contains(&moved.external_port.get()));
+        assert!(home.open(upnp(camera, port)).is_ok(), "TCP is nobody's");
+    }
+}
+
+#[test]
 fn suggestion_that_the_policy_denies_is_replaced() {
     let mut home = Home::with_prefix();
     let camera = home.join(CAMERA, "camera");
@@ -683,6 +704,12 @@ struct Home {
 impl Home {
     fn new() -> Self {
         Self::at(Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap())
+    }
+
+    fn with_policy(policy: Policy) -> Self {
+        let mut home = Self::with_prefix();
+        home.core.snapshot.policy = Arc::new(policy);
+        home
     }
 
     fn at(site: Site) -> Self {
