@@ -73,32 +73,36 @@ fn upnpc_opens_lists_and_closes_a_port() {
             (8080, "heat & pump")
         );
 
-        let status = upnpc(&["-s"]).await;
+        // it searches for two seconds, which once is enough
+        let url = |edition| {
+            let path = Resource::Description(edition).path(&Identity::new([7; 16]));
+            format!("http://{}{path}", home.endpoint)
+        };
+        let (first, second) = (url(Edition::V1), url(Edition::V2));
+        let status = upnpc(&["-u", &first, "-s"]).await;
         assert!(status.contains("Status : Connected, uptime="), "{status}");
         assert!(status.contains("Connection Type : IP_Routed"), "{status}");
         assert!(status.contains("ExternalIPAddress = 0.0.0.0"), "{status}");
 
         // it shows text as it came
-        let list = upnpc(&["-l"]).await;
+        let list = upnpc(&["-u", &first, "-l"]).await;
         let line = format!("TCP  4433->{}:8080  'heat &amp; pump' ''", home.camera);
         assert!(list.contains(&line), "{list}");
 
         // it searches for version 1 only
-        let second = Resource::Description(Edition::V2).path(&Identity::new([7; 16]));
-        let second = format!("http://{}{second}", home.endpoint);
         let any = upnpc(&["-u", &second, "-n", "@", "9000", "4433", "TCP", "900"]).await;
         assert!(any.contains("is redirected to internal"), "{any}");
         assert!(home.mapping(Protocol::Tcp, 9000).is_some());
         assert_eq!(home.count(), 2, "{any}");
 
-        let deleted = upnpc(&["-d", "4433", "TCP"]).await;
+        let deleted = upnpc(&["-u", &first, "-d", "4433", "TCP"]).await;
         assert!(
             deleted.contains("UPNP_DeletePortMapping() returned : 0"),
             "{deleted}"
         );
         assert!(home.mapping(Protocol::Tcp, 4433).is_none());
 
-        let foreign = upnpc(&["-a", "192.168.64.1", "8080", "8080", "TCP"]).await;
+        let foreign = upnpc(&["-u", &second, "-a", "192.168.64.1", "8080", "8080", "TCP"]).await;
         assert!(foreign.contains("failed with code 606"), "{foreign}");
     });
 }

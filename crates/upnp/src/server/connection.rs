@@ -52,7 +52,7 @@ enum Body {
 pub struct Request {
     /// Its first line and headers.
     pub head: Head,
-    /// Its body, at most [`MAX_BODY`] bytes.
+    /// Its body, at most 16 KiB.
     pub body: Vec<u8>,
 }
 
