@@ -110,7 +110,11 @@ impl Daemon {
             command = command.listeners(vec![OwnedFd::from(listener.try_clone()?)])?;
         }
         self.child = Some(command.spawn().await?);
-        while !self.is_ready().await {
+        // The API comes last: whoever reaches it finds everything else started.
+        let status = loop {
+            if let Ok(status) = self.api().get::<serde_json::Value>("/api/v1/status").await {
+                break status;
+            }
             if let Some(status) = self.child.as_mut().context("it was started")?.try_wait()? {
                 bail!("portico ended with {status}{}", self.tail());
             }
@@ -118,8 +122,16 @@ impl Daemon {
                 bail!("portico is not ready after {PATIENCE:?}{}", self.tail());
             }
             sleep(GLANCE).await;
+        };
+        let mut rooms = status["rooms"].as_array().into_iter().flatten();
+        match rooms.find(|room| room["state"] == "failed") {
+            Some(room) => bail!(
+                "portico started without {}: {}",
+                room["room"],
+                room["error"]
+            ),
+            None => Ok(begin.elapsed()),
         }
-        Ok(begin.elapsed())
     }
 
     /// Kills it by SIGKILL, as a power cut does, and waits until it is gone.
@@ -157,10 +169,6 @@ impl Daemon {
             [] => "; it logged nothing".to_owned(),
             _ => format!("; the end of its log:\n  | {}", tail.join("\n  | ")),
         }
-    }
-
-    async fn is_ready(&self) -> bool {
-        self.api().text("/readyz").await.is_ok()
     }
 }
 

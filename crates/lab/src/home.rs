@@ -376,6 +376,13 @@ impl Home {
             .with_context(|| format!("the glue does not follow to {now}"))
     }
 
+    /// Makes the provider's resolver forget everything; a foreign one is left alone.
+    pub fn forget_names(&self) {
+        if let Some(provider) = &self.provider {
+            provider.flush_resolver();
+        }
+    }
+
     /// Fetches a page from the remote host, at an address that a name stands for.
     ///
     /// # Errors

@@ -139,9 +139,14 @@ impl Opening {
                 Ok(Some(jump))
             }
             Self::Igd(igd, port) => {
-                let (igd, port) = (igd.clone(), *port);
-                let find = async move || ports::find_entry(&igd, port).await;
-                node.run(find).await.context("UPnP")?;
+                // A gateway that restarts may move: clients look for it again.
+                let port = *port;
+                let find = async move || {
+                    let igd = ports::find_igd(PATIENCE).await?;
+                    ports::find_entry(&igd, port).await?;
+                    Ok(igd)
+                };
+                *igd = node.run(find).await.context("UPnP")?;
                 Ok(None)
             }
         }

@@ -65,6 +65,8 @@ pub async fn renumber(home: &mut Home) -> anyhow::Result<Facts> {
     let start = Instant::now();
     home.withdraw_old().await?;
     home.wait_glue_current().await?;
+    // Nothing remembered may help: the way down from the parent zone has to work.
+    home.forget_names();
     let (_, page) = fetch_by_name(home, start).await?;
     facts.add(format_args!(
         "provider: {} and {} removed; {page}",

@@ -1,11 +1,14 @@
 //! Step 6: SIGKILL, and everything that was answered with success is there.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Facts, list, milliseconds, open_camera};
-use crate::home::{Home, fqdn};
+use crate::home::{Home, Opening, PATIENCE, fqdn};
 use crate::http::Api;
 
 /// Opens one more port and kills the daemon as soon as that is granted; starts it again and
@@ -15,6 +18,7 @@ use crate::http::Api;
 /// When something is lost, renumbered or forgotten.
 pub async fn restart(home: &mut Home) -> anyhow::Result<Facts> {
     let mut facts = Facts::default();
+    let_epochs_grow(home).await?;
     let before = Kept::read(&home.api()).await?;
     let address = home.lookup_current("camera").await?;
     let (late, granted) = open_camera(home, LATE_PORT).await?;
@@ -55,15 +59,44 @@ pub async fn restart(home: &mut Home) -> anyhow::Result<Facts> {
     Ok(facts)
 }
 
+/// Each client renews until its epoch is far enough from zero for a loss of state to show: the
+/// change of the prefix began a new one for PCP (RFC 6887 §8.5).
+async fn let_epochs_grow(home: &mut Home) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut lowest = u32::MAX;
+        for resident in &mut home.residents {
+            for opening in &mut resident.openings {
+                if let Opening::CrabNat(..) = opening {
+                    opening.renew(&resident.node).await?;
+                }
+                if let Opening::CrabNat(mapping, _) = opening {
+                    lowest = lowest.min(mapping.gateway_epoch());
+                }
+            }
+        }
+        if lowest >= TELLING_EPOCH_S {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "an epoch stands at {lowest} s and does not go on"
+        );
+        sleep(GLANCE).await;
+    }
+}
+
 /// Each client renews what it opened; returns how many epochs went on without a jump.
 async fn renew_all(home: &mut Home) -> anyhow::Result<usize> {
-    let mut jumps = Vec::new();
-    for resident in &mut home.residents {
+    let renewals = home.residents.iter_mut().map(async |resident| {
+        let mut jumps = Vec::new();
         for opening in &mut resident.openings {
             let jump = opening.renew(&resident.node).await;
             jumps.extend(jump.with_context(|| format!("{} after the restart", resident.name))?);
         }
-    }
+        anyhow::Ok(jumps)
+    });
+    let jumps = try_join_all(renewals).await?.concat();
     let small = |jump: &i64| jump.abs() <= EPOCH_SLACK_S;
     ensure!(
         jumps.iter().all(small),
@@ -137,4 +170,9 @@ fn keep(items: Vec<Value>, fields: &[&str]) -> anyhow::Result<Vec<Value>> {
 const LATE_PORT: u16 = 8554;
 
 /// Epochs count whole seconds, and so do we.
-const EPOCH_SLACK_S: i64 = 2;
+const EPOCH_SLACK_S: i64 = 1;
+
+/// From here on an epoch that begins anew differs from one that goes on.
+const TELLING_EPOCH_S: u32 = 3;
+
+const GLANCE: Duration = Duration::from_millis(200);
