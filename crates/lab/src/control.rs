@@ -74,8 +74,30 @@ pub async fn converse(
 /// # Errors
 /// When there is none.
 pub async fn newest(folder: &Path) -> anyhow::Result<UnixStream> {
+    for socket in sockets(folder).iter().rev() {
+        if let Ok(stream) = UnixStream::connect(socket).await {
+            return Ok(stream);
+        }
+    }
+    bail!("no lab stands (start one with `portico lab` in another terminal)")
+}
+
+/// Removes the folders below `folder` that killed labs left behind.
+pub fn sweep(folder: &Path) {
+    for socket in sockets(folder) {
+        let answer = std::os::unix::net::UnixStream::connect(&socket);
+        let dead = answer.is_err_and(|it| it.kind() == std::io::ErrorKind::ConnectionRefused);
+        if let (true, Some(lab)) = (dead, socket.parent()) {
+            // Somebody else may be sweeping too.
+            std::fs::remove_dir_all(lab).unwrap_or_default();
+        }
+    }
+}
+
+/// The control sockets below `folder`, the newest last.
+fn sockets(folder: &Path) -> Vec<PathBuf> {
     let mut sockets: Vec<(SystemTime, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(folder)?.flatten() {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let socket = entry.path().join(SOCKET);
         if entry
             .file_name()
@@ -87,12 +109,7 @@ pub async fn newest(folder: &Path) -> anyhow::Result<UnixStream> {
         }
     }
     sockets.sort();
-    for (_, socket) in sockets.iter().rev() {
-        if let Ok(stream) = UnixStream::connect(socket).await {
-            return Ok(stream);
-        }
-    }
-    bail!("no lab stands (start one with `portico lab` in another terminal)")
+    sockets.into_iter().map(|(_, socket)| socket).collect()
 }
 
 /// The control socket of a home.
@@ -306,5 +323,11 @@ mod tests {
         let (found, accepted) = tokio::join!(newest(root.path()), alive.0.accept());
 
         assert!(found.is_ok() && accepted.is_ok());
+        sweep(root.path());
+        let left = std::fs::read_dir(root.path()).unwrap().count();
+        assert_eq!(
+            left, 1,
+            "the dead lab's folder is gone, that of the living one is not"
+        );
     }
 }

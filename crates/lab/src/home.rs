@@ -467,14 +467,13 @@ impl Resident {
         let device = Device::new(name, &page);
         let serving = Arc::clone(&device);
         let serve = async move || match serving.name() {
-            "camera" => serving.serve_http(80).await,
+            "camera" | "heat-pump" | "printer" => serving.serve_http(80).await,
             "nas" => {
-                serving.serve_http(8080).await?;
+                serving.serve_http(80).await?;
+                serving.serve_http(NAS_ADMIN).await?;
                 serving.echo_tcp(NAS_ECHO).await?;
                 serving.echo_udp(NAS_ECHO).await
             }
-            "heat-pump" => serving.serve_http(80).await,
-            "printer" => serving.serve_http(80).await,
             _ => Ok(()),
         };
         node.run(serve).await?;
@@ -558,6 +557,9 @@ pub const RESIDENTS: [&str; 4] = ["camera", "nas", "heat-pump", "printer"];
 
 /// Where the NAS echoes.
 pub const NAS_ECHO: u16 = 7007;
+
+/// Where the NAS serves its own administration, which it opens to nobody.
+pub const NAS_ADMIN: u16 = 8080;
 
 /// The first letters of every lab's folder.
 pub const FOLDER_PREFIX: &str = "portico-lab-";

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::home::{Home, Plan};
 use crate::{plan, proof};
 
@@ -60,6 +60,7 @@ async fn build_and_prove(options: &Options) -> anyhow::Result<bool> {
     // Bound here, before there are namespaces, so that the caller's browser reaches it.
     let dashboard = listen_here()?;
     let plan = Plan::new(program).dashboard(dashboard);
+    control::sweep(&std::env::temp_dir());
     let mut home = plan.start().await.context("cannot build the home")?;
     let control = Control::open(home.folder())?;
     greet(&home);

@@ -46,17 +46,17 @@ pub async fn open_camera(home: &Home, port: u16) -> anyhow::Result<(Opening, Str
     Ok((Opening::CrabNat(mapping, Instant::now()), fact))
 }
 
-/// The NAS opens its echo for TCP and UDP by NAT-PMP (crate `crab_nat`).
+/// The NAS opens its page, and its echo for TCP and UDP, by NAT-PMP (crate `crab_nat`).
 ///
 /// # Errors
 /// When the gateway refuses.
 pub async fn open_nas(home: &Home) -> anyhow::Result<(Vec<Opening>, String)> {
     let nas = home.resident("nas")?;
     let (mut opened, mut facts) = (Vec::new(), Vec::new());
-    for protocol in [InternetProtocol::Tcp, InternetProtocol::Udp] {
+    let (tcp, udp) = (InternetProtocol::Tcp, InternetProtocol::Udp);
+    for (protocol, port) in [(tcp, 80), (tcp, NAS_ECHO), (udp, NAS_ECHO)] {
         let start = Instant::now();
-        let ask =
-            async move || ports::open_natpmp(plan::GATEWAY, protocol, NAS_ECHO, LIFETIME_S).await;
+        let ask = async move || ports::open_natpmp(plan::GATEWAY, protocol, port, LIFETIME_S).await;
         let mapping = nas.node.run(ask).await?;
         facts.push(describe("nas: NAT-PMP", &mapping, start)?);
         opened.push(Opening::CrabNat(mapping, Instant::now()));

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::time::Instant;
 
 use super::{Facts, list, milliseconds};
-use crate::home::{Home, NAS_ECHO, PATIENCE, fqdn};
+use crate::home::{Home, NAS_ADMIN, NAS_ECHO, PATIENCE, fqdn};
 use crate::remote::{self, Port};
 use crate::{Node, plan};
 
@@ -107,17 +107,17 @@ async fn closed(remote: &Node, nas: Ipv6Addr, printer: Ipv6Addr) -> anyhow::Resu
         let to = SocketAddr::new(addr.into(), port);
         remote.run(async move || Ok(remote::knock(to, NEGATIVE).await))
     };
-    let (nas, printer) = tokio::try_join!(knock(nas, 8080), knock(printer, 80))?;
+    let (nas, printer) = tokio::try_join!(knock(nas, NAS_ADMIN), knock(printer, 80))?;
     ensure!(
         nas != Port::Open,
-        "TCP 8080 of the nas is open, and nobody opened it"
+        "TCP {NAS_ADMIN} of the nas is open, and nobody opened it"
     );
     ensure!(
         printer != Port::Open,
         "TCP 80 of the printer is open, and nobody opened it"
     );
     Ok(format!(
-        "remote: TCP 8080 of the nas and TCP 80 of the printer, served but never opened -> {}",
+        "remote: TCP {NAS_ADMIN} of the nas and TCP 80 of the printer, served but never opened -> {}",
         match (nas, printer) {
             (Port::Silent, Port::Silent) => "no answer",
             _ => "refused",
