@@ -104,6 +104,8 @@ mod tests {
     #[test]
     fn a_thread_can_leave_and_come_back() {
         std::thread::spawn(|| {
+            // An ordinary user may only come back to what belongs to its own user namespace.
+            unshare_network().unwrap();
             let home = current().unwrap();
             unshare_network().unwrap();
             let away = current().unwrap();

@@ -233,9 +233,12 @@ async fn a_program_dies_with_its_node() {
 
 #[tokio::test]
 async fn a_listener_of_ours_serves_inside_a_node() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (caller, node) = (node("caller"), node("gateway"));
+    let listener = caller
+        .run(async || Ok(std::net::TcpListener::bind("127.0.0.1:0")?))
+        .await
+        .unwrap();
     let addr = listener.local_addr().unwrap();
-    let node = node("gateway");
     let program = std::env::current_exe().unwrap();
     let program = node
         .command(program)
@@ -247,9 +250,13 @@ async fn a_listener_of_ours_serves_inside_a_node() {
         .await
         .unwrap();
 
-    let mut said = String::new();
-    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said)
+    let said = caller
+        .run(async move || {
+            let mut said = String::new();
+            let mut stream = tokio::net::TcpStream::connect(addr).await?;
+            tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await?;
+            Ok(said)
+        })
         .await
         .unwrap();
 

@@ -3,6 +3,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use super::*;
+use crate::udp::tests::in_namespace;
 
 #[test]
 fn the_environment_is_read_strictly() {
@@ -32,32 +33,30 @@ fn what_is_no_listener_is_refused_and_left_alone() {
 /// Runs this test binary once more, with a listener as descriptor 3.
 #[test]
 fn a_listener_is_handed_to_a_child() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    // The shell turns an inherited descriptor into number 3, as a supervisor would.
-    let fd = listener.as_raw_fd();
-    socket2::SockRef::from(&listener)
-        .set_cloexec(false)
-        .unwrap();
-    let mut child = Command::new("sh")
-        .arg("-c")
-        .arg(format!(
-            "exec \"$0\" --exact listen::tests::child --ignored --nocapture 3<&{fd}"
-        ))
-        .arg(std::env::current_exe().unwrap())
-        .env("LISTEN_FDS", "1")
-        .env_remove("LISTEN_PID")
-        .spawn()
-        .unwrap();
+    in_namespace(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        // The shell turns its input into descriptor 3, as a supervisor would. Our own copy ends
+        // with the command, so a child that dies resets the connection.
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg("exec \"$0\" --exact listen::tests::child --ignored --nocapture 3<&0 </dev/null")
+            .arg(std::env::current_exe().unwrap())
+            .env("LISTEN_FDS", "1")
+            .env_remove("LISTEN_PID")
+            .stdin(OwnedFd::from(listener))
+            .spawn()
+            .unwrap();
 
-    let mut said = String::new();
-    std::net::TcpStream::connect(addr)
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
+        let mut said = String::new();
+        std::net::TcpStream::connect(addr)
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
 
-    assert_eq!(said, "hello from the child");
-    assert!(child.wait().unwrap().success());
+        assert_eq!(said, "hello from the child");
+        assert!(child.wait().unwrap().success());
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::udp::{Options, Socket};
 #[test]
 fn a_datagram_comes_out_with_its_virtio_header_and_goes_back_in() {
     in_namespace(async {
-        let tun = Tun::open("nat64").await.unwrap();
+        let tun = open("nat64").await;
         let net = Netlink::open().unwrap();
         let index = net.index("nat64").await.unwrap();
         net.set_up(index).await.unwrap();
@@ -44,13 +44,13 @@ fn a_datagram_comes_out_with_its_virtio_header_and_goes_back_in() {
 #[test]
 fn a_name_in_use_is_said_so_and_a_freed_one_is_waited_for() {
     in_namespace(async {
-        let first = Tun::open("nat64").await.unwrap();
+        let first = open("nat64").await;
         let soon = async {
             tokio::time::sleep(Duration::from_millis(60)).await;
             drop(first);
         };
-        let (second, ()) = tokio::join!(Tun::open("nat64"), soon);
-        second.unwrap();
+        let (second, ()) = tokio::join!(open("nat64"), soon);
+        assert_eq!(second.name(), "nat64");
 
         let error = Tun::open("a-name-that-is-too-long").await.unwrap_err();
         assert_eq!(
@@ -70,6 +70,14 @@ fn what_is_missing_is_said_in_one_line() {
     );
     assert!(text(libc::EPERM).contains("not permitted"));
     assert!(text(libc::EBUSY).contains("another process"));
+}
+
+/// Opens a device, or fails in one line that says what is missing.
+async fn open(name: &str) -> Tun {
+    match Tun::open(name).await {
+        Ok(tun) => tun,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 async fn read_udp(tun: &Tun, packet: &mut [u8]) -> usize {

@@ -4,119 +4,131 @@ use super::*;
 use crate::namespace;
 use crate::netlink::{Netlink, NewLink};
 
-#[tokio::test]
-async fn the_answer_leaves_from_the_address_that_was_asked() {
-    let server = Socket::bind("0.0.0.0:0".parse().unwrap(), &Options::new()).unwrap();
-    let client = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
-    let asked: SocketAddr = format!("127.0.0.5:{}", server.local_addr().port())
-        .parse()
-        .unwrap();
-    let mut buf = [0; 100];
+#[test]
+fn the_answer_leaves_from_the_address_that_was_asked() {
+    in_namespace(async {
+        let server = Socket::bind("0.0.0.0:0".parse().unwrap(), &Options::new()).unwrap();
+        let client = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
+        let asked: SocketAddr = format!("127.0.0.5:{}", server.local_addr().port())
+            .parse()
+            .unwrap();
+        let mut buf = [0; 100];
 
-    client.send_to(b"question", asked, None).await.unwrap();
-    let question = server.recv(&mut buf).await.unwrap();
-    server
-        .send_to(b"answer", question.source, Some(question.reply_from()))
-        .await
-        .unwrap();
-    let answer = client.recv(&mut buf).await.unwrap();
-
-    assert_eq!(&buf[..answer.len], b"answer");
-    assert_eq!(question.destination, asked.ip());
-    assert_eq!(question.source, client.local_addr());
-    assert_eq!(question.ifindex, 1);
-    assert_eq!(answer.source, asked);
-}
-
-#[tokio::test]
-async fn the_answer_leaves_from_the_asked_ipv6_address() {
-    let server = Socket::bind("[::]:0".parse().unwrap(), &Options::new()).unwrap();
-    let client = Socket::bind("[::1]:0".parse().unwrap(), &Options::new()).unwrap();
-    let asked: SocketAddr = format!("[::1]:{}", server.local_addr().port())
-        .parse()
-        .unwrap();
-    let mut buf = [0; 100];
-
-    client.send_to(b"question", asked, None).await.unwrap();
-    let question = server.recv(&mut buf).await.unwrap();
-    server
-        .send_to(b"answer", question.source, Some(question.reply_from()))
-        .await
-        .unwrap();
-    let answer = client.recv(&mut buf).await.unwrap();
-
-    assert_eq!(question.destination, asked.ip());
-    assert_eq!(answer.source, asked);
-}
-
-#[tokio::test]
-async fn a_port_in_use_names_its_owner() {
-    let first = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
-
-    let error = Socket::bind(first.local_addr(), &Options::new()).unwrap_err();
-
-    let text = error.to_string();
-    assert!(
-        text.starts_with(&format!("cannot bind UDP {}, which ", first.local_addr())),
-        "{text}"
-    );
-    assert!(
-        text.ends_with(&format!("(process {}) uses", std::process::id())),
-        "{text}"
-    );
-}
-
-#[tokio::test]
-async fn an_address_that_is_not_ours_is_named() {
-    let addr = "192.0.2.1:5351".parse().unwrap();
-
-    let error = Socket::bind(addr, &Options::new().device("lo")).unwrap_err();
-
-    assert_eq!(error.to_string(), "cannot bind UDP 192.0.2.1:5351 on lo");
-    Socket::bind(addr, &Options::new().free_bind()).unwrap();
-}
-
-#[tokio::test]
-async fn a_burst_is_drained_and_a_long_datagram_says_so() {
-    let server = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
-    let client = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
-    for _ in 0..3 {
-        client
-            .send_to(b"0123456789", server.local_addr(), None)
+        client.send_to(b"question", asked, None).await.unwrap();
+        let question = server.recv(&mut buf).await.unwrap();
+        server
+            .send_to(b"answer", question.source, Some(question.reply_from()))
             .await
             .unwrap();
-    }
-    let mut buf = [0; 4];
+        let answer = client.recv(&mut buf).await.unwrap();
 
-    let first = server.recv(&mut buf).await.unwrap();
-    let mut rest = 0;
-    while server.try_recv(&mut buf).unwrap().is_some() {
-        rest += 1;
-    }
-
-    assert_eq!((first.len, first.truncated, rest), (4, true, 2));
+        assert_eq!(&buf[..answer.len], b"answer");
+        assert_eq!(question.destination, asked.ip());
+        assert_eq!(question.source, client.local_addr());
+        assert_eq!(question.ifindex, 1);
+        assert_eq!(answer.source, asked);
+    });
 }
 
-#[tokio::test]
-async fn an_unreachable_peer_does_not_end_the_loop() {
-    let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
-    let other = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
-    // Asked so, the kernel reports on the socket that an earlier datagram was refused.
-    setsockopt(&socket.io, sockopt::Ipv4RecvErr, &true).unwrap();
-    socket
-        .send_to(b"x", "127.0.0.1:9".parse().unwrap(), None)
-        .await
-        .unwrap();
-    other
-        .send_to(b"hello", socket.local_addr(), None)
-        .await
-        .unwrap();
-    let mut buf = [0; 100];
+#[test]
+fn the_answer_leaves_from_the_asked_ipv6_address() {
+    in_namespace(async {
+        let server = Socket::bind("[::]:0".parse().unwrap(), &Options::new()).unwrap();
+        let client = Socket::bind("[::1]:0".parse().unwrap(), &Options::new()).unwrap();
+        let asked: SocketAddr = format!("[::1]:{}", server.local_addr().port())
+            .parse()
+            .unwrap();
+        let mut buf = [0; 100];
 
-    let received = socket.recv(&mut buf).await.unwrap();
+        client.send_to(b"question", asked, None).await.unwrap();
+        let question = server.recv(&mut buf).await.unwrap();
+        server
+            .send_to(b"answer", question.source, Some(question.reply_from()))
+            .await
+            .unwrap();
+        let answer = client.recv(&mut buf).await.unwrap();
 
-    assert_eq!((received.len, received.source), (5, other.local_addr()));
-    assert_eq!(socket.transient_errors(), 1);
+        assert_eq!(question.destination, asked.ip());
+        assert_eq!(answer.source, asked);
+    });
+}
+
+#[test]
+fn a_port_in_use_names_its_owner() {
+    in_namespace(async {
+        let first = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
+
+        let error = Socket::bind(first.local_addr(), &Options::new()).unwrap_err();
+
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("cannot bind UDP {}, which ", first.local_addr())),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(&format!("(process {}) uses", std::process::id())),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_named() {
+    in_namespace(async {
+        let addr = "192.0.2.1:5351".parse().unwrap();
+
+        let error = Socket::bind(addr, &Options::new().device("lo")).unwrap_err();
+
+        assert_eq!(error.to_string(), "cannot bind UDP 192.0.2.1:5351 on lo");
+        Socket::bind(addr, &Options::new().free_bind()).unwrap();
+    });
+}
+
+#[test]
+fn a_burst_is_drained_and_a_long_datagram_says_so() {
+    in_namespace(async {
+        let server = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
+        let client = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
+        for _ in 0..3 {
+            client
+                .send_to(b"0123456789", server.local_addr(), None)
+                .await
+                .unwrap();
+        }
+        let mut buf = [0; 4];
+
+        let first = server.recv(&mut buf).await.unwrap();
+        let mut rest = 0;
+        while server.try_recv(&mut buf).unwrap().is_some() {
+            rest += 1;
+        }
+
+        assert_eq!((first.len, first.truncated, rest), (4, true, 2));
+    });
+}
+
+#[test]
+fn an_unreachable_peer_does_not_end_the_loop() {
+    in_namespace(async {
+        let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
+        let other = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
+        // Asked so, the kernel reports on the socket that an earlier datagram was refused.
+        setsockopt(&socket.io, sockopt::Ipv4RecvErr, &true).unwrap();
+        socket
+            .send_to(b"x", "127.0.0.1:9".parse().unwrap(), None)
+            .await
+            .unwrap();
+        other
+            .send_to(b"hello", socket.local_addr(), None)
+            .await
+            .unwrap();
+        let mut buf = [0; 100];
+
+        let received = socket.recv(&mut buf).await.unwrap();
+
+        assert_eq!((received.len, received.source), (5, other.local_addr()));
+        assert_eq!(socket.transient_errors(), 1);
+    });
 }
 
 #[test]
@@ -189,7 +201,8 @@ fn ipv6_multicast_is_heard_and_its_answer_chooses_its_own_address() {
     });
 }
 
-/// Runs `test` on a thread with a network namespace of its own; fails in one line without.
+/// Runs `test` on a thread with a network namespace of its own, in which loopback is on; fails
+/// in one line without.
 #[track_caller]
 pub(crate) fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(|| {
@@ -201,6 +214,10 @@ pub(crate) fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
             .build()
             .unwrap();
         runtime.block_on(async {
+            let test = async {
+                Netlink::open().unwrap().set_up(1).await.unwrap();
+                test.await;
+            };
             tokio::time::timeout(Duration::from_secs(20), test)
                 .await
                 .expect("in time");
