@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::home::{FOLDER_PREFIX, Home, PATIENCE, fqdn};
 use crate::proof::{self, milliseconds};
-use crate::{plan, remote};
+use crate::{addressing, remote};
 
 /// Something to do with a home that stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,7 +281,7 @@ fn status(home: &Home, mut tell: impl FnMut(String)) {
         );
         tell(format!("{:10} {} {addr}", resident.name, resident.mac()));
     }
-    tell(format!("remote     {}", plan::REMOTE));
+    tell(format!("remote     {}", addressing::REMOTE));
     if let Some(addr) = home.daemon.dashboard() {
         tell(format!("dashboard  http://{addr}/"));
     }

@@ -11,7 +11,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 use crate::http::Api;
-use crate::{Node, plan};
+use crate::{Node, addressing};
 
 /// How the program is started, again and again.
 #[derive(Debug)]
@@ -159,6 +159,18 @@ impl Daemon {
         }
     }
 
+    /// Whether it logged no error: an error is a promise that it could not keep.
+    ///
+    /// # Errors
+    /// The first one.
+    pub fn check_log(&self) -> anyhow::Result<()> {
+        let log = std::fs::read_to_string(self.log_path())?;
+        match log.lines().find(|line| line.contains(" ERROR ")) {
+            Some(line) => bail!("portico logged an error: {line}"),
+            None => Ok(()),
+        }
+    }
+
     /// The end of its log, as the end of an error.
     #[must_use]
     pub fn tail(&self) -> String {
@@ -174,10 +186,13 @@ impl Daemon {
 
 fn config(folder: &Path) -> String {
     let folder = folder.display();
-    let (lan, wan, subnet) = (plan::LAN, plan::WAN, plan::SUBNET);
-    let (zone, parent_zone) = (plan::ZONE, plan::PARENT_ZONE);
-    let (resolver, parent) = (plan::resolver(), SocketAddr::new(plan::PARENT.into(), 53));
-    let prefix = plan::Delegation(0).prefix();
+    let (lan, wan, subnet) = (addressing::LAN, addressing::WAN, addressing::SUBNET);
+    let (zone, parent_zone) = (addressing::ZONE, addressing::PARENT_ZONE);
+    let (resolver, parent) = (
+        addressing::resolver(),
+        SocketAddr::new(addressing::PARENT.into(), 53),
+    );
+    let prefix = addressing::Delegation(0).prefix();
     format!(
         r#"
         [daemon]

@@ -4,12 +4,14 @@
 //!
 //! Start from [`Node`] (a machine: a thread in a network namespace without a name), [`cable`]
 //! and [`Switch`] (what connects machines), or from [`Plan`], which builds a whole [`Home`];
-//! [`proof`] takes the seven steps, one function each, and [`run`] is `portico lab`. When the values are dropped the threads end, and
-//! namespaces, links and child processes vanish with them: nothing is to be cleaned up, no
-//! name can collide, and any number of homes live side by side.
+//! [`proof`] takes the seven steps, one function each, and [`run()`] is `portico lab`. When the
+//! values are dropped the threads end, and namespaces, links and child processes vanish with
+//! them: nothing is to be cleaned up, no name can collide, and any number of homes live side by
+//! side.
 
 #![warn(missing_docs)]
 
+pub mod addressing;
 mod command;
 pub mod control;
 pub mod daemon;
@@ -19,7 +21,6 @@ pub mod dns;
 pub mod home;
 pub mod http;
 mod node;
-pub mod plan;
 pub mod ports;
 pub mod proof;
 pub mod provider;

@@ -61,6 +61,7 @@ pub async fn prove(home: &mut Home, mut tell: impl FnMut(&str)) -> anyhow::Resul
             }
         }
     }
+    home.daemon.check_log()?;
     tell(&format!(
         "All seven steps are proved.  [{}]",
         milliseconds(begin.elapsed())
@@ -72,12 +73,10 @@ pub async fn prove(home: &mut Home, mut tell: impl FnMut(&str)) -> anyhow::Resul
 async fn run(home: &mut Home, step: Step) -> anyhow::Result<Facts> {
     let result = tokio::time::timeout(STEP_PATIENCE, step(home)).await;
     let result = result.unwrap_or_else(|_| anyhow::bail!("it takes more than {STEP_PATIENCE:?}"));
+    // The reason first, then what may explain it.
     result.map_err(|error| match home.daemon.check() {
-        Err(ended) => error.context(ended),
-        Ok(()) => {
-            let tail = home.daemon.tail();
-            error.context(format!("portico still runs{tail}"))
-        }
+        Err(ended) => anyhow::anyhow!("{error:#}; {ended:#}"),
+        Ok(()) => anyhow::anyhow!("{error:#}; portico still runs{}", home.daemon.tail()),
     })
 }
 

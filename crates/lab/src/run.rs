@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::{self, Control};
 use crate::home::{Home, Plan};
-use crate::{plan, proof};
+use crate::{addressing, proof};
 
 /// What `portico lab` was asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,18 +91,18 @@ fn greet(home: &Home) {
     println!("A home with {} stands.", home.residents.len());
     println!(
         "  provider   resolver {}, zone {} at {}",
-        plan::RESOLVER,
-        plan::PARENT_ZONE,
-        plan::PARENT
+        addressing::RESOLVER,
+        addressing::PARENT_ZONE,
+        addressing::PARENT
     );
     println!(
         "  gateway    WAN {}, delegated {}, LAN {}; portico runs as process {}",
         home.delegation().wan(),
         home.delegation().prefix(),
-        plan::SUBNET,
+        addressing::SUBNET,
         home.daemon.pid().unwrap_or(0)
     );
-    println!("  remote     {}, IPv6 only", plan::REMOTE);
+    println!("  remote     {}, IPv6 only", addressing::REMOTE);
     if let Some(addr) = home.daemon.dashboard() {
         println!("  dashboard  http://{addr}/");
     }

@@ -1,6 +1,9 @@
 //! A home without Portico: what the lab itself promises.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
+use crate::addressing::ETH;
 use crate::device::DOWNLOAD_BYTES;
 use crate::remote::{self, Download, Port};
 

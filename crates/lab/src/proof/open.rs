@@ -1,13 +1,13 @@
 //! Step 2: each server opens its port in its own dialect.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use crab_nat::{InternetProtocol, PortMapping};
 use igd_next::PortMappingProtocol;
 use tokio::time::Instant;
 
 use super::{Facts, milliseconds};
 use crate::home::{Home, NAS_ECHO, Opening, PATIENCE};
-use crate::{plan, ports};
+use crate::{addressing, ports};
 
 /// The camera opens its page by PCP, the NAS its echo by NAT-PMP, the heat pump its page by UPnP.
 ///
@@ -39,7 +39,14 @@ pub async fn open_camera(home: &Home, port: u16) -> anyhow::Result<(Opening, Str
     let addr = camera.addr()?;
     let start = Instant::now();
     let ask = async move || {
-        ports::open_pcp(plan::GATEWAY, addr, InternetProtocol::Tcp, port, LIFETIME_S).await
+        ports::open_pcp(
+            addressing::GATEWAY,
+            addr,
+            InternetProtocol::Tcp,
+            port,
+            LIFETIME_S,
+        )
+        .await
     };
     let mapping = camera.node.run(ask).await?;
     let fact = describe("camera: PCP MAP", &mapping, start)?;
@@ -56,7 +63,8 @@ pub async fn open_nas(home: &Home) -> anyhow::Result<(Vec<Opening>, String)> {
     let (tcp, udp) = (InternetProtocol::Tcp, InternetProtocol::Udp);
     for (protocol, port) in [(tcp, 80), (tcp, NAS_ECHO), (udp, NAS_ECHO)] {
         let start = Instant::now();
-        let ask = async move || ports::open_natpmp(plan::GATEWAY, protocol, port, LIFETIME_S).await;
+        let ask =
+            async move || ports::open_natpmp(addressing::GATEWAY, protocol, port, LIFETIME_S).await;
         let mapping = nas.node.run(ask).await?;
         facts.push(describe("nas: NAT-PMP", &mapping, start)?);
         opened.push(Opening::CrabNat(mapping, Instant::now()));
@@ -120,57 +128,6 @@ fn describe(who: &str, mapping: &PortMapping, start: Instant) -> anyhow::Result<
         mapping.lifetime(),
         mapping.gateway_epoch()
     ))
-}
-
-impl Opening {
-    /// Renews it as its client does, or looks it up in the gateway's table; returns how far the
-    /// gateway's epoch jumped, where the protocol has one.
-    ///
-    /// # Errors
-    /// When the gateway has forgotten it.
-    pub async fn renew(&mut self, node: &crate::Node) -> anyhow::Result<Option<i64>> {
-        match self {
-            Self::CrabNat(mapping, at) => {
-                let old = mapping.clone();
-                let new = node.run(async move || ports::renew(old).await).await?;
-                let jump =
-                    ports::epoch_jump(mapping.gateway_epoch(), new.gateway_epoch(), at.elapsed());
-                (*mapping, *at) = (new, Instant::now());
-                Ok(Some(jump))
-            }
-            Self::Igd(igd, port) => {
-                // A gateway that restarts may move: clients look for it again.
-                let port = *port;
-                let find = async move || {
-                    let igd = ports::find_igd(PATIENCE).await?;
-                    ports::find_entry(&igd, port).await?;
-                    Ok(igd)
-                };
-                *igd = node.run(find).await.context("UPnP")?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Closes it as its client does.
-    ///
-    /// # Errors
-    /// What the gateway says.
-    pub async fn close(self, node: &crate::Node) -> anyhow::Result<()> {
-        let close = async move || match self {
-            Self::CrabNat(mapping, _) => {
-                let closed = mapping.try_drop().await;
-                closed
-                    .map_err(|(error, _)| error)
-                    .context("PCP or NAT-PMP with lifetime 0")
-            }
-            Self::Igd(igd, port) => igd
-                .remove_port(PortMappingProtocol::TCP, port)
-                .await
-                .with_context(|| format!("DeletePortMapping TCP {port}")),
-        };
-        node.run(close).await
-    }
 }
 
 /// How long the ports are asked for.

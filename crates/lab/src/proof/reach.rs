@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Facts, list, milliseconds};
 use crate::home::{Home, NAS_ADMIN, NAS_ECHO, PATIENCE, fqdn};
 use crate::remote::{self, Port};
-use crate::{Node, plan};
+use crate::{Node, addressing};
 
 /// The page, the echoes and the pings that must come, and those that must not.
 ///
@@ -142,7 +142,7 @@ async fn who_was_it(home: &Home) -> anyhow::Result<String> {
         .with_context(|| format!("no session has the pool address {ip}:{port}: {sessions:?}"))?;
     let remote = &session["remote"]["address"];
     ensure!(
-        *remote == plan::REMOTE.to_string(),
+        *remote == addressing::REMOTE.to_string(),
         "{ip}:{port} was {remote}?"
     );
     let server = &session["server"]["address"];
@@ -153,7 +153,7 @@ async fn who_was_it(home: &Home) -> anyhow::Result<String> {
     Ok(format!(
         "camera's log: {} \"GET /\"; session list: {ip}:{port} was [{}]:{}",
         contact.peer,
-        plan::REMOTE,
+        addressing::REMOTE,
         session["remote"]["port"]
     ))
 }

@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use super::Facts;
 use crate::dns::{self, Addresses};
 use crate::home::{Home, PATIENCE, Resident, fqdn};
-use crate::{plan, provider};
+use crate::{addressing, provider};
 
 /// Outside a server has an AAAA made of the NSP and its address, and no A; on the LAN it has
 /// its private A too, and other names are forwarded without anything being made up.
@@ -33,7 +33,7 @@ pub async fn resolve(home: &mut Home) -> anyhow::Result<Facts> {
     facts.add(format_args!(
         "remote -> provider's resolver {} -> Portico: {name} AAAA? -> {outside}, \
          which is {} + {}; A? -> {no_a}",
-        plan::RESOLVER,
+        addressing::RESOLVER,
         home.delegation().nsp(),
         home.resident("camera")?.addr()?
     ));
@@ -50,7 +50,7 @@ pub async fn resolve(home: &mut Home) -> anyhow::Result<Facts> {
         public.one_v6()? == home.delegation().embed(nas),
         "on the LAN nas AAAA? -> {public}"
     );
-    let www = format!("www.{}", plan::PARENT_ZONE);
+    let www = format!("www.{}", addressing::PARENT_ZONE);
     let forwarded = ask_lan(camera, &www, RecordType::A).await?;
     ensure!(
         forwarded.addrs == [IpAddr::from(provider::WWW)],
