@@ -98,6 +98,8 @@ pub enum NamespaceError {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
 
     use super::*;
 
@@ -119,7 +121,46 @@ mod tests {
         .unwrap();
     }
 
+    #[test]
+    #[expect(
+        unsafe_code,
+        reason = "only a process that was just forked has one thread"
+    )]
+    fn an_ordinary_user_becomes_root_of_a_namespace_of_its_own() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "id -u; id -g"]);
+        if getuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let become_root = || {
+            // As after a fresh exec: a process that changed its user may not open its own files.
+            nix::sys::prctl::set_dumpable(true)?;
+            become_root_of_new_user_namespace().map_err(io::Error::other)?;
+            unshare_network().map_err(io::Error::other)
+        };
+        // SAFETY: the test process does nothing meanwhile that could hold a lock of the
+        // allocator for good; the allocator itself survives a fork.
+        unsafe { command.pre_exec(become_root) };
+
+        let output = command.output().unwrap();
+
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.starts_with("0\n0\n"), "{said}");
+    }
+
+    #[test]
+    fn a_process_with_threads_is_told_so() {
+        if getuid().is_root() {
+            become_root_of_new_user_namespace().unwrap();
+        } else {
+            let error = become_root_of_new_user_namespace().unwrap_err();
+            assert!(matches!(error, NamespaceError::Threads), "{error}");
+        }
+    }
+
     fn link(fd: &OwnedFd) -> std::path::PathBuf {
         fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap()
     }
+
+    const NOBODY: u32 = 65_534;
 }
