@@ -9,9 +9,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use dns::admission::{Admission, MOST, MOST_OF_SOURCE, NotAdmitted};
+use dns::connection::{Closed, Connection, Timer};
 use dns::counters::{Counter, Counters};
-use dns::server::{PAYLOAD, Server, Verdict};
+use dns::server::{PAYLOAD, Received, Server, Verdict};
 use dns::tsig::{Key, ParseKeyError, Unverified};
+use dns::wire::Transport;
 use dns::zone::{View, Zone};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
@@ -124,6 +127,44 @@ fn d_a1_answer_without_edns_has_no_opt() {
 }
 
 #[test]
+fn d_a1_pipelined_queries_are_answered_in_any_order() {
+    let mut connection = Connection::new(now().mono);
+    connection.handle_bytes(b"\0\x05first\0\x06second");
+
+    assert_eq!(connection.poll_query().unwrap(), b"first");
+    assert_eq!(connection.poll_query().unwrap(), b"second");
+    connection.handle_answer(b"to second", now().mono);
+    assert_eq!(connection.poll_transmit().unwrap(), b"\0\x09to second");
+}
+
+#[test]
+fn d_a1_part_of_a_query_does_not_reset_the_idle_timeout() {
+    let mut connection = Connection::new(now().mono);
+    let (due, timer) = connection.poll_timeout().unwrap();
+    assert_eq!(timer, Timer::Idle);
+
+    connection.handle_bytes(b"\0\x05fir");
+    assert_eq!(connection.poll_timeout(), Some((due, Timer::Idle)));
+    connection.handle_timeout(due);
+    assert_eq!(connection.poll_event(), Some(Closed::Slow));
+}
+
+#[test]
+fn d_a1_answer_by_tcp_is_not_cut_to_the_payload_of_udp() {
+    let mut home = Home::new();
+    let many = (1..100_u16)
+        .map(|last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
+        .collect();
+    home.grant(Request::WanAddresses(many));
+    let query = query("ns1.home.example.", RecordType::AAAA);
+
+    assert!(home.handle(View::Public, &query).metadata.truncation);
+    let answer = home.handle_by(Transport::Tcp, View::Public, &query);
+    assert!(!answer.metadata.truncation);
+    assert_eq!(answer.answers.len(), 99);
+}
+
+#[test]
 fn d_a1_other_classes_are_refused() {
     let mut query = query("version.bind.", RecordType::TXT);
     query.queries[0].set_query_class(DNSClass::CH);
@@ -143,6 +184,23 @@ fn d_a1_ttl_is_at_most_half_of_the_prefixs_remaining_life() {
     let answer = home.ask(View::Public, "camera.home.example.", RecordType::AAAA);
 
     assert_eq!(answer.answers[0].ttl, 20);
+}
+
+#[test]
+fn t_14_nobody_takes_all_connections() {
+    let mut admission = Admission::default();
+    let host = |network: usize, host: usize| format!("2001:db8:0:{network:x}::{host:x}");
+    let mut admit = |from: String| admission.admit(from.parse().unwrap(), now().mono);
+    for index in 0..MOST_OF_SOURCE {
+        admit(host(1, index)).unwrap();
+    }
+
+    assert_eq!(admit(host(1, 0xffff)), Err(NotAdmitted::Source));
+    for index in MOST_OF_SOURCE..MOST {
+        assert_eq!(admit(host(index, 1)).unwrap().evicted, None);
+    }
+    assert!(admit(host(MOST, 1)).unwrap().evicted.is_some());
+    assert_eq!(admission.held(), MOST);
 }
 
 #[test]
@@ -378,11 +436,19 @@ impl Home {
     }
 
     fn handle(&self, view: View, query: &Message) -> Message {
+        self.handle_by(Transport::Udp, view, query)
+    }
+
+    fn handle_by(&self, transport: Transport, view: View, query: &Message) -> Message {
         let server = Server::new(Zone::new(Duration::from_secs(60)));
         let bytes = query.to_vec().unwrap();
-        let source = "192.0.2.53:5353".parse().unwrap();
-        let snapshot = self.core.snapshot();
-        match server.handle_datagram(bytes, source, view, snapshot, now(), &self.counters) {
+        let received = Received {
+            bytes,
+            from: "192.0.2.53:5353".parse().unwrap(),
+            transport,
+            view,
+        };
+        match server.handle_message(received, self.core.snapshot(), now(), &self.counters) {
             Verdict::Answer(bytes) => Message::from_vec(&bytes).unwrap(),
             other => panic!("{other:?}"),
         }

@@ -1,9 +1,11 @@
-//! What the room counts; every datagram moves at least one of these.
+//! What the room counts; every message moves at least one of these.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hickory_proto::op::ResponseCode;
 
+use crate::admission::NotAdmitted;
+use crate::connection::Closed;
 use crate::wire::Malformed;
 use crate::zone::View;
 
@@ -57,9 +59,28 @@ impl Counters {
     pub(crate) fn count_malformed(&self, malformed: Malformed) {
         self.count(match malformed {
             Malformed::Body => Counter::MalformedBody,
+            Malformed::Cut { .. } => Counter::MalformedCut,
             Malformed::Counts => Counter::MalformedCounts,
             Malformed::Head { .. } => Counter::MalformedHead,
             Malformed::Question { .. } => Counter::MalformedQuestion,
+        });
+    }
+
+    pub(crate) fn count_closed(&self, closed: Closed) {
+        self.count(match closed {
+            Closed::Broken => Counter::TcpBroken,
+            Closed::Client => Counter::TcpByClient,
+            Closed::Idle => Counter::TcpIdle,
+            Closed::Malformed => Counter::TcpMalformed,
+            Closed::Slow => Counter::TcpSlow,
+            Closed::Untaken => Counter::TcpUntaken,
+        });
+    }
+
+    pub(crate) fn count_not_admitted(&self, error: NotAdmitted) {
+        self.count(match error {
+            NotAdmitted::Full => Counter::TcpFull,
+            NotAdmitted::Source => Counter::TcpSource,
         });
     }
 
@@ -106,7 +127,9 @@ counters! {
     FromLan => "queries_by_view_total" "lan",
     /// Asked from elsewhere.
     FromPublic => "queries_by_view_total" "public",
-    /// Too short for a head; dropped.
+    /// A connection that ended within it.
+    MalformedCut => "malformed_total" "cut",
+    /// Too short for a head; dropped, and by TCP nothing after it is read.
     MalformedHead => "malformed_total" "head",
     /// Section counts that do not fit; answered FORMERR.
     MalformedCounts => "malformed_total" "counts",
@@ -120,8 +143,30 @@ counters! {
     DroppedOversized => "drops_total" "oversized",
     /// From an address that cannot be answered; dropped.
     DroppedSource => "drops_total" "source",
-    /// An answer that the system did not take.
+    /// An answer that the system did not take, or the client's connection ended before it.
     DroppedUnsent => "drops_total" "unsent",
+    /// Connections that were admitted.
+    TcpAdmitted => "tcp_admitted_total" "",
+    /// While every connection of the listener was busy; closed at once.
+    TcpFull => "tcp_refused_total" "full",
+    /// From a source that has enough connections; closed at once.
+    TcpSource => "tcp_refused_total" "source",
+    /// Accepting failed, as when too many files are open; tried again.
+    TcpAcceptFailed => "tcp_accept_failures_total" "",
+    /// Reset, or unusable.
+    TcpBroken => "tcp_closed_total" "broken",
+    /// Ended by the client.
+    TcpByClient => "tcp_closed_total" "client",
+    /// Idle for longest while every place was taken; closed for another.
+    TcpEvicted => "tcp_closed_total" "evicted",
+    /// No query came; closed.
+    TcpIdle => "tcp_closed_total" "idle",
+    /// A message without a head came; closed.
+    TcpMalformed => "tcp_closed_total" "malformed",
+    /// A query began and did not end in time; closed.
+    TcpSlow => "tcp_closed_total" "slow",
+    /// The client did not take its answers in time; closed.
+    TcpUntaken => "tcp_closed_total" "untaken",
     /// NOTIFY; answered NOTIMP.
     Notify => "opcodes_rejected_total" "notify",
     /// UPDATE; answered REFUSED.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mapping::Instant;
 use rand::RngExt as _;
 
-use crate::wire::{self, Head, Malformed};
+use crate::wire::{self, Head, Malformed, Transport};
 
 /// Begins the exchanges, so many at a time, with ids that nobody can guess (RFC 5452 §9.2).
 #[derive(Debug)]
@@ -122,21 +122,12 @@ pub struct Exchange {
     silent: usize,
 }
 
-/// How a resolver is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// UDP.
-    Udp,
-    /// TCP, after an answer that was cut.
-    Tcp,
-}
-
 /// A question to send, from a port of its own (RFC 5452 §9.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// The resolver.
     pub to: SocketAddr,
-    /// How.
+    /// How; by TCP after an answer that was cut.
     pub transport: Transport,
     /// The message.
     pub payload: Vec<u8>,

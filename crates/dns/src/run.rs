@@ -197,9 +197,6 @@ impl Dns {
 /// Why the room ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A TCP listener is broken.
-    #[error("cannot accept DNS connections: {0}")]
-    Tcp(String),
     /// A task panicked.
     #[error("a task of the DNS server ended unexpectedly")]
     Task,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Record, RecordType};
 use hickory_proto::serialize::binary::BinEncoder;
 use hickory_server::net::xfer::Protocol;
@@ -11,7 +11,7 @@ use hickory_server::zone_handler::{MessageRequest, MessageResponseBuilder, Queri
 use mapping::{Now, Snapshot};
 
 use crate::counters::{Counter, Counters};
-use crate::wire::{self, Head, Malformed};
+use crate::wire::{self, Head, Malformed, Transport};
 use crate::zone::{Answer, View, Zone};
 
 /// The server: keeps nothing between two messages.
@@ -20,7 +20,20 @@ pub struct Server {
     zone: Zone,
 }
 
-/// What becomes of a datagram.
+/// A message, not yet decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Itself, without the length that TCP puts before it.
+    pub bytes: Vec<u8>,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// What the sender may see.
+    pub view: View,
+}
+
+/// What becomes of a message.
 #[derive(Debug)]
 pub enum Verdict {
     /// Send this back.
@@ -31,18 +44,7 @@ pub enum Verdict {
     Forward(Box<Request>),
 }
 
-/// What becomes of a decoded message.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Decision {
-    /// Send this back.
-    Answer(Reply),
-    /// Send nothing.
-    Drop(DropReason),
-    /// Ask a resolver outside.
-    Forward,
-}
-
-/// Why a datagram gets no answer.
+/// Why a message gets no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropReason {
     /// Not even a head.
@@ -75,13 +77,11 @@ impl Server {
         Self { zone }
     }
 
-    /// Takes one datagram of UDP; every one is answered, forwarded or dropped, and counted.
+    /// Takes one message of UDP or TCP; every one is answered, forwarded or dropped, and counted.
     #[must_use]
-    pub fn handle_datagram(
+    pub fn handle_message(
         &self,
-        bytes: Vec<u8>,
-        source: SocketAddr,
-        view: View,
+        received: Received,
         snapshot: &Snapshot,
         now: Now,
         counters: &Counters,
@@ -94,17 +94,18 @@ impl Server {
             });
             Verdict::Drop(reason)
         };
-        let head = match Head::parse(&bytes) {
+        let (from, view) = (received.from, received.view);
+        let head = match Head::parse(&received.bytes) {
             Ok(head) => head,
             Err(malformed) => return reject(DropReason::Malformed(malformed)),
         };
         if head.is_response() {
             return reject(DropReason::Response);
         }
-        if source.port() == 0 || !is_answerable(source.ip()) {
+        if from.port() == 0 || !is_answerable(from.ip()) {
             return reject(DropReason::Source);
         }
-        let request = match parse(head, bytes, source) {
+        let request = match parse(head, received) {
             Ok(Some(request)) => request,
             Ok(None) => {
                 counters.count_view(view);
@@ -120,37 +121,31 @@ impl Server {
             }
         };
         match self.decide(&request, view, snapshot, now, counters) {
-            Decision::Answer(reply) => Verdict::Answer(encode(&reply, &request, counters)),
-            Decision::Drop(reason) => reject(reason),
-            Decision::Forward => Verdict::Forward(Box::new(request)),
+            Some(reply) => Verdict::Answer(encode(&reply, &request, counters)),
+            None => Verdict::Forward(Box::new(request)),
         }
     }
 
-    /// Decides on a decoded message, of UDP or TCP.
-    #[must_use]
-    pub fn decide(
+    /// Returns the answer to a decoded message; `None` if a resolver outside knows it.
+    fn decide(
         &self,
         request: &MessageRequest,
         view: View,
         snapshot: &Snapshot,
         now: Now,
         counters: &Counters,
-    ) -> Decision {
-        if request.metadata.message_type == MessageType::Response {
-            return Decision::Drop(DropReason::Response);
-        }
+    ) -> Option<Reply> {
         counters.count_view(view);
         let mut reply = Reply::to(request);
-        let decision = self.query(request, view, snapshot, now, counters);
-        match decision {
-            Ok(Answer::Elsewhere) if view == View::Lan => return Decision::Forward,
+        match self.query(request, view, snapshot, now, counters) {
+            Ok(Answer::Elsewhere) if view == View::Lan => return None,
             Ok(Answer::Elsewhere) => reply.metadata.response_code = ResponseCode::Refused,
             Ok(answer) => reply.fill(answer),
             Err(code) => reply.metadata.response_code = code,
         }
         reply.metadata.recursion_available = view == View::Lan;
         counters.count_answer(reply.metadata.response_code);
-        Decision::Answer(reply)
+        Some(reply)
     }
 
     fn query(
@@ -227,18 +222,6 @@ impl Reply {
         reply
     }
 
-    /// Returns what a resolver outside said.
-    #[must_use]
-    pub fn relay(message: Message) -> Self {
-        Self {
-            metadata: message.metadata,
-            answers: message.answers,
-            authorities: message.authorities,
-            additionals: message.additionals,
-            edns: message.edns,
-        }
-    }
-
     fn fill(&mut self, answer: Answer) {
         self.metadata.authoritative = true;
         match answer {
@@ -256,11 +239,14 @@ impl Reply {
     }
 }
 
-/// Encodes an answer for UDP; what does not fit leaves without records and with TC, so that no
-/// part of a set is taken for the whole (RFC 2181 §9).
+/// Encodes an answer; what does not fit leaves without records and with TC, so that no part of a
+/// set is taken for the whole (RFC 2181 §9).
 #[must_use]
-pub fn encode(reply: &Reply, request: &MessageRequest, counters: &Counters) -> Vec<u8> {
-    let limit = payload_limit(request).min(usize::from(PAYLOAD));
+pub fn encode(reply: &Reply, request: &Request, counters: &Counters) -> Vec<u8> {
+    let limit = match transport_of(request) {
+        Transport::Tcp => longest_answer(request),
+        Transport::Udp => longest_answer(request).min(usize::from(PAYLOAD)),
+    };
     let whole = emit(reply, &request.queries);
     if whole.as_ref().is_some_and(|bytes| bytes.len() <= limit) {
         return whole.unwrap_or_default();
@@ -276,10 +262,20 @@ pub fn encode(reply: &Reply, request: &MessageRequest, counters: &Counters) -> V
     emit(&cut, &request.queries).unwrap_or_default()
 }
 
-/// Returns the longest answer that the client takes by UDP (RFC 6891 §6.2.3).
+/// Returns the longest answer that the client takes (RFC 6891 §6.2.3, RFC 1035 §4.2.2).
 #[must_use]
-pub fn payload_limit(request: &MessageRequest) -> usize {
-    usize::from(request.max_payload())
+pub fn longest_answer(request: &Request) -> usize {
+    usize::from(match transport_of(request) {
+        Transport::Tcp => u16::MAX,
+        Transport::Udp => request.max_payload(),
+    })
+}
+
+fn transport_of(request: &Request) -> Transport {
+    match request.protocol() {
+        Protocol::Tcp => Transport::Tcp,
+        _ => Transport::Udp,
+    }
 }
 
 fn emit(reply: &Reply, queries: &Queries) -> Option<Vec<u8>> {
@@ -298,7 +294,7 @@ fn emit(reply: &Reply, queries: &Queries) -> Option<Vec<u8>> {
 }
 
 /// Decodes a request; `None` if its opcode is one that nobody here knows.
-fn parse(head: Head, bytes: Vec<u8>, source: SocketAddr) -> Result<Option<Request>, Malformed> {
+fn parse(head: Head, received: Received) -> Result<Option<Request>, Malformed> {
     let op_code = OpCode::from_u8(u8::try_from(head.opcode()).unwrap_or(u8::MAX));
     if matches!(op_code, OpCode::Status | OpCode::Unknown(_)) {
         return Ok(None);
@@ -309,8 +305,12 @@ fn parse(head: Head, bytes: Vec<u8>, source: SocketAddr) -> Result<Option<Reques
     if questions != 1 || (op_code == OpCode::Query && !plain) {
         return Err(Malformed::Counts);
     }
-    wire::question(&bytes)?;
-    Request::from_bytes(bytes, source, Protocol::Udp)
+    wire::question(&received.bytes)?;
+    let protocol = match received.transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    };
+    Request::from_bytes(received.bytes, received.from, protocol)
         .map(Some)
         .map_err(|_| Malformed::Body)
 }

@@ -2,6 +2,15 @@
 
 use hickory_proto::op::ResponseCode;
 
+/// How a message travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
 /// The twelve bytes that every message begins with (RFC 1035 §4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -75,6 +84,12 @@ pub enum Malformed {
     /// The section counts do not fit the opcode.
     #[error("the section counts do not fit (offset 4)")]
     Counts,
+    /// The connection ended within it.
+    #[error("the connection ended after {len} bytes of a message")]
+    Cut {
+        /// How many came, with those of the length.
+        len: usize,
+    },
     /// Too short for a head.
     #[error("{len} bytes hold no head")]
     Head {

@@ -6,17 +6,30 @@ use std::pin::Pin;
 use std::sync::PoisonError;
 
 use hickory_proto::op::ResponseCode;
+use hickory_server::server::Request;
 use net::udp::{Options, Socket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::Room;
 use crate::counters::Counter;
-use crate::forward::{Exchange, NotForwarded, Outcome, Transmit, Transport};
-use crate::wire::Head;
+use crate::forward::{Exchange, NotForwarded, Outcome, Transmit};
+use crate::server::{self, Reply};
+use crate::wire::{self, Head, Transport};
+
+/// Returns what the resolvers say, as it came unless it is too long, or else that we could not.
+pub(super) async fn answer(room: &Room, request: &Request) -> Vec<u8> {
+    match ask(room, request.as_slice()).await {
+        Some(answer) => wire::fit(answer, server::longest_answer(request)),
+        None => {
+            let reply = Reply::failure(request, &room.counters);
+            server::encode(&reply, request, &room.counters)
+        }
+    }
+}
 
 /// Asks the resolvers; `None` if none has an answer.
-pub(super) async fn ask(room: &Room, query: &[u8]) -> Option<Vec<u8>> {
+async fn ask(room: &Room, query: &[u8]) -> Option<Vec<u8>> {
     let counters = &room.counters;
     let resolvers = room.resolvers.borrow().clone();
     let begun = {

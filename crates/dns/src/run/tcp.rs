@@ -1,96 +1,226 @@
-//! TCP: hickory's server, with our handler behind it (RFC 7766).
+//! TCP: one loop per listener, and one task per connection (RFC 7766).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hickory_proto::op::{Header, HeaderCounts, Message, Metadata};
-use hickory_server::net::runtime::Time;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
-use tokio::net::TcpListener;
+use mapping::Instant;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
 use super::{Room, ServeError, forward};
-use crate::server::{Decision, Reply};
+use crate::admission::{Admission, Place};
+use crate::connection::{Closed, Connection};
+use crate::counters::Counter;
+use crate::server::{Received, Verdict};
+use crate::wire::Transport;
 use crate::zone::View;
 
+/// Every listener has places of its own, so that strangers cannot take those of the LAN.
 pub(super) async fn serve(
     room: Arc<Room>,
     listener: TcpListener,
     view: View,
 ) -> Result<(), ServeError> {
-    let mut server = hickory_server::Server::new(Handler { room, view });
-    server.register_listener(listener, IDLE, QUEUED_ANSWERS);
-    server
-        .block_until_done()
-        .await
-        .map_err(|error| ServeError::Tcp(error.to_string()))
+    let mut door = Door {
+        room,
+        view,
+        admission: Arc::default(),
+        tasks: JoinSet::new(),
+        handles: BTreeMap::new(),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => door.welcome(stream, from),
+            Err(error) => {
+                door.room.counters.count(Counter::TcpAcceptFailed);
+                debug!(%error, "a DNS connection could not be accepted");
+                if !is_of_one_connection(&error) {
+                    let clock = door.room.clock;
+                    clock.sleep_until(clock.mono() + ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        while let Some(ended) = door.tasks.try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                return Err(ServeError::Task);
+            }
+        }
+    }
 }
 
-struct Handler {
+/// Any other error, like too many open files, is there again at the next attempt.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+struct Door {
     room: Arc<Room>,
     view: View,
+    admission: Arc<Mutex<Admission>>,
+    tasks: JoinSet<()>,
+    handles: BTreeMap<Place, AbortHandle>,
 }
 
-impl Handler {
-    async fn answer(&self, request: &Request) -> Option<Reply> {
-        let room = &self.room;
-        let snapshot = room.snapshot()?;
-        let view = self.view.of(request.src().ip(), snapshot.site());
-        let now = room.clock.now();
-        match room
-            .server
-            .decide(request, view, &snapshot, now, &room.counters)
-        {
-            Decision::Answer(reply) => Some(reply),
-            Decision::Drop(_) => None,
-            Decision::Forward => {
-                let answer = forward::ask(room, request.as_slice()).await;
-                let message = answer.and_then(|bytes| Message::from_vec(&bytes).ok());
-                Some(match message {
-                    Some(message) => Reply::relay(message),
-                    None => Reply::failure(request, &room.counters),
-                })
+impl Door {
+    fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
+        let counters = &self.room.counters;
+        let now = self.room.clock.mono();
+        let admitted = match lock(&self.admission).admit(from.ip(), now) {
+            Ok(admitted) => admitted,
+            // dropping the stream closes it
+            Err(error) => return counters.count_not_admitted(error),
+        };
+        self.handles.retain(|_, handle| !handle.is_finished());
+        if let Some(evicted) = admitted.evicted {
+            counters.count(Counter::TcpEvicted);
+            if let Some(handle) = self.handles.remove(&evicted) {
+                handle.abort();
+            }
+        }
+        counters.count(Counter::TcpAdmitted);
+        let guest = Guest {
+            room: Arc::clone(&self.room),
+            listener: self.view,
+            from,
+            seat: Seat {
+                admission: Arc::clone(&self.admission),
+                place: admitted.place,
+            },
+            connection: Connection::new(now),
+            asked: JoinSet::new(),
+        };
+        let handle = self.tasks.spawn(guest.serve(stream));
+        self.handles.insert(admitted.place, handle);
+    }
+}
+
+/// Gives the place back however the connection ends.
+struct Seat {
+    admission: Arc<Mutex<Admission>>,
+    place: Place,
+}
+
+impl Seat {
+    fn update(&self, idle_since: Option<Instant>) {
+        lock(&self.admission).update(self.place, idle_since);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.admission).release(self.place);
+    }
+}
+
+/// One connection. The exchanges with resolvers end with it.
+struct Guest {
+    room: Arc<Room>,
+    listener: View,
+    from: SocketAddr,
+    seat: Seat,
+    connection: Connection,
+    asked: JoinSet<Vec<u8>>,
+}
+
+impl Guest {
+    async fn serve(mut self, stream: TcpStream) {
+        let closed = self.talk(stream).await;
+        let counters = &self.room.counters;
+        counters.count_closed(closed);
+        for _ in 0..self.connection.pending() {
+            counters.count(Counter::DroppedUnsent);
+        }
+    }
+
+    async fn talk(&mut self, mut stream: TcpStream) -> Closed {
+        // an answer must not wait for the acknowledgement of the one before it; without the
+        // option it only comes later
+        drop(stream.set_nodelay(true));
+        let clock = self.room.clock;
+        let (mut reader, mut writer) = stream.split();
+        let mut buf = vec![0; READ_AT_ONCE];
+        loop {
+            self.take_queries();
+            if let Some(closed) = self.connection.poll_event() {
+                return closed;
+            }
+            self.seat.update(self.connection.idle_since());
+            let deadline = self.connection.poll_timeout().map(|(at, _)| at);
+            let output = self.connection.poll_transmit();
+            // a read, a write and a join that are cancelled have done nothing
+            tokio::select! {
+                read = reader.read(&mut buf), if self.connection.wants_bytes() => match read {
+                    Ok(0) => self.end(),
+                    Ok(len) => self.connection.handle_bytes(buf.get(..len).unwrap_or_default()),
+                    Err(_) => self.connection.handle_broken(),
+                },
+                sent = writer.write(output.unwrap_or_default()), if output.is_some() => match sent {
+                    Ok(0) | Err(_) => self.connection.handle_broken(),
+                    Ok(len) => self.connection.handle_sent(len, clock.mono()),
+                },
+                Some(answer) = self.asked.join_next() => match answer {
+                    Ok(answer) => self.connection.handle_answer(&answer, clock.mono()),
+                    Err(_) => self.connection.handle_broken(),
+                },
+                () = clock.sleep_until_some(deadline) => {
+                    self.connection.handle_timeout(clock.mono());
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Err(malformed) = self.connection.handle_end() {
+            self.room.counters.count_malformed(malformed);
+        }
+    }
+
+    fn take_queries(&mut self) {
+        let Some(snapshot) = self.room.snapshot() else {
+            return self.connection.handle_broken();
+        };
+        let (server, counters) = (&self.room.server, &self.room.counters);
+        let view = self.listener.of(self.from.ip(), snapshot.site());
+        let now = self.room.clock.now();
+        while let Some(bytes) = self.connection.poll_query() {
+            let received = Received {
+                bytes,
+                from: self.from,
+                transport: Transport::Tcp,
+                view,
+            };
+            match server.handle_message(received, &snapshot, now, counters) {
+                Verdict::Answer(answer) => self.connection.handle_answer(&answer, now.mono),
+                Verdict::Drop(reason) => self.connection.handle_drop(reason),
+                Verdict::Forward(request) => {
+                    let room = Arc::clone(&self.room);
+                    self.asked
+                        .spawn(async move { forward::answer(&room, &request).await });
+                }
             }
         }
     }
 }
 
-#[async_trait::async_trait]
-impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(
-        &self,
-        request: &Request,
-        mut response_handle: R,
-    ) -> ResponseInfo {
-        let metadata = Metadata::response_from_request(&request.metadata);
-        let unsent = Header {
-            metadata,
-            counts: HeaderCounts::default(),
-        };
-        let Some(reply) = self.answer(request).await else {
-            return unsent.into();
-        };
-        let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
-        let message = builder.build(
-            reply.metadata,
-            &reply.answers,
-            &reply.authorities,
-            [],
-            &reply.additionals,
-        );
-        match response_handle.send_response(message).await {
-            Ok(info) => info,
-            Err(error) => {
-                debug!(%error, "a DNS answer could not be sent");
-                unsent.into()
-            }
-        }
-    }
+fn lock(admission: &Mutex<Admission>) -> MutexGuard<'_, Admission> {
+    admission.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// RFC 7766 §6.2.3: in the order of a few seconds.
-const IDLE: Duration = Duration::from_secs(5);
+/// Some queries; a long one comes in parts.
+const READ_AT_ONCE: usize = 4096;
 
-/// hickory answers the requests of a connection one after the other.
-const QUEUED_ANSWERS: usize = 16;
+/// How long accepting rests after an error that does not go away by itself.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;

@@ -273,20 +273,6 @@ async fn other_names_are_forwarded_with_failover_and_by_tcp_when_cut() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed() {
-    let home = home_with(&[]);
-    let running = Running::start(&home, Vec::new(), None);
-    let mut stream = tokio::net::TcpStream::connect(running.at(View::Public, true))
-        .await
-        .unwrap();
-    stream.write_all(&[0]).await.unwrap();
-
-    let mut rest = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
-    assert!(closed.is_ok(), "the connection is still open");
-}
-
-#[tokio::test]
 async fn named_takes_the_delegation_and_every_change_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let named = Named::start(folder.path()).await;
@@ -372,15 +358,19 @@ fn a_key_that_everybody_can_read_is_refused() {
 }
 
 /// The room without a writer: the test applies snapshots itself.
-struct Running {
-    room: Arc<Room>,
+pub(super) struct Running {
+    pub(super) room: Arc<Room>,
     addresses: Vec<(SocketAddr, SocketAddr)>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     tasks: JoinSet<Result<(), ServeError>>,
 }
 
 impl Running {
-    fn start(home: &Core, resolvers: Vec<SocketAddr>, parent: Option<ParentConfig>) -> Self {
+    pub(super) fn start(
+        home: &Core,
+        resolvers: Vec<SocketAddr>,
+        parent: Option<ParentConfig>,
+    ) -> Self {
         let lan = Endpoint {
             addr: "127.0.0.1:0".parse().unwrap(),
             device: None,
@@ -425,13 +415,13 @@ impl Running {
         }
     }
 
-    fn at(&self, view: View, tcp: bool) -> SocketAddr {
+    pub(super) fn at(&self, view: View, tcp: bool) -> SocketAddr {
         let index = usize::from(view == View::Public);
         let (udp_addr, tcp_addr) = self.addresses[index];
         if tcp { tcp_addr } else { udp_addr }
     }
 
-    async fn wait_for(&mut self, counter: Counter, at_least: u64) {
+    pub(super) async fn wait_for(&mut self, counter: Counter, at_least: u64) {
         let deadline = self.room.clock.mono() + Duration::from_secs(20);
         while self.room.counters.value(counter) < at_least {
             assert!(
@@ -446,7 +436,13 @@ impl Running {
     }
 }
 
-async fn dig(at: SocketAddr, tcp: bool, name: &str, kind: &str, more: &[&str]) -> String {
+pub(super) async fn dig(
+    at: SocketAddr,
+    tcp: bool,
+    name: &str,
+    kind: &str,
+    more: &[&str],
+) -> String {
     let transport = if tcp { "+tcp" } else { "+notcp" };
     let output = Command::new("dig")
         .arg(format!("@{}", at.ip()))

@@ -4,14 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hickory_server::server::Request;
 use net::udp::{Socket, Source};
 use tokio::task::JoinSet;
 
 use super::{Room, ServeError, forward};
 use crate::counters::Counter;
-use crate::server::{self, Reply, Verdict};
-use crate::wire;
+use crate::server::{Received, Verdict};
+use crate::wire::Transport;
 use crate::zone::View;
 
 pub(super) async fn serve(
@@ -39,12 +38,17 @@ pub(super) async fn serve(
             continue;
         }
         let bytes = buf.get(..datagram.len).unwrap_or_default().to_vec();
-        let view = listener.of(datagram.source.ip(), snapshot.site());
         let (to, from) = (datagram.source, datagram.reply_from());
+        let received = Received {
+            bytes,
+            from: to,
+            transport: Transport::Udp,
+            view: listener.of(to.ip(), snapshot.site()),
+        };
         let now = room.clock.now();
         match room
             .server
-            .handle_datagram(bytes, to, view, &snapshot, now, &room.counters)
+            .handle_message(received, &snapshot, now, &room.counters)
         {
             Verdict::Answer(answer) => send(&room, &socket, &answer, to, from),
             Verdict::Drop(_) => {}
@@ -53,20 +57,10 @@ pub(super) async fn serve(
                 let socket = Arc::clone(&socket);
                 // bounded by the forwarder, which answers at once when it is busy
                 waiting.spawn(async move {
-                    let answer = ask(&room, &request).await;
+                    let answer = forward::answer(&room, &request).await;
                     send(&room, &socket, &answer, to, from);
                 });
             }
-        }
-    }
-}
-
-async fn ask(room: &Room, request: &Request) -> Vec<u8> {
-    match forward::ask(room, request.as_slice()).await {
-        Some(answer) => wire::fit(answer, server::payload_limit(request)),
-        None => {
-            let reply = Reply::failure(request, &room.counters);
-            server::encode(&reply, request, &room.counters)
         }
     }
 }

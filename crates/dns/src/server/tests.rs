@@ -1,4 +1,4 @@
-use hickory_proto::op::{Query, UpdateMessage as _};
+use hickory_proto::op::{Message, MessageType, Query, UpdateMessage as _};
 use hickory_proto::rr::{Name, RData};
 use mapping::Core;
 use proptest::prelude::*;
@@ -107,6 +107,15 @@ fn what_does_not_fit_is_cut_whole() {
     assert!(bytes.len() <= SHORTEST_PAYLOAD && answer.metadata.truncation);
     assert!(answer.answers.is_empty());
     assert_eq!(counters.value(Counter::Truncated), 1);
+
+    let query = query.to_vec().unwrap();
+    let by_tcp = handle_from(&wide, "192.0.2.1:1024", Transport::Tcp, query, &counters);
+    let by_tcp = answer_of(by_tcp);
+    assert_eq!(
+        (by_tcp.metadata.truncation, by_tcp.answers.len()),
+        (false, 99)
+    );
+    assert_eq!(counters.value(Counter::Truncated), 1);
 }
 
 #[test]
@@ -141,14 +150,7 @@ fn sources_that_cannot_be_answered_are_dropped() {
         "[ff02::1]:53",
         "[::]:53",
     ] {
-        let verdict = Server::new(Zone::new(std::time::Duration::from_secs(60))).handle_datagram(
-            query.clone(),
-            source.parse().unwrap(),
-            View::Public,
-            home.snapshot(),
-            now(),
-            &counters,
-        );
+        let verdict = handle_from(&home, source, Transport::Udp, query.clone(), &counters);
         assert!(
             matches!(verdict, Verdict::Drop(DropReason::Source)),
             "{source}: {verdict:?}"
@@ -286,9 +288,33 @@ fn query(name: &str, kind: RecordType) -> Message {
 }
 
 fn handle(home: &Core, view: View, bytes: Vec<u8>, counters: &Counters) -> Verdict {
-    let server = Server::new(Zone::new(std::time::Duration::from_secs(60)));
-    let source = "192.168.64.9:5353".parse().unwrap();
-    server.handle_datagram(bytes, source, view, home.snapshot(), now(), counters)
+    let received = Received {
+        bytes,
+        from: "192.168.64.9:5353".parse().unwrap(),
+        transport: Transport::Udp,
+        view,
+    };
+    server().handle_message(received, home.snapshot(), now(), counters)
+}
+
+fn handle_from(
+    home: &Core,
+    from: &str,
+    transport: Transport,
+    bytes: Vec<u8>,
+    counters: &Counters,
+) -> Verdict {
+    let received = Received {
+        bytes,
+        from: from.parse().unwrap(),
+        transport,
+        view: View::Public,
+    };
+    server().handle_message(received, home.snapshot(), now(), counters)
+}
+
+fn server() -> Server {
+    Server::new(Zone::new(std::time::Duration::from_secs(60)))
 }
 
 fn bytes_of(verdict: Verdict) -> Vec<u8> {
