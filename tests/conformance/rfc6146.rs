@@ -4,7 +4,7 @@
 mod home;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use home::{
@@ -145,7 +145,7 @@ fn n6_6_port_number_is_kept_and_never_shared_within_a_bib() {
     let mut used = BTreeSet::new();
     for host in 0..50 {
         let mut packet = to_camera(Segment::udp(4000, 5000));
-        packet.src = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
+        packet.src = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
         let arrived = home.send(&packet).unwrap();
         let port = arrived.segment.ports().0;
 
@@ -164,7 +164,7 @@ fn n6_6_well_known_ports_stay_well_known() {
     let mut home = Home::new();
     for host in 0..20 {
         let mut packet = to_camera(Segment::udp(123, 5000));
-        packet.src = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
+        packet.src = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
         let port = home.send(&packet).unwrap().segment.ports().0;
 
         assert!(port < 1024 && port % 2 == 1, "{port}");
@@ -197,10 +197,48 @@ fn n6_8_connection_is_established_by_a_syn_from_each_side() {
     home.send(&from_camera(Segment::tcp(8080, 4000, SYN | ACK)))
         .unwrap();
     assert_eq!(state(&home), Some(TcpState::Established));
+    home.send(&to_camera(Segment::tcp(4000, 80, ACK))).unwrap();
     home.pass(2 * 60 * MINUTE + 4 * MINUTE);
     assert_eq!(home.live(), 1);
     home.pass(2 * SECOND);
     assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_connection_is_open_in_part_until_the_remote_acknowledges() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    home.send(&from_camera(Segment::tcp(8080, 4000, SYN | ACK)))
+        .unwrap();
+    // who forges a source does not see the number that is to be acknowledged
+    let mut guess = Segment::tcp(4000, 80, ACK);
+    if let Segment::Tcp { ack, .. } = &mut guess {
+        *ack = 0x4000_0000;
+    }
+    home.send(&to_camera(guess)).unwrap();
+    home.send(&to_camera(Segment::tcp(4000, 80, RST))).unwrap();
+
+    home.pass(4 * MINUTE);
+    assert_eq!(home.live(), 1);
+    home.pass(2 * SECOND);
+
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_both_sides_may_open_at_once() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    home.send(&from_camera(Segment::tcp(8080, 4000, SYN)))
+        .unwrap();
+    home.send(&to_camera(Segment::tcp(4000, 80, SYN | ACK)))
+        .unwrap();
+    home.send(&from_camera(Segment::tcp(8080, 4000, SYN | ACK)))
+        .unwrap();
+
+    home.pass(2 * 60 * MINUTE);
+
+    assert_eq!(state(&home), Some(TcpState::Established));
 }
 
 #[test]
@@ -467,7 +505,7 @@ fn two_external_ports_to_one_internal_port_never_share_a_tuple() {
 fn table_is_bounded_and_full_table_keeps_what_it_has() {
     let mut home = Home::with(|config| config.max_sessions = 2);
     home.connect(4000);
-    home.send(&to_camera(Segment::udp(4001, 5000))).unwrap();
+    home.connect(4001);
 
     let third = home.send(&to_camera(Segment::udp(4002, 5000)));
 
@@ -477,9 +515,85 @@ fn table_is_bounded_and_full_table_keeps_what_it_has() {
 }
 
 #[test]
+fn flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
+    let mut home = Home::with(|config| config.max_sessions = 100);
+    home.connect(4000);
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    home.send(&to_camera(Segment::ping(4000))).unwrap();
+
+    home.flood(1000, |port| Segment::tcp(port, 80, SYN));
+    // the server has answered; the last of the flood comes between SYN and ACK
+    home.send(&to_camera(Segment::tcp(5000, 80, SYN))).unwrap();
+    home.send(&from_camera(Segment::tcp(8080, 5000, SYN | ACK)))
+        .unwrap();
+    home.flood(90, |port| Segment::tcp(port, 80, SYN));
+    home.send(&to_camera(Segment::tcp(5000, 80, ACK))).unwrap();
+    home.flood(1000, |port| Segment::tcp(port, 80, SYN));
+
+    assert!(home.live() <= 100);
+    for packet in [
+        from_camera(Segment::tcp(8080, 4000, ACK)),
+        from_camera(Segment::tcp(8080, 5000, ACK)),
+        from_camera(Segment::udp(5001, 4000)),
+        from_camera(Segment::pong(4000)),
+    ] {
+        assert!(home.send(&packet).is_ok(), "{packet:?}");
+    }
+    let counters = home.translator.counters();
+    assert_eq!(counters.sessions_evicted, counters.sessions_opened - 100);
+    assert_eq!(home.dropped(DropReason::SessionsFull), 0);
+}
+
+#[test]
+fn flood_of_datagrams_or_pings_keeps_nobody_out() {
+    for ping in [false, true] {
+        let mut home = Home::with(|config| config.max_sessions = 100);
+        home.connect(4000);
+        // an exchange is worth more than a first packet
+        home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+        home.send(&from_camera(Segment::udp(5001, 4000))).unwrap();
+        home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+
+        home.flood(1000, |port| {
+            if ping {
+                Segment::ping(port)
+            } else {
+                Segment::udp(port, 5000)
+            }
+        });
+
+        assert!(home.send(&from_camera(Segment::udp(5001, 4000))).is_ok());
+        home.connect(5000);
+        assert!(
+            home.send(&from_camera(Segment::tcp(8080, 4000, ACK)))
+                .is_ok()
+        );
+    }
+}
+
+#[test]
+fn connections_that_have_ended_make_room() {
+    let mut home = Home::with(|config| config.max_sessions = 10);
+    for port in 4000..4100 {
+        home.connect(port);
+        home.send(&from_camera(Segment::tcp(8080, port, FIN | ACK)))
+            .unwrap();
+        home.send(&to_camera(Segment::tcp(port, 80, FIN | ACK)))
+            .unwrap();
+    }
+}
+
+#[test]
 fn sources_that_nobody_may_have_start_nothing() {
     let mut home = Home::new();
-    for source in ["::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.1"] {
+    for source in [
+        "::",
+        "::1",
+        "::192.168.64.1",
+        "ff02::1",
+        "fe80::1",
+        "::ffff:192.0.2.1",
+    ] {
         let mut packet = to_camera(Segment::udp(4000, 5000));
         packet.src = source.parse().unwrap();
         assert_eq!(

@@ -106,6 +106,7 @@ impl Daemon {
         let settings = translator::Settings {
             tun: TUN.to_owned(),
             lan: roles.lan.clone(),
+            wan: roles.wan.clone(),
             config: translator::Config::new(pool),
             key: random()?,
         };

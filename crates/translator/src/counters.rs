@@ -17,6 +17,8 @@ pub struct Counters {
     pub sessions_opened: u64,
     /// Sessions that ended because their port closed or their prefix ended.
     pub sessions_closed: u64,
+    /// Sessions that ended to make room for others.
+    pub sessions_evicted: u64,
     /// Sessions that ended because nothing came for long enough.
     pub sessions_expired: u64,
 }

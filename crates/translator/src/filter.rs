@@ -8,6 +8,7 @@ use crate::admission::{Admissions, RuleId};
 use crate::bib::{Bib, Remote};
 use crate::incoming::{Incoming, Segment};
 use crate::nsps::Nsps;
+use crate::proof::Proof;
 use crate::session::{FourTuple, Lifetime, New, SessionId, SessionTable, SixTuple, Tick};
 use crate::tcp_state::{Direction, TcpState};
 use crate::transport::Transport;
@@ -20,6 +21,10 @@ pub(crate) struct Filter {
     pub(crate) admissions: Admissions,
     pub(crate) bib: Bib,
     pub(crate) sessions: SessionTable,
+    /// Sessions that ever were.
+    pub(crate) opened: u64,
+    /// Sessions that made room for others.
+    pub(crate) evicted: u64,
 }
 
 impl Filter {
@@ -87,14 +92,33 @@ impl Filter {
     }
 
     fn update(&mut self, id: SessionId, direction: Direction, segment: &Segment, now: Tick) {
+        let Some(entry) = self.sessions.get_mut(id) else {
+            return;
+        };
+        entry.proof = entry.proof.next(direction, segment);
+        let proven = entry.proof == Proof::Given;
         let lifetime = match segment {
             Segment::EchoReply { .. } | Segment::EchoRequest { .. } => Some(Lifetime::IcmpQuery),
-            Segment::Tcp(tcp) => self.sessions.get_mut(id).and_then(|entry| {
-                let (next, lifetime) = entry.tcp?.next(direction, tcp.flags);
+            Segment::Tcp(tcp) => entry.tcp.and_then(|state| {
+                let (next, lifetime) = state.next(direction, tcp.flags);
                 entry.tcp = Some(next);
-                lifetime
+                if next == TcpState::V6Init && state != next {
+                    entry.proof = Proof::default();
+                }
+                // DEVIATION RFC 6146 §3.5.2.2: the answer of the server alone does not start the
+                // lifetime of an established connection, because to RFC 5382 §5 it is open in
+                // part until the remote acknowledges, and a forged SYN would hold its place for
+                // two hours.
+                lifetime.map(|lifetime| {
+                    if proven {
+                        lifetime
+                    } else {
+                        Lifetime::TcpOpening
+                    }
+                })
             }),
-            Segment::Udp(_) => Some(Lifetime::Udp),
+            Segment::Udp(_) if proven => Some(Lifetime::Udp),
+            Segment::Udp(_) => Some(Lifetime::UdpOpening),
         };
         if let Some(lifetime) = lifetime {
             self.sessions.touch(id, lifetime, now);
@@ -118,12 +142,10 @@ impl Filter {
         let (rule, internal_port) = self.admit(&six, segment)?;
         let (tcp, lifetime) = match six.transport {
             Transport::IcmpQuery => (None, Lifetime::IcmpQuery),
-            Transport::Tcp => (Some(TcpState::V6Init), Lifetime::TcpTransitory),
-            Transport::Udp => (None, Lifetime::Udp),
+            Transport::Tcp => (Some(TcpState::V6Init), Lifetime::TcpOpening),
+            Transport::Udp => (None, Lifetime::UdpOpening),
         };
-        if self.sessions.is_full() {
-            return Err(DropReason::SessionsFull);
-        }
+        self.make_room()?;
         let remote = Remote {
             transport: six.transport,
             addr: six.remote,
@@ -158,10 +180,23 @@ impl Filter {
                 .ok_or(DropReason::SessionsFull),
             None => Err(DropReason::PoolExhausted),
         };
-        if session.is_err() {
-            self.bib.release(bib);
+        match session {
+            Ok(_) => self.opened += 1,
+            Err(_) => self.bib.release(bib),
         }
         session
+    }
+
+    fn make_room(&mut self) -> Result<(), DropReason> {
+        if self.sessions.is_full() {
+            let id = self
+                .sessions
+                .most_dispensable()
+                .ok_or(DropReason::SessionsFull)?;
+            self.end(id);
+            self.evicted += 1;
+        }
+        Ok(())
     }
 
     /// Returns the rule that lets a first packet in, and the port where the server listens. Only a
@@ -196,9 +231,6 @@ impl Filter {
 
 /// Tells whether an address may stand for somebody on the Internet.
 fn may_be_a_source(addr: Ipv6Addr) -> bool {
-    !(addr.is_unspecified()
-        || addr.is_loopback()
-        || addr.is_multicast()
-        || addr.is_unicast_link_local()
-        || addr.to_ipv4_mapped().is_some())
+    // `to_ipv4`: unspecified, loopback, IPv4-compatible and IPv4-mapped (RFC 4291 §2.5)
+    !(addr.to_ipv4().is_some() || addr.is_multicast() || addr.is_unicast_link_local())
 }

@@ -20,6 +20,7 @@ mod hash;
 mod incoming;
 mod nsps;
 mod pool;
+mod proof;
 mod rewrite;
 mod run;
 mod session;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use gateway::{Follower, Handle};
 use mapping::{Gate, Instant, Snapshot};
 use net::Clock;
-use net::netlink::{Netlink, NetlinkError};
+use net::netlink::{Change, Link, Netlink, NetlinkError, Watch};
 use net::tun::{OpenTunError, Tun};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub tun: String,
     /// The interface of the LAN, on which the pool is answered for.
     pub lan: String,
+    /// The interface of the WAN, whose MTU bounds what leaves.
+    pub wan: String,
     /// What the machine is made with.
     pub config: Config,
     /// Random; keys the hash tables.
@@ -126,6 +128,8 @@ struct Worker {
     translator: Translator,
     frame: Frame,
     routes: Routes,
+    watch: Watch,
+    wan: String,
     snapshot: Option<Arc<Snapshot>>,
     write_errors: u64,
 }
@@ -143,15 +147,26 @@ impl Worker {
     async fn open(settings: &Settings, clock: Clock) -> Result<Self, RunError> {
         let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
         let netlink = Netlink::open().map_err(RunError::Routes)?;
+        let watch = Watch::open().map_err(RunError::Routes)?;
+        let wan = netlink
+            .link(&settings.wan)
+            .await
+            .map_err(RunError::Routes)?;
         let routes = Routes::open(netlink, tun.name(), &settings.lan, settings.config.pool)
             .await
             .map_err(RunError::Routes)?;
+        let mut translator = Translator::new(settings.config, settings.key, clock.mono());
+        if let Some(wan) = wan {
+            translator.handle_mtu(largest_packet(&wan));
+        }
         Ok(Self {
             clock,
             tun,
-            translator: Translator::new(settings.config, settings.key, clock.mono()),
+            translator,
             frame: Frame::new(),
             routes,
+            watch,
+            wan: settings.wan.clone(),
             snapshot: None,
             write_errors: 0,
         })
@@ -179,6 +194,9 @@ impl Worker {
                     follower.applied(revision);
                 }
                 ask = inbox.next() => self.answer(ask).await,
+                change = self.watch.next() => {
+                    self.interface(change.map_err(RunError::Routes)?).await;
+                }
                 () = self.clock.sleep_until_some(due) => {
                     self.translator.handle_timeout(self.clock.mono());
                 }
@@ -201,6 +219,24 @@ impl Worker {
         let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
         self.snapshot = Some(new);
         self.routes.follow(&nsps).await.map_err(RunError::Routes)
+    }
+
+    /// Keeps to what the interfaces are now.
+    async fn interface(&mut self, change: Change) {
+        match change {
+            Change::Link(link) if link.name == self.wan => {
+                self.translator.handle_mtu(largest_packet(&link));
+            }
+            Change::Link(link) if link.up => self.routes.link_is_up(&link).await,
+            // the kernel has told more than we could hear
+            Change::Lagged => {
+                if let Some(wan) = self.routes.link(&self.wan).await {
+                    self.translator.handle_mtu(largest_packet(&wan));
+                }
+                self.routes.lan_may_be_up().await;
+            }
+            _ => {}
+        }
     }
 
     fn burst(&mut self, now: Instant) -> io::Result<Burst> {
@@ -243,6 +279,18 @@ impl Worker {
         }
     }
 }
+
+/// Returns what fits both the WAN and the TUN device; below RFC 8200 §5 no link may go.
+fn largest_packet(wan: &Link) -> u16 {
+    let mtu = wan.mtu.clamp(MIN_MTU, TUN_MTU);
+    u16::try_from(mtu).unwrap_or(u16::MAX)
+}
+
+/// RFC 8200 §5.
+const MIN_MTU: u32 = 1280;
+
+/// What the kernel gives a TUN device.
+const TUN_MTU: u32 = 1500;
 
 /// Packets in a row before others have a turn.
 const BUDGET: usize = 64;

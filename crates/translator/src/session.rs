@@ -8,6 +8,7 @@ use crate::bib::BibId;
 use crate::counters::{Gauge, Traffic};
 use crate::hash::Key;
 use crate::nsps::NspId;
+use crate::proof::Proof;
 use crate::table::{Index, Link, Linked, List, Slab};
 use crate::tcp_state::TcpState;
 use crate::transport::Transport;
@@ -52,6 +53,7 @@ pub(crate) struct Entry {
     pub(crate) rule: RuleId,
     /// Present for TCP.
     pub(crate) tcp: Option<TcpState>,
+    pub(crate) proof: Proof,
     pub(crate) lifetime: Lifetime,
     pub(crate) opened: Tick,
     pub(crate) last_used: Tick,
@@ -69,13 +71,35 @@ pub(crate) struct SessionId(pub(crate) u32);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u32);
 
-/// How long a session lives without a packet; see [`Lifetimes`].
+/// How long a session lives without a packet, see [`Lifetimes`], and whether it may have to go
+/// before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     IcmpQuery,
+    /// Both sides have finished.
+    TcpClosing,
     TcpEstablished,
+    /// The remote has not yet answered to the server.
+    TcpOpening,
+    /// One side has reset, the other may go on.
     TcpTransitory,
     Udp,
+    /// The remote has not yet answered to the server.
+    UdpOpening,
+}
+
+impl Lifetime {
+    const COUNT: usize = 7;
+
+    /// Sessions whose place a new session may take when the table is full. An established
+    /// connection, or one whose reset may be forged, is not among them.
+    const DISPENSABLE: [Self; 5] = [
+        Self::IcmpQuery,
+        Self::TcpClosing,
+        Self::TcpOpening,
+        Self::Udp,
+        Self::UdpOpening,
+    ];
 }
 
 /// How long sessions live without a packet. Each is at least its RFC's floor, in whole seconds.
@@ -103,8 +127,10 @@ impl Lifetimes {
         let lifetime = match lifetime {
             Lifetime::IcmpQuery => self.icmp_query,
             Lifetime::TcpEstablished => self.tcp_established,
-            Lifetime::TcpTransitory => self.tcp_transitory,
-            Lifetime::Udp => self.udp,
+            Lifetime::TcpClosing | Lifetime::TcpOpening | Lifetime::TcpTransitory => {
+                self.tcp_transitory
+            }
+            Lifetime::Udp | Lifetime::UdpOpening => self.udp,
         };
         u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
     }
@@ -122,7 +148,7 @@ pub(crate) struct SessionTable {
     by_four: Index,
     key: Key,
     lifetimes: Lifetimes,
-    ages: [List<BY_LIFETIME>; 4],
+    ages: [List<BY_LIFETIME>; Lifetime::COUNT],
     rules: Vec<List<BY_RULE>>,
     live: Gauge,
 }
@@ -135,7 +161,7 @@ impl SessionTable {
             by_four: Index::with_capacity(capacity),
             key,
             lifetimes,
-            ages: [List::default(); 4],
+            ages: [List::default(); Lifetime::COUNT],
             rules: Vec::new(),
             live: Gauge::default(),
         }
@@ -188,6 +214,7 @@ impl SessionTable {
             bib: new.bib,
             rule: new.rule,
             tcp: new.tcp,
+            proof: Proof::default(),
             lifetime: new.lifetime,
             opened: now,
             last_used: now,
@@ -253,6 +280,17 @@ impl SessionTable {
         self.oldest()
             .find(|(_, deadline)| *deadline <= now)
             .map(|(id, _)| id)
+    }
+
+    /// Returns the session that is to go when there is no room: of the dispensable kinds the one
+    /// with the most sessions gives its oldest, so that a flood of one kind pays for itself.
+    pub(crate) fn most_dispensable(&self) -> Option<SessionId> {
+        Lifetime::DISPENSABLE
+            .into_iter()
+            .filter_map(|kind| self.ages.get(kind as usize))
+            .max_by_key(|list| list.len())?
+            .head()
+            .map(SessionId)
     }
 
     /// Returns when the next session ends.

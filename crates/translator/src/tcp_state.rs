@@ -58,11 +58,13 @@ impl TcpState {
 
     /// Returns the state after a segment, and the lifetime that it starts anew, if any.
     pub(crate) fn next(self, direction: Direction, flags: Flags) -> (Self, Option<Lifetime>) {
+        let closing = Some(Lifetime::TcpClosing);
+        let opening = Some(Lifetime::TcpOpening);
         let transitory = Some(Lifetime::TcpTransitory);
         let established = Some(Lifetime::TcpEstablished);
         match (self, direction, Event::of(flags)) {
             (Self::V6Init, Direction::FourToSix, Event::Syn) => (Self::Established, established),
-            (Self::V6Init, Direction::SixToFour, Event::Syn) => (Self::V6Init, transitory),
+            (Self::V6Init, Direction::SixToFour, Event::Syn) => (Self::V6Init, opening),
             (Self::V6Init, _, _) => (Self::V6Init, None),
 
             // DEVIATION RFC 6146 §3.5.2.2: a reset leads to TRANS from the FIN states too, because
@@ -73,14 +75,12 @@ impl TcpState {
             (Self::Established, Direction::FourToSix, Event::Fin) => (Self::V4FinRcv, established),
             (Self::Established, Direction::SixToFour, Event::Fin) => (Self::V6FinRcv, established),
             (Self::V4FinRcv, Direction::SixToFour, Event::Fin)
-            | (Self::V6FinRcv, Direction::FourToSix, Event::Fin) => {
-                (Self::V4FinV6FinRcv, transitory)
-            }
+            | (Self::V6FinRcv, Direction::FourToSix, Event::Fin) => (Self::V4FinV6FinRcv, closing),
             (Self::Established | Self::V4FinRcv | Self::V6FinRcv, _, _) => (self, established),
 
             // DEVIATION RFC 6146 §3.5.2.2: a remote that opens the same 5-tuple again after both
             // FINs starts anew, because the session would end in the midst of the new connection.
-            (Self::V4FinV6FinRcv, Direction::SixToFour, Event::Syn) => (Self::V6Init, transitory),
+            (Self::V4FinV6FinRcv, Direction::SixToFour, Event::Syn) => (Self::V6Init, opening),
             (Self::V4FinV6FinRcv, _, _) => (Self::V4FinV6FinRcv, None),
 
             (Self::Trans, _, Event::Rst) => (Self::Trans, None),
@@ -121,21 +121,23 @@ mod tests {
         use Direction::{FourToSix, SixToFour};
         use TcpState::*;
         const EST: Option<Lifetime> = Some(Lifetime::TcpEstablished);
+        const CLOSE: Option<Lifetime> = Some(Lifetime::TcpClosing);
+        const OPEN: Option<Lifetime> = Some(Lifetime::TcpOpening);
         const TRANS: Option<Lifetime> = Some(Lifetime::TcpTransitory);
         let none = None;
 
         #[rustfmt::skip]
         let table = [
             // state          direction  SYN                     FIN                     RST             data
-            (V6Init,        SixToFour, [(V6Init, TRANS),       (V6Init, none),         (V6Init, none), (V6Init, none)]),
+            (V6Init,        SixToFour, [(V6Init, OPEN),        (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (V6Init,        FourToSix, [(Established, EST),    (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (Established,   SixToFour, [(Established, EST),    (V6FinRcv, EST),        (Trans, TRANS), (Established, EST)]),
             (Established,   FourToSix, [(Established, EST),    (V4FinRcv, EST),        (Trans, TRANS), (Established, EST)]),
-            (V4FinRcv,      SixToFour, [(V4FinRcv, EST),       (V4FinV6FinRcv, TRANS), (Trans, TRANS), (V4FinRcv, EST)]),
+            (V4FinRcv,      SixToFour, [(V4FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, TRANS), (V4FinRcv, EST)]),
             (V4FinRcv,      FourToSix, [(V4FinRcv, EST),       (V4FinRcv, EST),        (Trans, TRANS), (V4FinRcv, EST)]),
             (V6FinRcv,      SixToFour, [(V6FinRcv, EST),       (V6FinRcv, EST),        (Trans, TRANS), (V6FinRcv, EST)]),
-            (V6FinRcv,      FourToSix, [(V6FinRcv, EST),       (V4FinV6FinRcv, TRANS), (Trans, TRANS), (V6FinRcv, EST)]),
-            (V4FinV6FinRcv, SixToFour, [(V6Init, TRANS),       (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
+            (V6FinRcv,      FourToSix, [(V6FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, TRANS), (V6FinRcv, EST)]),
+            (V4FinV6FinRcv, SixToFour, [(V6Init, OPEN),        (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (V4FinV6FinRcv, FourToSix, [(V4FinV6FinRcv, none), (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (Trans,         SixToFour, [(Established, EST),    (Established, EST),     (Trans, none),  (Established, EST)]),
             (Trans,         FourToSix, [(Established, EST),    (Established, EST),     (Trans, none),  (Established, EST)]),

@@ -122,6 +122,8 @@ impl Translator {
                 admissions: crate::admission::Admissions::default(),
                 bib: Bib::new(config.pool, capacity, hash),
                 sessions: SessionTable::new(capacity, config.lifetimes, hash),
+                opened: 0,
+                evicted: 0,
             },
             counters: Counters::default(),
             ids: u16::from_be_bytes([a, b]),
@@ -194,6 +196,11 @@ impl Translator {
         }
     }
 
+    /// Sets the largest IPv6 packet that the WAN carries.
+    pub const fn handle_mtu(&mut self, mtu: u16) {
+        self.config.mtu = mtu;
+    }
+
     /// Ends sessions whose lifetime has ended, a bounded number at a time; early and repeated
     /// calls change nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -221,6 +228,8 @@ impl Translator {
     pub fn counters(&self) -> Counters {
         Counters {
             sessions: self.filter.sessions.live(),
+            sessions_opened: self.filter.opened,
+            sessions_evicted: self.filter.evicted,
             ..self.counters
         }
     }
@@ -263,11 +272,7 @@ impl Translator {
         incoming: &Incoming<Ipv6Addr>,
     ) -> Result<(), DropReason> {
         let tick = self.tick();
-        let live = total(&self.filter.sessions);
         let id = self.filter.six_to_four(incoming, tick)?;
-        if total(&self.filter.sessions) != live {
-            self.counters.sessions_opened += 1;
-        }
         let entry = self
             .filter
             .sessions
@@ -353,11 +358,6 @@ impl Translator {
 /// Returns the largest segment that fits `mtu` in IPv6, whose header is the longer one.
 const fn mss(mtu: u16) -> u16 {
     mtu.saturating_sub(40 + 20)
-}
-
-const fn total(sessions: &SessionTable) -> u32 {
-    let live = sessions.live();
-    live.icmp + live.tcp + live.udp
 }
 
 /// A home's worth; about 10 MB when all are in use.

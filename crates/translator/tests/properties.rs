@@ -200,7 +200,7 @@ fn check(home: &Home) {
     assert_eq!(gauge.icmp + gauge.tcp + gauge.udp, live);
     assert_eq!(home.translator.poll_timeout().is_some(), live > 0);
     let counters = home.translator.counters();
-    let gone = counters.sessions_closed + counters.sessions_expired;
+    let gone = counters.sessions_closed + counters.sessions_evicted + counters.sessions_expired;
     assert_eq!(counters.sessions_opened - gone, u64::from(live));
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mapping::Nsp;
-use net::netlink::{Netlink, NetlinkError, Route, Target};
+use net::netlink::{Link, Netlink, NetlinkError, Route, Target};
 
 use crate::pool::PoolRange;
 
@@ -12,6 +12,8 @@ use crate::pool::PoolRange;
 pub(super) struct Routes {
     netlink: Netlink,
     tun: u32,
+    lan: String,
+    pool: PoolRange,
     nsps: Vec<Nsp>,
 }
 
@@ -39,14 +41,15 @@ impl Routes {
         netlink
             .add_route(Route::new(network, pool.prefix_len(), Target::Device(tun)))
             .await?;
-        // A server without a default route asks for the pool by ARP.
-        netlink.add_proxy(lan_index, pool.shared().into()).await?;
-        // By default the kernel waits up to 0.8 s before it answers for somebody else.
-        if let Err(error) = net::sysctl::write(&format!("ipv4/neigh/{lan}/proxy_delay"), "0") {
-            tracing::warn!(%error, "first packets to new remotes wait for ARP");
-        }
         let nsps = left_behind(&netlink).await?;
-        let routes = Self { netlink, tun, nsps };
+        let routes = Self {
+            netlink,
+            tun,
+            lan: lan.to_owned(),
+            pool,
+            nsps,
+        };
+        routes.answer_for_the_pool(lan_index).await?;
         for nsp in &routes.nsps {
             routes.netlink.add_route(routes.to_tun(*nsp)).await?;
         }
@@ -68,6 +71,41 @@ impl Routes {
             self.netlink.add_route(self.to_tun(*nsp)).await?;
         }
         self.nsps = valid.to_vec();
+        Ok(())
+    }
+
+    /// Answers for the pool again: the kernel forgets for whom it answers when an interface is
+    /// switched off.
+    pub(super) async fn link_is_up(&self, link: &Link) {
+        if link.name == self.lan
+            && let Err(error) = self.answer_for_the_pool(link.index).await
+        {
+            tracing::warn!(%error, "nobody answers for the pool on the LAN");
+        }
+    }
+
+    /// As [`Self::link_is_up`], when it is not known whether.
+    pub(super) async fn lan_may_be_up(&self) {
+        if let Some(lan) = self.link(&self.lan).await {
+            self.link_is_up(&lan).await;
+        }
+    }
+
+    /// Returns what an interface is now.
+    pub(super) async fn link(&self, name: &str) -> Option<Link> {
+        self.netlink.link(name).await.ok().flatten()
+    }
+
+    /// A server without a default route asks for the pool by ARP.
+    async fn answer_for_the_pool(&self, lan: u32) -> Result<(), NetlinkError> {
+        self.netlink
+            .add_proxy(lan, self.pool.shared().into())
+            .await?;
+        // By default the kernel waits up to 0.8 s before it answers for somebody else.
+        let delay = format!("ipv4/neigh/{}/proxy_delay", self.lan);
+        if let Err(error) = net::sysctl::write(&delay, "0") {
+            tracing::warn!(%error, "first packets to new remotes wait for ARP");
+        }
         Ok(())
     }
 

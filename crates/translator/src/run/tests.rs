@@ -148,6 +148,48 @@ fn routes_follow_the_valid_prefixes_and_a_fallback_stays_behind() {
     });
 }
 
+#[test]
+fn lan_that_was_off_is_answered_again() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        let netlink = Netlink::open().unwrap();
+        let lan = netlink.index("lan0").await.unwrap();
+        netlink.set_down(lan).await.unwrap();
+        assert_eq!(netlink.proxies(lan).await.unwrap(), [] as [IpAddr; 0]);
+
+        netlink.set_up(lan).await.unwrap();
+
+        home.work_while(async {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+            while netlink.proxies(lan).await.unwrap() != [IpAddr::from(POOL)] {
+                assert!(tokio::time::Instant::now() < deadline);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_fits_is_what_the_wan_carries_now() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        assert_eq!(home.worker.translator.config().mtu, 1500);
+        let netlink = Netlink::open().unwrap();
+        let wan = netlink.index("wan0").await.unwrap();
+
+        for (mtu, fits) in [(1492, 1492), (1280, 1280), (9000, 1500)] {
+            netlink.set_mtu(wan, mtu).await.unwrap();
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+            while home.worker.translator.config().mtu != fits {
+                assert!(tokio::time::Instant::now() < deadline, "MTU {mtu}");
+                home.work_while(tokio::time::sleep(Duration::from_millis(5)))
+                    .await;
+            }
+        }
+    });
+}
+
 fn tcp(addr: impl std::net::ToSocketAddrs) -> TcpListener {
     let listener = std::net::TcpListener::bind(addr).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -310,9 +352,14 @@ impl Home {
         let worker = &mut self.worker;
         let work = async {
             loop {
-                worker.tun.readable().await.unwrap();
-                if worker.burst(worker.clock.mono()).unwrap() == Burst::SpentBudget {
-                    tokio::task::yield_now().await;
+                tokio::select! {
+                    change = worker.watch.next() => worker.interface(change.unwrap()).await,
+                    ready = worker.tun.readable() => {
+                        ready.unwrap();
+                        if worker.burst(worker.clock.mono()).unwrap() == Burst::SpentBudget {
+                            tokio::task::yield_now().await;
+                        }
+                    }
                 }
             }
         };
@@ -441,6 +488,7 @@ fn settings() -> Settings {
     Settings {
         tun: "portico%d".to_owned(),
         lan: "lan0".to_owned(),
+        wan: "wan0".to_owned(),
         config: Config::new(PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()),
         key: [7; 16],
     }

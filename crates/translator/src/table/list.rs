@@ -23,11 +23,16 @@ pub(crate) trait Linked<const KIND: usize> {
 pub(crate) struct List<const KIND: usize> {
     head: Option<Number>,
     tail: Option<Number>,
+    len: u32,
 }
 
 impl<const KIND: usize> List<KIND> {
     pub(crate) fn head(&self) -> Option<u32> {
         self.head.map(id)
+    }
+
+    pub(crate) const fn len(&self) -> u32 {
+        self.len
     }
 
     pub(crate) fn push_back<T: Linked<KIND>>(&mut self, slab: &mut Slab<T>, new: u32) {
@@ -43,6 +48,7 @@ impl<const KIND: usize> List<KIND> {
             None => self.head = number,
         }
         self.tail = number;
+        self.len += 1;
     }
 
     pub(crate) fn unlink<T: Linked<KIND>>(&mut self, slab: &mut Slab<T>, old: u32) {
@@ -57,6 +63,7 @@ impl<const KIND: usize> List<KIND> {
             Some(value) => value.link().prev = prev,
             None => self.tail = prev,
         }
+        self.len -= 1;
     }
 }
 

@@ -18,6 +18,10 @@ pub struct Header {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgment number; means something only beside [`Flags::ACK`].
+    pub acknowledgment: u32,
     /// Bytes of header, options included.
     pub header_len: usize,
     /// The control bits.
@@ -30,8 +34,25 @@ impl Header {
     /// # Errors
     /// When it is cut short or its data offset does not fit.
     pub fn parse(segment: &[u8]) -> Result<Self, Malformed> {
-        let Some(&[s0, s1, d0, d1, _, _, _, _, _, _, _, _, offset, flags, ..]) =
-            segment.first_chunk::<LEN>()
+        let Some(
+            &[
+                s0,
+                s1,
+                d0,
+                d1,
+                n0,
+                n1,
+                n2,
+                n3,
+                a0,
+                a1,
+                a2,
+                a3,
+                offset,
+                flags,
+                ..,
+            ],
+        ) = segment.first_chunk::<LEN>()
         else {
             return Err(Malformed::new(Field::TcpHeader, segment.len()));
         };
@@ -42,6 +63,8 @@ impl Header {
         Ok(Self {
             src_port: u16::from_be_bytes([s0, s1]),
             dst_port: u16::from_be_bytes([d0, d1]),
+            sequence: u32::from_be_bytes([n0, n1, n2, n3]),
+            acknowledgment: u32::from_be_bytes([a0, a1, a2, a3]),
             header_len,
             flags: Flags(flags),
         })

@@ -135,6 +135,20 @@ impl Home {
         self.send(&to_camera(Segment::tcp(port, 80, ACK))).unwrap();
         t
     }
+
+    /// Sends first packets from as many forged sources; to each SYN the camera answers.
+    pub fn flood(&mut self, packets: u16, segment: impl Fn(u16) -> Segment) {
+        for number in 0..packets {
+            let mut packet = to_camera(segment(10_000 + number));
+            let host = self.translator.counters().sessions_opened;
+            packet.src = Ipv6Addr::from((0x2001_0db8_bbbb_u128 << 80) + u128::from(host)).into();
+            let arrived = self.send(&packet).unwrap();
+            if let Segment::Tcp { src, .. } = arrived.segment {
+                self.send(&from_camera(Segment::tcp(8080, src, SYN | ACK)))
+                    .unwrap();
+            }
+        }
+    }
 }
 
 pub fn to_camera(segment: Segment) -> Packet {
@@ -186,7 +200,7 @@ impl Segment {
             src,
             dst,
             sequence: 17,
-            ack: 0,
+            ack: 18,
             flags,
             window: 999,
             options: Vec::new(),
