@@ -88,7 +88,7 @@ fn listen_here() -> anyhow::Result<TcpListener> {
 }
 
 fn greet(home: &Home) {
-    println!("A home with {} stands.", home.residents.len());
+    println!("A home with {} servers stands.", home.residents.len());
     println!(
         "  provider   resolver {}, zone {} at {}",
         addressing::RESOLVER,
