@@ -1,0 +1,23 @@
+//! End to end: the real program, in namespaces, against clients that we did not write.
+//!
+//! Each test builds a home of its own: nodes without names, a temporary folder, no port outside
+//! of a namespace. A failure shows the end of the daemon's log and leaves all of it, and with
+//! `PORTICO_PCAP=1` what was on the wires, under `target/e2e/<test>/`.
+
+mod bind;
+mod bulk;
+mod cli;
+mod crash;
+mod dhcp;
+mod dig;
+mod dns;
+mod lab_itself;
+mod natpmp;
+mod pcp;
+mod program;
+mod reach;
+mod renumber;
+mod server;
+mod silence;
+mod stage;
+mod upnp;

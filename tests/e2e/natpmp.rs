@@ -1,0 +1,143 @@
+//! NAT-PMP against natpmpc; the remote comes by name, over IPv6, through BIND and NAT64.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{Home, addressing, remote};
+
+use crate::bind;
+use crate::program::{portico, resolving, say};
+use crate::server::Server;
+use crate::stage::{home, play, until};
+
+#[tokio::test]
+async fn remote_arrives_by_name_at_a_port_that_natpmpc_opened() -> Result<()> {
+    play(bind::home_of_bind(["webcam"]), async |home| {
+        let _bind = bind::start(home).await?;
+        let webcam = Server::join(home, "webcam").await?;
+        let _nginx = webcam.nginx(80, "This is the webcam.\n").await?;
+        webcam.open("tcp", 80).await?;
+
+        let addr = bind::resolve(home, &webcam.fqdn()).await?;
+        let page = fetch_by_name(home, "http://webcam.home.example/").await?;
+
+        ensure!(addr == webcam.external(home), "the name stands for {addr}");
+        ensure!(page == "This is the webcam.\n", "the page is {page:?}");
+        // Whose request it was: nginx knows a pool address, Portico knows the remote behind it.
+        let log = webcam.access_log();
+        let pool = log.split(' ').next().context("nginx logged nothing")?;
+        ensure!(pool.starts_with("192.168.64."), "nginx saw {log}");
+        let sessions =
+            say(portico(&home.net.gateway, &home.daemon.socket()).args(["session", "list"]))
+                .await?
+                .ok()?;
+        let is_it = |line: &&str| line.contains(&format!(" {pool}:"));
+        let line = sessions
+            .lines()
+            .find(is_it)
+            .with_context(|| format!("no {pool}: {sessions}"))?;
+        ensure!(
+            line.contains(&format!("[{}]:", addressing::REMOTE)),
+            "{line}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn udp_port_that_natpmpc_opened_echoes() -> Result<()> {
+    play(home(["disk"]), async |home| {
+        let disk = Server::join(home, "disk").await?;
+        let _echo = disk.echo_udp(7007).await?;
+        disk.open("udp", 7007).await?;
+
+        let to = SocketAddr::new(disk.external(home).into(), 7007);
+        for len in [1, 33, 1400] {
+            let payload = vec![b'x'; len];
+            let echo = async move || remote::echo_udp(to, &payload, Duration::from_secs(8)).await;
+            home.net
+                .remote
+                .run(echo)
+                .await
+                .with_context(|| format!("{len} bytes"))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn port_that_natpmpc_deletes_falls_silent() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let _web = webcam.python(8080, "page").await?;
+        webcam.open("tcp", 8080).await?;
+        let to = SocketAddr::new(webcam.external(home).into(), 8080);
+        let knock = async |patience: u64| {
+            let patience = Duration::from_millis(patience);
+            home.net
+                .remote
+                .run(async move || Ok(remote::knock(to, patience).await))
+                .await
+        };
+        ensure!(
+            knock(5000).await? == remote::Port::Open,
+            "the port is not open"
+        );
+
+        let said = webcam.natpmpc("tcp", 8080, 0).await?.ok()?;
+
+        ensure!(
+            said.contains("Mapped public port 0") || said.contains("liftime 0"),
+            "{said}"
+        );
+        let after = knock(1200).await?;
+        ensure!(after == remote::Port::Silent, "the port is {after:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn epoch_rises_and_outlives_the_daemon() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let first = epoch(&webcam).await?;
+        let risen = until(async || {
+            let now = epoch(&webcam).await?;
+            ensure!(now > first, "the epoch stays {first}");
+            Ok(now)
+        })
+        .await?;
+
+        home.daemon.kill().await?;
+        home.daemon.start().await?;
+
+        let after = epoch(&webcam).await?;
+        ensure!(
+            (risen..risen + 10).contains(&after),
+            "{risen} became {after}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Fetches a page from the remote host, which resolves names by the provider's resolver.
+pub async fn fetch_by_name(home: &Home, url: &str) -> Result<String> {
+    let resolver = addressing::RESOLVER.to_string();
+    let curl = resolving(&home.net.remote, home.folder(), &resolver, "curl")?;
+    let curl = curl.args(["-6", "-sS", "-f", "--noproxy", "*", "--max-time", "10", url]);
+    say(curl).await?.ok().with_context(|| format!("curl {url}"))
+}
+
+async fn epoch(server: &Server) -> Result<u32> {
+    let said = server.open("tcp", 80).await?;
+    let epoch = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("epoch = "));
+    let epoch = epoch.with_context(|| format!("natpmpc tells no epoch: {said}"))?;
+    Ok(epoch.trim().parse()?)
+}
