@@ -52,11 +52,9 @@ CREATE TABLE mappings (
     expires_boot INTEGER,
     expires_at INTEGER,
     opened_at INTEGER NOT NULL,
-    UNIQUE (server, protocol, external_port),
+    UNIQUE (host, protocol, external_port),
     CHECK ((expires_boot IS NULL) = (expires_at IS NULL))
 ) STRICT;
-
-CREATE INDEX mappings_by_host ON mappings (host);
 
 CREATE TABLE generations (
     id INTEGER PRIMARY KEY,

@@ -198,12 +198,12 @@ const LOCK: &str = "portico.lock";
 /// Nothing of ours holds the lock for long: this is for a person with a shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// 1 MiB: under a load without pause one commit in about a hundred pays for a checkpoint; else
-/// [`crate::Store::checkpoint`] has run in a pause before.
-const AUTOCHECKPOINT_PAGES: &str = "256";
+/// 4 MiB: a commit writes five to ten pages, so under a load without pause less than one in a
+/// hundred pays for a checkpoint; else [`crate::Store::checkpoint`] has run in a pause before.
+const AUTOCHECKPOINT_PAGES: &str = "1000";
 
 /// What is left of the WAL file after a checkpoint.
-const WAL_SIZE_LIMIT: &str = "2097152";
+const WAL_SIZE_LIMIT: &str = "4194304";
 
 /// <https://www.sqlite.org/rescode.html#corrupt>
 const SQLITE_CORRUPT: u32 = 11;

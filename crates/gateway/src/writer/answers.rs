@@ -51,22 +51,17 @@ struct Waiting {
 }
 
 impl Answers {
-    pub(crate) const fn new(
-        counters: Arc<Counters>,
-        followers: Followers,
-        shown: Arc<Snapshot>,
-    ) -> Self {
-        Self {
+    pub(crate) fn new(counters: Arc<Counters>, followers: Followers, shown: Arc<Snapshot>) -> Self {
+        let mut answers = Self {
             counters,
             followers,
-            shown,
+            shown: Arc::clone(&shown),
             waiting: Vec::new(),
-            late: [
-                (Gate::Names, VecDeque::new()),
-                (Gate::Packets, VecDeque::new()),
-            ],
+            late: [Gate::Names, Gate::Packets].map(|gate| (gate, VecDeque::new())),
             to_prefer: None,
-        }
+        };
+        answers.show(shown, Instant::now());
+        answers
     }
 
     /// Answers until the other half has ended and nothing waits any more.
@@ -77,7 +72,15 @@ impl Answers {
         cancel: CancellationToken,
     ) -> Result<(), WriterError> {
         let mut more = true;
-        while more || !self.waiting.is_empty() {
+        loop {
+            self.sweep(Instant::now());
+            self.ask_to_prefer(&prefer);
+            if !cancel.is_cancelled() {
+                self.check_followers(Instant::now())?;
+            }
+            if !more && self.waiting.is_empty() {
+                return Ok(());
+            }
             let wake = self.wake();
             tokio::select! {
                 biased;
@@ -88,31 +91,13 @@ impl Answers {
                 () = self.followers.moved() => {}
                 () = sleep_until(wake) => {}
             }
-            self.sweep(Instant::now());
-            self.ask_to_prefer(&prefer);
-            if !cancel.is_cancelled() {
-                self.check_followers(Instant::now())?;
-            }
         }
-        Ok(())
     }
 
     fn take(&mut self, batch: Published) {
         let now = Instant::now();
         if let Some(snapshot) = batch.snapshot {
-            let revision = snapshot.revision();
-            let [names, packets] = &mut self.late;
-            if snapshot.names_revision() == revision {
-                names.1.push_back((revision, now));
-            }
-            if snapshot.packets_revision() == revision {
-                packets.1.push_back((revision, now));
-            }
-            let id = snapshot.to_prefer().map(|generation| generation.id);
-            if id != self.to_prefer.map(|(id, _)| id) {
-                self.to_prefer = id.map(|id| (id, snapshot.packets_revision()));
-            }
-            self.shown = snapshot;
+            self.show(snapshot, now);
         }
         self.waiting
             .extend(batch.decided.into_iter().map(|decided| {
@@ -126,6 +111,22 @@ impl Answers {
                     until: now + LONGEST_WAIT,
                 }
             }));
+    }
+
+    fn show(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
+        let revision = snapshot.revision();
+        let [names, packets] = &mut self.late;
+        if snapshot.names_revision() == revision {
+            names.1.push_back((revision, now));
+        }
+        if snapshot.packets_revision() == revision {
+            packets.1.push_back((revision, now));
+        }
+        let id = snapshot.to_prefer().map(|generation| generation.id);
+        if id != self.to_prefer.map(|(id, _)| id) {
+            self.to_prefer = id.map(|id| (id, snapshot.packets_revision()));
+        }
+        self.shown = snapshot;
     }
 
     /// Answers what can be told, and what has waited for too long.

@@ -36,8 +36,8 @@ pub(crate) struct Scribe<D> {
     /// What a failed batch closed, not yet stored.
     pending: Closings,
     trouble: Option<Trouble>,
-    /// How many requests the last two batches held.
-    recent: [usize; 2],
+    /// How many requests the last batch held.
+    last: usize,
 }
 
 /// Reads the clocks; a test sets them.
@@ -88,7 +88,7 @@ impl<D: Disk> Scribe<D> {
             truth,
             pending: Closings::default(),
             trouble: None,
-            recent: [0; 2],
+            last: 0,
         }
     }
 
@@ -102,6 +102,9 @@ impl<D: Disk> Scribe<D> {
         loop {
             let mut asked = Vec::new();
             let pause = self.pause();
+            let idle_since = (self.now)().mono;
+            // those that waited for the last batch to end, and those that it answers now
+            let expected = self.jobs.len().saturating_add(self.last);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
@@ -110,7 +113,7 @@ impl<D: Disk> Scribe<D> {
                 }
                 taken = self.jobs.recv_many(&mut jobs, LARGEST_BATCH), if handles => {
                     handles = taken > 0;
-                    self.gather(&mut jobs).await;
+                    self.gather(&mut jobs, expected, idle_since).await;
                 }
                 () = tokio::time::sleep(pause) => self.tidy_up().await,
             }
@@ -123,7 +126,7 @@ impl<D: Disk> Scribe<D> {
     /// Decides one batch: what is due, then the requests in their order.
     async fn batch(&mut self, asked: Vec<Asked>) {
         if !asked.is_empty() {
-            self.recent = [asked.len(), self.recent[0]];
+            self.last = asked.len();
             self.counters.batched(asked.len());
         }
         let base = match &self.trouble {
@@ -236,23 +239,22 @@ impl<D: Disk> Scribe<D> {
     }
 
     /// Where several clients ask at once, a batch that begins with the first of them would make
-    /// all others wait for two commits: so wait a little until as many are here as lately.
-    /// One client alone never waits.
-    async fn gather(&mut self, jobs: &mut Vec<Job>) {
-        let expected = self
-            .recent
-            .into_iter()
-            .max()
-            .unwrap_or_default()
-            .min(LARGEST_BATCH);
+    /// all others wait for two commits: so wait a little for those that the last batch
+    /// answered. One client alone never waits, nor does the first one after a pause.
+    async fn gather(&mut self, jobs: &mut Vec<Job>, expected: usize, idle_since: Instant) {
         let begun = (self.now)().mono;
+        let expected = if begun - idle_since < LULL {
+            expected
+        } else {
+            0
+        };
         for _ in 0..GATHER_TRIES {
             while jobs.len() < LARGEST_BATCH
                 && let Ok(job) = self.jobs.try_recv()
             {
                 jobs.push(job);
             }
-            if jobs.len() >= expected || (self.now)().mono - begun >= GATHER {
+            if jobs.len() >= expected.min(LARGEST_BATCH) || (self.now)().mono - begun >= GATHER {
                 return;
             }
             yield_now().await;
@@ -372,6 +374,9 @@ const LARGEST_BATCH: usize = 256;
 
 /// Costs a client less than a second commit would.
 const GATHER: Duration = Duration::from_micros(200);
+
+/// Clients that ask one thing after the other do so sooner.
+const LULL: Duration = Duration::from_millis(1);
 
 /// Far more turns than the runtime makes in that time.
 const GATHER_TRIES: u32 = 2000;

@@ -22,8 +22,10 @@ use crate::start::assemble;
 use crate::{Follower, Handle};
 
 mod clock;
+mod crash;
 mod failures;
 mod followers;
+mod power;
 
 #[tokio::test(start_paused = true)]
 async fn what_is_granted_is_on_the_disk() {

@@ -1,0 +1,499 @@
+//! A child process on a real store, under strace: system calls fail or kill it, one after the
+//! other. Nothing answered is lost, nothing closed opens again, and every start succeeds.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use super::*;
+use crate::{Config, Seed, start};
+
+#[test]
+fn killed_at_any_write() {
+    every_time(&Fault {
+        call: "pwrite64",
+        what: "signal=KILL",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn killed_at_any_sync() {
+    every_time(&Fault {
+        call: SYNC,
+        what: "signal=KILL",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn killed_at_any_truncation() {
+    every_time(&Fault {
+        call: "ftruncate",
+        what: "signal=KILL",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn killed_at_any_answer() {
+    every_time(&Fault {
+        call: "sendto",
+        what: "signal=KILL",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn killed_at_any_answer_of_a_server() {
+    every_time(&Fault {
+        call: "sendmsg",
+        what: "signal=KILL",
+        send: "sendmsg",
+    });
+}
+
+#[test]
+fn any_write_fails() {
+    every_time(&Fault {
+        call: "pwrite64",
+        what: "error=EIO",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn any_sync_fails() {
+    every_time(&Fault {
+        call: SYNC,
+        what: "error=EIO",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn any_truncation_fails() {
+    every_time(&Fault {
+        call: "ftruncate",
+        what: "error=EIO",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn the_disk_is_full_at_any_write() {
+    every_time(&Fault {
+        call: "pwrite64",
+        what: "error=ENOSPC",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn the_disk_is_full_at_any_sync() {
+    every_time(&Fault {
+        call: SYNC,
+        what: "error=ENOSPC",
+        send: "sendto",
+    });
+}
+
+#[test]
+fn the_disk_is_full_at_any_truncation() {
+    every_time(&Fault {
+        call: "ftruncate",
+        what: "error=ENOSPC",
+        send: "sendto",
+    });
+}
+
+/// From a write on, every later one fails, too: the disk is gone.
+#[test]
+fn the_disk_goes_away() {
+    let mut hits = 0;
+    for first in (1..2000).step_by(9) {
+        let fault = Fault {
+            call: "pwrite64",
+            what: "error=EIO",
+            send: "sendto",
+        };
+        let run = Run::of(&fault, &format!("{first}+"));
+        run.check();
+        if !run.hit {
+            break;
+        }
+        hits += 1;
+    }
+    assert!(hits > 10, "{hits}");
+}
+
+/// Between the last write to a file and the answer the kernel was told to sync.
+#[test]
+fn every_answer_follows_a_sync() {
+    let fault = Fault {
+        call: "pwrite64,fdatasync,fsync,sendto",
+        what: "",
+        send: "sendto",
+    };
+    let run = Run::of(&fault, "");
+    let mut synced = true;
+    let mut granted = 0;
+    for line in run.trace.lines() {
+        if line.contains("pwrite64(") {
+            synced = false;
+        } else if line.contains("sync(") {
+            synced = true;
+        } else if line.contains("sendto(") && line.contains("granted") {
+            granted += 1;
+            assert!(synced, "{line}\n{}", run.trace);
+        }
+    }
+    assert_eq!(granted, SCRIPT.len(), "{}", run.trace);
+}
+
+/// The process in which all this happens; it is no test of its own.
+#[test]
+#[ignore = "the child of the other tests"]
+fn child() {
+    let variable = |name| std::env::var(name).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let parent = variable("CRASH_PARENT").parse().unwrap();
+    let folder = variable("CRASH_FOLDER");
+    runtime.block_on(async {
+        play(
+            Path::new(&folder),
+            Teller::new(parent, &variable("CRASH_SEND")),
+        )
+        .await;
+    });
+}
+
+/// What goes wrong: which system call, how, and by which call the child answers.
+struct Fault {
+    call: &'static str,
+    what: &'static str,
+    send: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Lease(u8),
+    Map(u8, u16),
+    Release(u8),
+    Unmap(u8, u16),
+}
+
+const SCRIPT: [Deed; 11] = [
+    Deed::Lease(1),
+    Deed::Lease(2),
+    Deed::Map(1, 8080),
+    Deed::Map(1, 8081),
+    Deed::Map(2, 9090),
+    Deed::Map(1, 8080),
+    Deed::Unmap(1, 8081),
+    Deed::Release(2),
+    Deed::Unmap(1, 8080),
+    Deed::Map(1, 8080),
+    Deed::Map(1, 8082),
+];
+
+fn every_time(fault: &Fault) {
+    let mut hits = 0;
+    for n in 1..2000 {
+        let run = Run::of(fault, &n.to_string());
+        run.check();
+        if !run.hit {
+            assert_eq!(run.told.len(), 2 * SCRIPT.len() + 1, "{:?}", run.told);
+            break;
+        }
+        hits = n;
+    }
+    println!("{} {}: {hits} places", fault.call, fault.what);
+    assert!(hits > 0, "{} is never called", fault.call);
+}
+
+/// One life of the child.
+struct Run {
+    folder: tempfile::TempDir,
+    hit: bool,
+    told: Vec<String>,
+    trace: String,
+    status: ExitStatus,
+}
+
+impl Run {
+    fn of(fault: &Fault, when: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let log = folder.path().join("trace");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-s", "64", "-o"]).arg(&log);
+        if !fault.what.starts_with("signal") {
+            // only the calls of interest stop; strace injects no signals this way
+            strace.arg("--seccomp-bpf");
+        }
+        strace.arg("-e").arg(format!("trace={}", fault.call));
+        if !when.is_empty() {
+            let Fault { call, what, .. } = fault;
+            strace
+                .arg("-e")
+                .arg(format!("inject={call}:{what}:when={when}"));
+        }
+        let path = module_path!().split_once("::").unwrap().1;
+        strace
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                &format!("{path}::child"),
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("CRASH_FOLDER", folder.path().join("state"))
+            .env("CRASH_PARENT", socket.local_addr().unwrap().to_string())
+            .env("CRASH_SEND", fault.send);
+        let output = match strace.output() {
+            Ok(output) => output,
+            Err(error) => panic!("this test needs strace (Debian package strace): {error}"),
+        };
+        let trace = std::fs::read_to_string(&log).unwrap_or_default();
+        let hit = trace.contains("(INJECTED)") || trace.contains("killed by SIGKILL");
+        let mut told = Vec::new();
+        let mut buf = [0; 256];
+        while let Ok(len) = socket.recv(&mut buf) {
+            told.push(String::from_utf8_lossy(&buf[..len]).into_owned());
+        }
+        let started = hit
+            || told
+                .first()
+                .is_some_and(|first| first.starts_with("trying"));
+        assert!(started, "{}", String::from_utf8_lossy(&output.stderr));
+        Self {
+            folder,
+            hit,
+            told,
+            trace,
+            status: output.status,
+        }
+    }
+
+    /// Starts again, without faults, and compares with what was told.
+    #[track_caller]
+    fn check(&self) {
+        let bug = self.told.iter().find(|line| line.starts_with("bug"));
+        assert_eq!(bug, None, "{:?}\n{}", self.told, self.trace);
+        let died = self
+            .status
+            .signal()
+            .or(self.status.code().filter(|code| *code > 128));
+        assert!(
+            self.status.success() || died.is_some(),
+            "{:?}\n{}",
+            self.status,
+            self.trace
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let state = self.folder.path().join("state");
+        runtime.block_on(async {
+            let mut store = Store::open(&state).await.unwrap();
+            store.check().await.unwrap();
+            store.close().await.unwrap();
+            let (handle, writer) = start(config(&state), net::Clock::new()).await.unwrap();
+            let snapshot = handle.snapshot();
+            for (key, open) in self.promised() {
+                let (n, port) = key;
+                assert_eq!(
+                    is_open(&snapshot, n, port),
+                    open,
+                    "{n}:{port} {:?}\n{}",
+                    self.told,
+                    self.trace
+                );
+            }
+            drop(writer);
+        });
+    }
+
+    /// The ports of which the answers say whether they are open.
+    fn promised(&self) -> BTreeMap<(u8, u16), bool> {
+        let mut promised = BTreeMap::new();
+        let told = |what: &str, n: usize| self.told.contains(&format!("{what} {n}"));
+        for (n, deed) in SCRIPT
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| told("trying", *n))
+        {
+            let granted = told("granted", n);
+            match deed {
+                Deed::Lease(_) => {}
+                Deed::Map(host, port) if granted => {
+                    promised.insert((*host, *port), true);
+                }
+                // a renewal that was not answered leaves the port open
+                Deed::Map(host, port) => {
+                    if promised.get(&(*host, *port)) != Some(&true) {
+                        promised.remove(&(*host, *port));
+                    }
+                }
+                Deed::Release(host) => {
+                    promised.retain(|(owner, _), open| owner != host || (granted && !*open));
+                    if granted {
+                        promised.insert((*host, 9090), false);
+                    }
+                }
+                Deed::Unmap(host, port) if granted => {
+                    promised.insert((*host, *port), false);
+                }
+                Deed::Unmap(host, port) => {
+                    promised.remove(&(*host, *port));
+                }
+            }
+        }
+        promised
+    }
+}
+
+/// Tells the parent what was answered.
+enum Teller {
+    SendMsg(net::udp::Socket, SocketAddr),
+    SendTo(UdpSocket, SocketAddr),
+}
+
+impl Teller {
+    fn new(parent: SocketAddr, call: &str) -> Self {
+        let local = "127.0.0.1:0".parse().unwrap();
+        match call {
+            "sendmsg" => {
+                let options = net::udp::Options::new();
+                Self::SendMsg(net::udp::Socket::bind(local, &options).unwrap(), parent)
+            }
+            _ => Self::SendTo(UdpSocket::bind(local).unwrap(), parent),
+        }
+    }
+
+    async fn tell(&self, text: &str) {
+        match self {
+            Self::SendMsg(socket, parent) => {
+                socket
+                    .send_to(text.as_bytes(), *parent, None)
+                    .await
+                    .unwrap();
+            }
+            Self::SendTo(socket, parent) => {
+                socket.send_to(text.as_bytes(), parent).unwrap();
+            }
+        }
+    }
+}
+
+async fn play(folder: &Path, teller: Teller) {
+    let Ok((handle, writer)) = start(config(folder), net::Clock::new()).await else {
+        return; // nothing was answered
+    };
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(writer.run(cancel.clone()));
+    let mut newest = handle.subscribe();
+    let preferred = newest.wait_for(|snapshot| snapshot.preferred().is_some());
+    // while the disk fails it waits for a retry
+    drop(tokio::time::timeout(Duration::from_millis(50), preferred).await);
+    for (n, deed) in SCRIPT.into_iter().enumerate() {
+        teller.tell(&format!("trying {n}")).await;
+        for _ in 0..TRIES {
+            let outcome = handle.request(deed.request()).await;
+            if let Some(bug) = deed.bug(&handle.snapshot(), &outcome) {
+                teller.tell(&format!("bug {n}: {bug} {outcome:?}")).await;
+            }
+            if matches!(outcome, Outcome::Granted(_)) {
+                teller.tell(&format!("granted {n}")).await;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    cancel.cancel();
+    let end = running.await.unwrap().is_ok();
+    teller.tell(&format!("end {end}")).await;
+}
+
+impl Deed {
+    fn request(self) -> Request {
+        let subject = |n| {
+            Subject::Client(Client {
+                addr: addr(n),
+                mac: None,
+            })
+        };
+        match self {
+            Self::Lease(n) => Request::Lease(LeaseRequest {
+                mac: mac(n),
+                addr: addr(n),
+                lifetime: DAY,
+                declared_name: None,
+            }),
+            Self::Map(n, port) => map_request(addr(n), port),
+            Self::Release(n) => Request::Release(mapping::ReleaseRequest {
+                mac: mac(n),
+                addr: addr(n),
+            }),
+            Self::Unmap(n, port) => {
+                let port = InternalPort::new(port).unwrap();
+                Request::Unmap(UnmapRequest {
+                    subject: subject(n),
+                    requester: Requester::NatPmp,
+                    target: UnmapTarget::Internal(Protocol::Tcp, port, None),
+                })
+            }
+        }
+    }
+
+    /// What is shown must fit the answer; what closes does so whatever the disk does.
+    fn bug(self, snapshot: &Snapshot, outcome: &Outcome) -> Option<&'static str> {
+        let granted = matches!(outcome, Outcome::Granted(_));
+        match self {
+            Self::Map(n, port) if granted && !is_open(snapshot, n, port) => Some("not open"),
+            Self::Unmap(n, port) if is_open(snapshot, n, port) => Some("not closed"),
+            Self::Release(n) if is_open(snapshot, n, 9090) => Some("not closed"),
+            Self::Lease(_) | Self::Map(..) | Self::Unmap(..) | Self::Release(_) => None,
+        }
+    }
+}
+
+fn is_open(snapshot: &Snapshot, n: u8, port: u16) -> bool {
+    snapshot
+        .admission(addr(n), Protocol::Tcp, ExternalPort::new(port).unwrap())
+        .is_some()
+}
+
+pub(super) fn config(state: &Path) -> Config {
+    let delegated = "2001:db8:64::/56".parse().unwrap();
+    let prefix = Some(PrefixRequest {
+        delegated,
+        nsp: None,
+        old_valid: DAY,
+    });
+    let seed = Seed {
+        prefix,
+        key: Some([7; 16]),
+        ..Seed::default()
+    };
+    Config {
+        site: site(),
+        state: state.to_owned(),
+        boot_id: BootId([1; 16]),
+        seed,
+    }
+}
+
+/// How SQLite syncs depends on how it was built.
+const SYNC: &str = "fdatasync,fsync";
+
+/// A disk that fails once is read again within these.
+const TRIES: u32 = 6;
