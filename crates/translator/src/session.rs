@@ -284,6 +284,8 @@ impl SessionTable {
 
     /// Returns the session that is to go when there is no room: of the dispensable kinds the one
     /// with the most sessions gives its oldest, so that a flood of one kind pays for itself.
+    // DEVIATION RFC 4787 §4.3: in a full table a session may end before its two minutes, because
+    // else whoever forges sources would keep everybody out for as long.
     pub(crate) fn most_dispensable(&self) -> Option<SessionId> {
         Lifetime::DISPENSABLE
             .into_iter()
