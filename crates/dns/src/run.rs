@@ -132,13 +132,26 @@ impl Dns {
             .collect()
     }
 
-    /// Answers until `cancel`; a revision counts as applied once every answer follows from it.
+    /// Answers until `cancel`; follows the gateway from this call on, not from the first poll. A
+    /// revision counts as applied once every answer follows from it.
     ///
     /// # Errors
     /// When a socket can no longer be used, or the zone's name is none.
-    pub async fn serve(self, handle: Handle, cancel: CancellationToken) -> Result<(), ServeError> {
-        let mut follower = handle.follower("dns", Gate::Names);
-        let snapshots = handle.subscribe();
+    pub fn serve(
+        self,
+        handle: &Handle,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<(), ServeError>> + Send + use<> {
+        let follower = handle.follower("dns", Gate::Names);
+        self.answer(follower, handle.subscribe(), cancel)
+    }
+
+    async fn answer(
+        self,
+        mut follower: Follower,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        cancel: CancellationToken,
+    ) -> Result<(), ServeError> {
         let first = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             first = follower.changed() => first.ok_or(ServeError::Writer)?,

@@ -36,6 +36,7 @@ impl Follower {
             .fetch_max(revision.0, Ordering::AcqRel);
         if before < revision.0 {
             self.followers.0.moved.notify_one();
+            self.followers.0.settling.notify_one();
         }
     }
 }
@@ -54,7 +55,10 @@ pub(crate) struct Followers(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     all: Mutex<Vec<Arc<Standing>>>,
+    /// Wakes the writer.
     moved: Notify,
+    /// Wakes whoever starts the program.
+    settling: Notify,
 }
 
 /// One follower, as the writer sees it.
@@ -104,6 +108,16 @@ impl Followers {
     /// Waits until one of them has come along or gone away. Cancel-safe.
     pub(crate) async fn moved(&self) {
         self.0.moved.notified().await;
+    }
+
+    /// Waits until every follower that is registered has applied `revision`.
+    pub(crate) async fn settled(&self, revision: Revision) {
+        while [Gate::Names, Gate::Packets]
+            .into_iter()
+            .any(|gate| self.applied(gate) < revision)
+        {
+            self.0.settling.notified().await;
+        }
     }
 
     /// Returns what every follower of a gate has applied; without one, everything is.

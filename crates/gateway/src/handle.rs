@@ -83,6 +83,14 @@ impl Handle {
         self.followers.register(name, gate, self.snapshots.clone())
     }
 
+    /// Waits until every registered follower has applied what is published now; for whoever starts
+    /// the program, so that nothing is answered before packets pass and names resolve. One caller
+    /// at a time.
+    pub async fn settled(&self) {
+        let revision = self.snapshot().revision();
+        self.followers.settled(revision).await;
+    }
+
     /// Reads at most `limit` lines of the audit log below `cursor`, newest first.
     ///
     /// # Errors

@@ -59,17 +59,21 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
         observers: vec![handle.observer()],
         resolvers: watch::channel(config.dns.resolvers.clone()).0,
     };
-    match &config.roles {
-        Some(roles) => daemon.start_rooms(&config, roles, &site).await?,
-        None => observe().await?,
+    let stop = stop_signal()?;
+    if let Some(roles) = &config.roles {
+        daemon.start_followers(&config, roles, &site)?;
     }
-    // its followers are known by now
     let token = daemon.supervisor.writer().token();
     daemon
         .supervisor
         .writer()
         .spawn("gateway", writer.run(token));
-    let stop = stop_signal()?;
+    // what was open passes and resolves again before anybody is answered
+    daemon.supervisor.until(handle.settled()).await?;
+    match &config.roles {
+        Some(roles) => daemon.start_requesters(&config, roles, &site).await?,
+        None => observe().await?,
+    }
     daemon.start_dashboard(&config, inherited)?;
     tracing::info!("ready");
     daemon.supervisor.run(stop).await
@@ -85,15 +89,23 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start_rooms(
+    fn start_followers(
+        &mut self,
+        config: &Config,
+        roles: &Roles,
+        site: &Site,
+    ) -> anyhow::Result<()> {
+        self.start_translator(roles, site)?;
+        self.start_dns(config, roles, site)
+    }
+
+    async fn start_requesters(
         &mut self,
         config: &Config,
         roles: &Roles,
         site: &Site,
     ) -> anyhow::Result<()> {
         let ifindex = net::netlink::Netlink::open()?.index(&roles.lan).await?;
-        self.start_translator(roles, site)?;
-        self.start_dns(config, roles, site)?;
         self.start_wan(config, roles)?;
         self.start_dhcp(config, roles)?;
         self.start_pcp(config, roles);
@@ -143,7 +155,7 @@ impl Daemon {
         let token = self.supervisor.followers().token();
         self.supervisor
             .followers()
-            .spawn("dns", dns.serve(self.handle.clone(), token));
+            .spawn("dns", dns.serve(&self.handle, token));
         Ok(())
     }
 

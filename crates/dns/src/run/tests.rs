@@ -119,7 +119,7 @@ async fn a_lease_is_granted_only_when_its_name_resolves() {
         panic!("not one endpoint")
     };
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(dns.serve(handle.clone(), stop.clone()));
+    let serving = tokio::spawn(dns.serve(&handle, stop.clone()));
     let delegated = "2001:db8:64::/56".parse().unwrap();
     let prefix = mapping::PrefixRequest {
         delegated,

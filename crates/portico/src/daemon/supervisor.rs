@@ -94,24 +94,29 @@ impl Supervisor {
         &mut self.followers
     }
 
+    /// Waits for something that the tasks bring about.
+    ///
+    /// # Errors
+    /// When a task ended meanwhile.
+    pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> anyhow::Result<T> {
+        tokio::select! {
+            done = done => Ok(done),
+            error = self.requesters.first_end() => Err(error),
+            error = self.writer.first_end() => Err(error),
+            error = self.followers.first_end() => Err(error),
+        }
+    }
+
     /// Runs until `stop`, then ends everything in order.
     ///
     /// # Errors
     /// When a task ended by itself, or did not end when it was told to.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let unexpected = tokio::select! {
-            () = stop => None,
-            error = self.requesters.first_end() => Some(error),
-            error = self.writer.first_end() => Some(error),
-            error = self.followers.first_end() => Some(error),
-        };
+        let expected = self.until(stop).await;
         let requesters = self.requesters.end().await;
         let writer = self.writer.end().await;
         let followers = self.followers.end().await;
-        match unexpected {
-            Some(error) => Err(error),
-            None => requesters.and(writer).and(followers),
-        }
+        expected.and(requesters).and(writer).and(followers)
     }
 }
 
