@@ -1,12 +1,16 @@
 //! The daemon dies in the middle of work.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::remote;
 
 use crate::dhcp::items;
 use crate::pcp;
+use crate::program::{program, say};
 use crate::reach::nmap;
 use crate::server::Server;
 use crate::stage::{home, play, until};
@@ -66,6 +70,45 @@ async fn what_was_answered_outlives_sigkill_under_load() -> Result<()> {
         for server in [a, b, c, d] {
             forwards_what_it_should(home, server, &book).await?;
         }
+        Ok(())
+    })
+    .await
+}
+
+/// While nobody translates, what is for a server goes nowhere: neither to the LAN nor back.
+#[tokio::test]
+async fn nothing_leaks_while_the_daemon_is_dead() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let _web = webcam.python(80, "This is the webcam.").await?;
+        webcam.open("tcp", 80).await?;
+        let external = webcam.external(home);
+        home.fetch(external, 80, "webcam", "/").await?;
+
+        home.daemon.kill().await?;
+
+        for to in [
+            external.to_string(),
+            "2001:db8:64:ff::1".to_owned(),
+            POOL.to_owned(),
+        ] {
+            let route = program(&home.net.gateway, "ip")?.args(["route", "get", &to]);
+            let said = say(route).await?;
+            // what ip says of a blackhole, and of an unreachable route
+            let nowhere = ["Invalid argument", "No route to host"];
+            let said_so = nowhere.iter().any(|words| said.err.contains(words));
+            ensure!(
+                said_so && said.out.is_empty(),
+                "{to} goes somewhere: {said}"
+            );
+        }
+        let to = SocketAddr::new(external.into(), 80);
+        let knock = async move || Ok(remote::knock(to, Duration::from_secs(1)).await);
+        let knocked = home.net.remote.run(knock).await?;
+        ensure!(knocked != remote::Port::Open, "the port is open");
+        home.daemon.start().await?;
+        let page = home.fetch(external, 80, "webcam", "/").await?;
+        ensure!(page == "This is the webcam.", "{page}");
         Ok(())
     })
     .await
@@ -161,3 +204,6 @@ const PORTS: std::ops::Range<u16> = 2000..2040;
 
 /// The daemon dies when so many were asked for.
 const ENOUGH: usize = 60;
+
+/// One of the addresses that the LAN knows the remotes by.
+const POOL: &str = "192.168.64.200";

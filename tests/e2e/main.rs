@@ -8,6 +8,7 @@ mod bind;
 mod bulk;
 mod cli;
 mod crash;
+mod dashboard;
 mod dhcp;
 mod dig;
 mod dns;

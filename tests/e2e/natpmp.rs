@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{Home, addressing, remote};
 
 use crate::bind;
-use crate::program::{portico, resolving, say};
+use crate::dhcp::items;
+use crate::program::{portico, program, resolving, say};
 use crate::server::Server;
 use crate::stage::{home, play, until};
 
@@ -120,6 +121,70 @@ async fn epoch_rises_and_outlives_the_daemon() -> Result<()> {
             (risen..risen + 10).contains(&after),
             "{risen} became {after}"
         );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn ports_that_nobody_may_open_and_too_many_are_refused() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        for port in [22, 23, 445, 5351] {
+            let said = webcam.natpmpc("tcp", port, 3600).await?;
+            ensure!(said.code != Some(0), "{port} is open: {said}");
+        }
+        for port in 1024..1056 {
+            webcam.open("udp", port).await?;
+        }
+
+        let said = webcam.natpmpc("udp", 1056, 3600).await?;
+
+        ensure!(said.code != Some(0), "a port too many: {said}");
+        let open = items(home, "mappings").await?.len();
+        ensure!(open == 32, "{open} ports are open");
+        Ok(())
+    })
+    .await
+}
+
+/// A device without a lease has no name, no public address and no say.
+#[tokio::test]
+async fn device_without_a_lease_opens_nothing() -> Result<()> {
+    play(home(["stranger"]), async |home| {
+        let stranger = &home.resident("stranger")?.node;
+        stranger.add_address("eth0", "192.168.64.9/24").await?;
+        stranger
+            .add_route("0.0.0.0/0", "192.168.64.1", None)
+            .await?;
+
+        let natpmpc = program(stranger, "natpmpc")?.args([
+            "-g",
+            "192.168.64.1",
+            "-a",
+            "80",
+            "80",
+            "tcp",
+            "3600",
+        ]);
+        let natpmpc = say(natpmpc).await?;
+        let upnpc = program(stranger, "upnpc")?.args([
+            "-i",
+            "-m",
+            "eth0",
+            "-a",
+            "192.168.64.9",
+            "80",
+            "80",
+            "TCP",
+            "600",
+        ]);
+        let upnpc = say(upnpc).await?;
+
+        ensure!(natpmpc.code != Some(0), "NAT-PMP: {natpmpc}");
+        ensure!(!upnpc.out.contains("is redirected"), "UPnP: {upnpc}");
+        let open = items(home, "mappings").await?;
+        ensure!(open.is_empty(), "{open:?}");
         Ok(())
     })
     .await

@@ -176,7 +176,15 @@ impl Home {
             "delegated": new.prefix(),
             "old_valid_s": old_valid.as_secs(),
         });
-        self.api().post("/api/v1/prefixes", &body).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        // "Not now; ask again" is what the API says while a part of the program lags behind.
+        while let Err(error) = self.api().post("/api/v1/prefixes", &body).await {
+            let not_now = format!("{error:#}").contains("503");
+            if !not_now || tokio::time::Instant::now() >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
         Ok(())
     }
 
