@@ -117,6 +117,20 @@ mod soap {
     }
 
     #[test]
+    fn u_6_wildcard_remote_has_three_spellings() {
+        let mut home = Home::new();
+        for remote in ["", "*", "0.0.0.0", " "] {
+            let said = |arguments| with(arguments, "NewRemoteHost", remote);
+            home.v1("AddPortMapping", &said(add(443, 8080))).unwrap();
+            home.v1("GetSpecificPortMappingEntry", &said(named(443)))
+                .unwrap();
+            home.v1("DeletePortMapping", &said(named(443))).unwrap();
+        }
+        let python = with(add(443, 8080), "NewEnabled", "True");
+        assert!(home.v1("AddPortMapping", &python).is_ok());
+    }
+
+    #[test]
     fn u_6_values_of_the_wrong_type_are_402() {
         let mut home = Home::new();
         let junk = [

@@ -250,13 +250,18 @@ impl<R: Rng, W: Writer> Shell<R, W> {
         }
     }
 
+    /// Nothing waits for the queue of the socket: answers to hosts that are not there fill it for
+    /// as long as the system looks for them, and connections are accepted by the same task.
     async fn transmit(&mut self) {
         while let Some(transmit) = self.ssdp.poll_transmit() {
             let to = SocketAddr::V4(transmit.to);
-            let sent = self
-                .udp
-                .send_to(&transmit.payload, to, Some(self.from))
-                .await;
+            let sent = if *transmit.to.ip() == GROUP {
+                let send = self.udp.send_to(&transmit.payload, to, Some(self.from));
+                let sent = timeout(SEND_PATIENCE, send).await;
+                sent.unwrap_or_else(|elapsed| Err(elapsed.into()))
+            } else {
+                self.udp.try_send_to(&transmit.payload, to, Some(self.from))
+            };
             self.counters.count(match sent {
                 Ok(()) => Event::SsdpSent,
                 Err(_) => Event::SsdpSendFailed,
@@ -432,6 +437,9 @@ const LARGEST_DATAGRAM: usize = 2048;
 const READ_SIZE: usize = 4096;
 
 const READS_AFTER_END: usize = 32;
+
+/// An announcement is repeated, so it may fail; a set of them has 18.
+const SEND_PATIENCE: Duration = Duration::from_millis(20);
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -147,6 +147,36 @@ fn t_20_one_source_cannot_take_every_connection() {
 }
 
 #[test]
+fn t_7_searches_of_hosts_that_are_not_there_stop_nobody() {
+    home(|home| async move {
+        home.http("GET / HTTP/1.0\r\n\r\n").await; // from here on the gateway knows our MAC
+        // their answers wait in the system until it gives up looking for them
+        std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_ignore", "8").unwrap();
+        let net = Netlink::open().unwrap();
+        let lan = net.index("eth0").await.unwrap();
+        let search = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: ssdp:all\r\n\r\n";
+        for last in 200..240 {
+            let ghost = Ipv4Addr::new(192, 168, 64, last);
+            net.add_address(lan, ghost.into(), 24).await.unwrap();
+            let local = SocketAddr::from((ghost, 0));
+            let socket = Socket::bind(local, &net::udp::Options::new()).unwrap();
+            let gateway = SocketAddr::from((GATEWAY, PORT));
+            socket.send_to(search, gateway, None).await.unwrap();
+        }
+        let counters = home.counters.clone();
+        while counters.value(Event::SsdpSendFailed) == 0 {
+            assert!(counters.value(Event::SearchAnswered) < 40, "all were sent");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+
+        let request = home.http("GET / HTTP/1.0\r\n\r\n");
+        let answer = timeout(Duration::from_secs(1), request).await.unwrap();
+
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    });
+}
+
+#[test]
 fn answer_to_a_body_that_is_too_large_arrives() {
     home(|home| async move {
         let request = format!(

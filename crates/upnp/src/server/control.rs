@@ -193,7 +193,7 @@ fn add(
     let internal = InternalPort::new(internal);
     let internal = internal.ok_or(invalid(ErrorCode::WildCardNotPermittedInIntPort))?;
     arguments.internal_client(caller.client.addr, snapshot)?;
-    if !arguments.text("NewRemoteHost")?.is_empty() {
+    if !arguments.any_remote()? {
         // DEVIATION WANIPConnection:2 §2.3.17 (U-6): a mapping for a single remote host is
         // refused with 726 because remote hosts have IPv6 addresses, which the argument cannot
         // hold, and a filter on an IPv4 address would let nobody in.
@@ -242,7 +242,7 @@ fn named(arguments: &Arguments<'_>) -> Result<Option<(Protocol, ExternalPort)>, 
     let port = arguments.number::<u16>("NewExternalPort")?;
     let protocol = arguments.protocol()?;
     // U-9: a mapping of every remote host is not that of a single one
-    let any = arguments.text("NewRemoteHost")?.is_empty();
+    let any = arguments.any_remote()?;
     Ok(ExternalPort::new(port)
         .filter(|_| any)
         .map(|port| (protocol, port)))
@@ -328,13 +328,20 @@ impl<'a> Arguments<'a> {
         number.ok_or(invalid(ErrorCode::InvalidArgs))
     }
 
-    /// UDA 1.1 §2.5: the spellings of a boolean.
+    /// UDA 1.1 §2.5: the spellings of a boolean; a Python client's True is meant as one of them.
     fn boolean(&self, name: &str) -> Result<bool, Fault> {
-        match self.text(name)?.trim() {
+        match self.text(name)?.trim().to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" => Ok(true),
             "0" | "false" | "no" => Ok(false),
             _ => Err(invalid(ErrorCode::InvalidArgs)),
         }
+    }
+
+    /// Tells whether every remote host is meant. The wildcard is an empty string; some control
+    /// points say it in other words (async-upnp-client can only name an address).
+    fn any_remote(&self) -> Result<bool, Fault> {
+        let remote = self.text("NewRemoteHost")?.trim();
+        Ok(["", "*", "0.0.0.0"].contains(&remote))
     }
 
     fn protocol(&self) -> Result<Protocol, Fault> {
