@@ -302,8 +302,8 @@ impl Snapshot {
     }
 
     /// Returns the address for a MAC: its own; else the first free one from a keyed hash of the
-    /// MAC onward; else, when none is free, that of the host which is away for longest and has
-    /// no mapping. Addresses that somebody declined or that `skip` names are passed over.
+    /// MAC onward; else, when every address is bound, that of the host which is away for longest
+    /// and has no mapping. Addresses that somebody declined or that `skip` names are passed over.
     #[must_use]
     pub fn lease_candidate(&self, mac: Mac, skip: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let usable = |addr| !self.declined.contains_key(&addr) && !skip(addr);
@@ -313,11 +313,13 @@ impl Snapshot {
                 return Some(addr);
             }
         }
+        if self.is_full() {
+            return self.longest_away(usable).map(|host| host.addr);
+        }
         let first = hash(self.key, mac);
         (0..u64::from(self.site.leasable_count()))
             .map(|step| self.site.leasable(first.wrapping_add(step)))
             .find(|addr| usable(*addr) && !self.by_addr.contains_key(addr))
-            .or_else(|| self.longest_away(usable).map(|host| host.addr))
     }
 
     /// Returns a secret for one purpose, the same over restarts; it tells nothing of the key that

@@ -71,7 +71,8 @@ impl Core {
         (Outcome::Granted(Grant::Done), Waits::default())
     }
 
-    /// The host moves to its next candidate; nobody gets the declined address for a while.
+    /// The host moves to its next candidate, or is forgotten if none is free; nobody gets the
+    /// declined address for a while.
     pub(super) fn decline(&mut self, request: &DeclineRequest, now: Now) -> (Outcome, Waits) {
         let host = self
             .snapshot
@@ -87,8 +88,11 @@ impl Core {
         // the address is gone, and with it what was bound to it
         self.close_mappings_of(host.addr, Requester::Dhcp, now);
         match self.snapshot.lease_candidate(request.mac, |_| false) {
-            Some(addr) => self.move_host(request.mac, addr),
-            None => self.forget_host(request.mac),
+            Some(addr) if self.snapshot.host_by_addr(addr).is_none() => {
+                self.move_host(request.mac, addr);
+            }
+            // an address that another host keeps is given away only to who asks for it
+            Some(_) | None => self.forget_host(request.mac),
         }
         (Outcome::Granted(Grant::Done), Waits::default())
     }

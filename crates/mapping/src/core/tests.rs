@@ -435,6 +435,39 @@ fn declined_address_moves_the_host() {
 }
 
 #[test]
+fn declining_in_a_full_range_takes_no_address_of_who_is_away() {
+    let site = Site::new([10, 0, 0, 1].into(), 28, "home.example".to_owned()).unwrap();
+    let mut home = Home::at(site);
+    let macs: Vec<_> = (0..10).map(|n| Mac([2, 0, 0, 0, 0, n])).collect();
+    let addrs: Vec<_> = macs.iter().map(|mac| home.join(*mac, "box")).collect();
+    let (mac, addr) = (macs[0], addrs[0]);
+    home.request(Request::Release(ReleaseRequest { mac, addr }));
+
+    home.request(Request::Decline(DeclineRequest {
+        mac: macs[9],
+        addr: addrs[9],
+    }));
+
+    let snapshot = home.core.snapshot();
+    assert!(snapshot.host(macs[9]).is_none());
+    assert_eq!(snapshot.host_by_addr(addr).unwrap().mac, mac);
+    assert_eq!(home.join(macs[9], "box"), addr, "who asks for it gets it");
+    assert!(home.core.snapshot().host(mac).is_none());
+}
+
+#[test]
+fn address_of_who_is_away_is_not_given_while_another_is_only_offered() {
+    let site = Site::new([10, 0, 0, 1].into(), 28, "home.example".to_owned()).unwrap();
+    let mut home = Home::at(site);
+    let addr = home.join(CAMERA, "camera");
+    home.request(Request::Release(ReleaseRequest { mac: CAMERA, addr }));
+
+    let offered_to_others = |offered| offered != addr;
+    let snapshot = home.core.snapshot();
+    assert_eq!(snapshot.lease_candidate(NAS, offered_to_others), None);
+}
+
+#[test]
 fn name_belongs_to_the_first_mac() {
     let mut home = Home::new();
     home.join(CAMERA, "camera");
