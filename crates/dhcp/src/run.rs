@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gateway::{Count, Handle, Observe, ObserveFuture};
-use mapping::{Instant, Mac, Now, Outcome};
+use mapping::{Instant, Mac, Now, Outcome, Snapshot};
 use net::BindError;
 use net::packet::{Hears, OpenPacketError, PacketSocket, UdpFrame};
 use net::udp::{Datagram, Socket, Source};
@@ -141,7 +141,7 @@ impl<R: Rng> Shell<R> {
             while let Some((token, request)) = self.server.poll_request() {
                 asked.push(async move { (token, gateway.request(request).await) });
             }
-            self.transmit(gateway.snapshot().site().gateway()).await;
+            self.transmit(&gateway.snapshot()).await;
             self.observed.publish(&self.server, self.foreign.is_some());
             let deadline = self.deadline();
             let wake = tokio::select! {
@@ -223,7 +223,7 @@ impl<R: Rng> Shell<R> {
         }
     }
 
-    async fn transmit(&mut self, gateway: Ipv4Addr) {
+    async fn transmit(&mut self, snapshot: &Snapshot) {
         while let Some(bytes) = self.probe.poll_transmit() {
             let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
             let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
@@ -231,29 +231,41 @@ impl<R: Rng> Shell<R> {
             self.observed.note(sent);
         }
         while let Some(transmit) = self.server.poll_transmit() {
-            let sent = self.send(&transmit, gateway).await;
+            let sent = self.send(&transmit, snapshot).await;
             self.observed.note(sent);
         }
     }
 
-    async fn send(&self, transmit: &Transmit, gateway: Ipv4Addr) -> io::Result<()> {
-        let from = Source {
-            addr: IpAddr::V4(gateway),
-            ifindex: self.packet.ifindex(),
-        };
+    async fn send(&self, transmit: &Transmit, snapshot: &Snapshot) -> io::Result<()> {
+        let source = SocketAddrV4::new(snapshot.site().gateway(), SERVER_PORT);
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
         let bytes = &transmit.bytes;
-        match transmit.destination {
-            Destination::Broadcast => self.udp.send_to(bytes, everybody.into(), Some(from)).await,
-            Destination::Udp(to) => self.udp.send_to(bytes, to.into(), Some(from)).await,
-            Destination::UnicastMac(mac, to) => {
-                let source = SocketAddrV4::new(gateway, SERVER_PORT);
-                match self.packet.send_udp(mac, source, to, bytes).await {
-                    Ok(()) => Ok(()),
-                    // RFC 2131 §4.1: if unicasting is not possible
-                    Err(_) => self.udp.send_to(bytes, everybody.into(), Some(from)).await,
-                }
+        let (mac, to) = match transmit.destination {
+            Destination::Broadcast => (Some(EVERYBODY), everybody),
+            Destination::Udp(to) => {
+                let host = snapshot.host_by_addr(*to.ip());
+                (host.map(|host| host.mac), to)
             }
+            Destination::UnicastMac(mac, to) => {
+                if let Ok(()) = self.packet.send_udp(mac, source, to, bytes).await {
+                    return Ok(());
+                }
+                // RFC 2131 §4.1: if unicasting is not possible
+                (Some(EVERYBODY), everybody)
+            }
+        };
+        let from = Source {
+            addr: IpAddr::V4(*source.ip()),
+            ifindex: self.packet.ifindex(),
+        };
+        match self.udp.try_send_to(bytes, to.into(), Some(from)) {
+            // a neighbour who asks as hosts that are not there fills the buffer with answers
+            // that wait for ARP; who is known is reached without it
+            Err(full) if full.kind() == io::ErrorKind::WouldBlock => {
+                let mac = mac.ok_or(full)?;
+                self.packet.send_udp(mac, source, to, bytes).await
+            }
+            sent => sent,
         }
     }
 }

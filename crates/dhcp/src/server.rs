@@ -5,7 +5,7 @@ mod reply;
 mod state;
 mod transmit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -491,12 +491,9 @@ impl Server {
     // DEVIATION RFC 2131 §4.3.1: neither the requested address nor the client identifier chooses
     // the address, because a server's address must follow from its MAC alone.
     fn candidate(&self, mac: Mac, snapshot: &Snapshot) -> Option<Ipv4Addr> {
-        let others = |addr: Ipv4Addr| {
-            self.offers
-                .iter()
-                .any(|(other, offer)| *other != mac && offer.addr == addr)
-        };
-        snapshot.lease_candidate(mac, others)
+        let others = self.offers.iter().filter(|(other, _)| **other != mac);
+        let offered: BTreeSet<_> = others.map(|(_, offer)| offer.addr).collect();
+        snapshot.lease_candidate(mac, |addr| offered.contains(&addr))
     }
 
     fn lifetime(&self, message: &Received) -> Duration {

@@ -115,7 +115,9 @@ impl Socket {
             .await
     }
 
-    /// Sends without waiting; a full queue is an error of kind `WouldBlock`.
+    /// Sends without waiting; a full buffer is an error of kind `WouldBlock`. What goes to hosts
+    /// that answer no ARP stays in the buffer for seconds, so a server that must go on for the
+    /// others answers by this.
     ///
     /// # Errors
     ///
@@ -126,9 +128,8 @@ impl Socket {
         to: SocketAddr,
         from: Option<Source>,
     ) -> io::Result<()> {
-        let fd = self.io.as_raw_fd();
-        self.io
-            .try_io(Interest::WRITABLE, || transmit(fd, payload, to, from))
+        // the socket never blocks, and unlike the runtime it knows at once that it may send
+        transmit(self.io.as_raw_fd(), payload, to, from)
     }
 
     /// Joins a multicast group on the interface with index `ifindex`; joining twice is success.

@@ -26,5 +26,5 @@ mod server;
 pub mod wire;
 
 pub use counters::{Counters, DropReason};
-pub use run::{Config, Listener, Observer, ServeError};
+pub use run::{Config, Listener, Observer, ServeError, StartError};
 pub use server::{Dialects, RequestToken, Server, Timer, Transmit};

@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use gateway::{Count, Handle, Observe, ObserveFuture};
-use mapping::{Now, Outcome, Request, Snapshot};
+use mapping::{Mac, Now, Outcome, Request, Snapshot};
 use natpmp::Limits;
+use net::packet::{Hears, OpenPacketError, PacketSocket};
 use net::udp::{Datagram, Options, Socket};
 use net::{BindError, Clock};
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::counters::Counters;
-use crate::server::{Dialects, RequestToken, Server};
+use crate::server::{Dialects, RequestToken, Server, Transmit};
 
 /// How the port is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Listener {
     ///
     /// # Errors
     /// Names the address, the device and, for a port in use, its owner.
-    pub fn bind(config: &Config, handle: Handle) -> Result<Self, BindError> {
+    pub fn bind(config: &Config, handle: Handle) -> Result<Self, StartError> {
         let shell = Shell::bind(config, *handle.clock(), handle.subscribe())?;
         Ok(Self { shell, handle })
     }
@@ -69,6 +70,17 @@ impl Listener {
         };
         shell.serve(ask, cancel).await
     }
+}
+
+/// Why the port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket that reaches clients without ARP.
+    #[error(transparent)]
+    Packet(#[from] OpenPacketError),
+    /// Port 5351.
+    #[error(transparent)]
+    Udp(#[from] BindError),
 }
 
 /// Why the port is served no longer.
@@ -141,7 +153,9 @@ struct Tally {
 
 #[derive(Debug)]
 struct Shell {
+    addr: Ipv4Addr,
     clock: Clock,
+    packet: PacketSocket,
     send_errors: u64,
     server: Server,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -154,7 +168,7 @@ impl Shell {
         config: &Config,
         clock: Clock,
         snapshots: watch::Receiver<Arc<Snapshot>>,
-    ) -> Result<Self, BindError> {
+    ) -> Result<Self, StartError> {
         let addr = snapshots.borrow().site().gateway();
         // the one address that it is bound to is what answers leave from, and the device where
         // announcements go
@@ -163,6 +177,7 @@ impl Shell {
             .multicast_ttl(1)
             .multicast_loop(false);
         let socket = Socket::bind(SocketAddrV4::new(addr, PORT).into(), &options)?;
+        let packet = PacketSocket::open(&config.interface, Hears::Nothing)?;
         let server = Server::new(config.dialects, config.limits);
         let (tally, _) = watch::channel(Tally {
             natpmp: *server.natpmp_counters(),
@@ -171,7 +186,9 @@ impl Shell {
             send_errors: 0,
         });
         Ok(Self {
+            addr,
             clock,
+            packet,
             send_errors: 0,
             server,
             snapshots,
@@ -199,7 +216,7 @@ impl Shell {
                 let answer = ask(request);
                 asked.push(async move { (token, answer.await) });
             }
-            self.flush().await;
+            self.flush();
             let deadline = self.server.poll_timeout().map(|(at, _)| at);
             tokio::select! {
                 biased;
@@ -229,7 +246,7 @@ impl Shell {
         let rest = async {
             while let Some((token, outcome)) = asked.next().await {
                 self.answer(token, &outcome);
-                self.flush().await;
+                self.flush();
             }
         };
         if tokio::time::timeout(PATIENCE, rest).await.is_err() {
@@ -275,12 +292,9 @@ impl Shell {
         self.server.handle_snapshot(&snapshot, self.clock.now());
     }
 
-    async fn flush(&mut self) {
+    fn flush(&mut self) {
         while let Some(transmit) = self.server.poll_transmit() {
-            let sent = self
-                .socket
-                .send_to(&transmit.bytes, transmit.to.into(), None);
-            if let Err(error) = sent.await {
+            if let Err(error) = self.send(&transmit) {
                 self.send_errors = self.send_errors.saturating_add(1);
                 debug!(%error, to = %IpAddr::V4(*transmit.to.ip()), "cannot send");
             }
@@ -293,6 +307,29 @@ impl Shell {
         });
     }
 
+    /// Never waits: a neighbour who asks as hosts that are not there fills the socket's buffer
+    /// with answers that wait for ARP. Then who has a lease is reached without ARP.
+    fn send(&self, transmit: &Transmit) -> io::Result<()> {
+        let Transmit { to, bytes } = transmit;
+        let full = match self.socket.try_send_to(bytes, (*to).into(), None) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
+            sent => return sent,
+        };
+        let mac = self.mac_of(*to.ip()).ok_or(full)?;
+        let source = SocketAddrV4::new(self.addr, PORT);
+        let sent = self.packet.send_udp(mac, source, *to, bytes);
+        sent.now_or_never().ok_or(io::ErrorKind::WouldBlock)?
+    }
+
+    fn mac_of(&self, addr: Ipv4Addr) -> Option<Mac> {
+        if addr.is_multicast() {
+            return Some(ALL_HOSTS);
+        }
+        let snapshot = self.snapshots.borrow();
+        let host = snapshot.host_by_addr(addr)?;
+        host.lease.map(|_| host.mac)
+    }
+
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
@@ -300,6 +337,9 @@ impl Shell {
 
 /// RFC 6887 §19.1.
 const PORT: u16 = 5351;
+
+/// Of 224.0.0.1 (RFC 1112 §6.4).
+const ALL_HOSTS: Mac = Mac([1, 0, 0x5e, 0, 0, 1]);
 
 /// Longer than any message (RFC 6887 §7: 1100 octets), so that a longer one shows.
 const BUFFER: usize = 2048;

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::wire::{Message, MessageType, Op, code};
 
+mod forged;
+
 #[test]
 fn udhcpc_gets_the_same_address_after_its_memory_is_lost() {
     let home = Home::new();
@@ -388,7 +390,16 @@ impl Client {
 
     /// Ends the client that went into the background.
     fn stop(&self) {
-        let pid = fs::read_to_string(self.path("pid")).unwrap();
+        // the daemon writes it after the parent has ended
+        let clock = Clock::new();
+        let deadline = clock.mono() + std::time::Duration::from_secs(10);
+        let pid = loop {
+            match fs::read_to_string(self.path("pid")) {
+                Ok(pid) if pid.ends_with('\n') => break pid,
+                _ => assert!(clock.mono() < deadline, "no pid file"),
+            }
+            block_on(clock.sleep_until(clock.mono() + std::time::Duration::from_millis(10)));
+        };
         fs::remove_file(self.path("pid")).unwrap();
         self.command("kill", &[pid.trim()]);
     }

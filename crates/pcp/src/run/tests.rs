@@ -131,6 +131,47 @@ fn a_foreign_client_opens_renews_and_closes_by_pcp_and_falls_back_to_natpmp() {
 }
 
 #[test]
+fn who_asks_as_hosts_that_are_not_there_stops_nobody_else() {
+    in_home(|home| async move {
+        let client = home.client(CAMERA, 0);
+        let forger = home.forger();
+        let cancel = CancellationToken::new();
+        let gate = Rc::new(tokio::sync::Semaphore::new(100));
+        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
+
+        let exchange = async {
+            let unsent = async || {
+                let counts = observer.counters().await;
+                let unsent = counts
+                    .iter()
+                    .find(|count| count.name == "send_errors_total");
+                unsent.map_or(0, |count| count.value)
+            };
+            let absent = (100..200).map(|host| Ipv4Addr::new(192, 168, 64, host));
+            // until the socket holds as many answers as it can, each waiting for ARP
+            for addr in absent.cycle() {
+                let (from, to) = (
+                    SocketAddrV4::new(addr, 5000),
+                    SocketAddrV4::new(GATEWAY, PORT),
+                );
+                let sent = forger.0.send_udp(forger.1, from, to, &[0, 0]);
+                sent.await.unwrap();
+                tokio::task::yield_now().await;
+                if unsent().await > 0 {
+                    break;
+                }
+            }
+
+            say(&client, &[0, 0]).await;
+            assert_eq!(hear(&client).await[..4], [0, 128, 0, 0]);
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+    });
+}
+
+#[test]
 fn the_end_of_the_writer_is_an_error_and_a_taken_port_names_its_owner() {
     in_home(|home| async move {
         let (shell, snapshots) = home.shell(Dialects::Both);
@@ -170,7 +211,7 @@ impl Home {
         let camera = unshare();
         let theirs = Netlink::open().unwrap();
         namespace::enter(&gateway).unwrap();
-        let (near, far) = (NewLink::new("lan"), NewLink::new("eth0"));
+        let (near, far) = (NewLink::new("lan"), NewLink::new("eth0").mac(CAMERA_MAC));
         ours.add_veth(near, far, &camera).await.unwrap();
         // both ends stand before either can get ready
         let near = plug(&gateway, &ours, "lan", GATEWAY).await;
@@ -194,6 +235,14 @@ impl Home {
         Socket::bind(local, &Options::new().reuse_addr()).unwrap()
     }
 
+    /// What sends any frame from the camera's place, and the address of the gateway's interface.
+    fn forger(&self) -> (PacketSocket, Mac) {
+        namespace::enter(&self.gateway).unwrap();
+        let gateway = PacketSocket::open("lan", Hears::Nothing).unwrap().mac();
+        namespace::enter(&self.camera).unwrap();
+        (PacketSocket::open("eth0", Hears::Nothing).unwrap(), gateway)
+    }
+
     fn shell(&self, dialects: Dialects) -> (Shell, Snapshots) {
         let snapshot = self.core.borrow().snapshot().clone();
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
@@ -204,7 +253,7 @@ impl Home {
         )
     }
 
-    fn bind_again(&self, snapshots: &Snapshots) -> Result<Shell, BindError> {
+    fn bind_again(&self, snapshots: &Snapshots) -> Result<Shell, StartError> {
         namespace::enter(&self.gateway).unwrap();
         Shell::bind(&config(Dialects::Both), self.clock, snapshots.subscribe())
     }
@@ -308,7 +357,7 @@ fn core(clock: Clock) -> Core {
     };
     core.handle_request(&Request::Prefix(prefix), now);
     let lease = LeaseRequest {
-        mac: Mac([2, 0, 0, 0, 0, 20]),
+        mac: CAMERA_MAC,
         addr: CAMERA,
         lifetime: Duration::from_secs(3600),
         declared_name: None,
@@ -351,3 +400,4 @@ async fn hear(socket: &Socket) -> Vec<u8> {
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
 const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 20);
+const CAMERA_MAC: Mac = Mac([2, 0, 0, 0, 0, 20]);
