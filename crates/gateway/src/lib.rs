@@ -4,7 +4,8 @@
 //! it concerns has applied it; nothing that closes waits for the disk. Knows no protocol and no
 //! SQL.
 //!
-//! Start from [`start`]; from [`Handle`], which requesters hold, and [`Follower`], which followers hold.
+//! Start from [`start()`], which gives a [`Writer`] to run and a [`Handle`] for requesters, and
+//! from [`Follower`], which those hold that act on a [`mapping::Snapshot`].
 //! [`Observe`] is how the dashboard reads what is not in the snapshot.
 #![warn(missing_docs)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]

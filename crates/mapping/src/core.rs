@@ -30,7 +30,7 @@ pub use restore::RestoreError;
 /// The truth, and the rules by which it changes.
 ///
 /// A batch is decided on a clone; the clone becomes the truth only when [`Self::finish`]'s
-/// [`Delta`] is stored.
+/// [`crate::Delta`] is stored.
 ///
 /// ```text
 ///   clone ──► handle_timeout, handle_request … ──► finish ──► store ──► the new truth

@@ -2,7 +2,7 @@
 //!
 //! A commit is one text of several statements, so that it costs one hand-over to the thread of
 //! the connection whatever the batch holds. Each `?` is one JSON array of rows, in the order of
-//! [`crate::rows::Arguments`].
+//! [`crate::rows::Rows`].
 
 macro_rules! batch {
     () => {

@@ -198,11 +198,7 @@ impl Answers {
             return Err(WriterError::FollowerGone { name });
         }
         for (gate, late) in &self.late {
-            // the newest revision that everybody should have applied by now
-            let overdue = late
-                .iter()
-                .take_while(|(_, at)| now >= *at + STUCK_AFTER)
-                .last();
+            let overdue = late.front().filter(|(_, at)| now >= *at + STUCK_AFTER);
             let Some((overdue, _)) = overdue else {
                 continue;
             };
@@ -212,10 +208,7 @@ impl Answers {
                     && follower.applied() < *overdue
                     && !(starting && now < follower.since + STARTING)
             };
-            // one that applied a part of it still moves
-            let oldest = late.front().map_or(*overdue, |(revision, _)| *revision);
-            let still = |follower: &Standing| stuck(follower) && follower.applied() < oldest;
-            if let Some(name) = self.followers.find(still) {
+            if let Some(name) = self.followers.find(stuck) {
                 return Err(WriterError::FollowerStuck { name });
             }
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapping::{Closings, Core, GenerationId, Instant, Now, Outcome, Refusal, Request, Snapshot};
+use mapping::{
+    Closings, Core, GenerationId, Instant, Now, Outcome, Refusal, Request, Snapshot, Waits,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -361,9 +363,11 @@ fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl Decided {
+    /// Nothing to wait for: it is told at once.
     fn unavailable(self) -> Self {
         Self {
             outcome: Outcome::Refused(Refusal::Unavailable),
+            waits: Waits::default(),
             ..self
         }
     }

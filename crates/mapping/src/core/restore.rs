@@ -275,3 +275,6 @@ pub enum RestoreError {
 
 /// 2026-01-01: a wall clock before it was never set.
 const PLAUSIBLE: Wall = Wall::from_secs(1_767_225_600);
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,20 @@ async fn a_retry_waits_for_followers_that_have_not_seen_what_was_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_waits_for_no_follower() {
+    let home = Home::new().await;
+    let _packets = home.follower(Gate::Packets);
+    home.disk.fate(&[Fate::FailBefore], Fate::Good);
+
+    let begun = tokio::time::Instant::now();
+    let refused = home.map(1, 8080).await;
+
+    assert_eq!(refused, Outcome::Refused(Refusal::Unavailable));
+    assert!(begun.elapsed() < Duration::from_millis(10));
+    assert_eq!(home.count("follower_timeouts_total", "").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delete_closes_at_once_though_the_disk_fails() {
     for fate in [Fate::FailBefore, Fate::FailAfter] {
         let home = Home::new().await;
