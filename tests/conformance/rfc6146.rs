@@ -381,7 +381,7 @@ fn n6_13_remotes_do_not_reach_each_other_through_the_pool() {
 }
 
 #[test]
-fn admission_only_open_ports_of_servers_are_reached() {
+fn s3_5_admission_only_open_ports_of_servers_are_reached() {
     let mut home = Home::new();
     let closed = [
         (CAMERA, Segment::tcp(4000, 81, SYN)),
@@ -405,7 +405,7 @@ fn admission_only_open_ports_of_servers_are_reached() {
 }
 
 #[test]
-fn admission_ping_passes_while_a_port_is_open() {
+fn s3_5_admission_ping_passes_while_a_port_is_open() {
     let mut home = Home::new();
     home.send(&to_camera(Segment::ping(1))).unwrap();
     home.close(CAMERA, Protocol::Tcp, 80);
@@ -422,7 +422,7 @@ fn admission_ping_passes_while_a_port_is_open() {
 }
 
 #[test]
-fn admission_closing_a_port_ends_its_sessions_and_no_other() {
+fn s3_5_admission_closing_a_port_ends_its_sessions_and_no_other() {
     let mut home = Home::new();
     home.open(CAMERA, Protocol::Tcp, 443, 8443);
     home.connect(4000);
@@ -444,7 +444,7 @@ fn admission_closing_a_port_ends_its_sessions_and_no_other() {
 }
 
 #[test]
-fn admission_another_internal_port_ends_the_sessions_of_the_old_one() {
+fn s3_5_admission_another_internal_port_ends_the_sessions_of_the_old_one() {
     let mut home = Home::new();
     home.connect(4000);
 
@@ -456,7 +456,7 @@ fn admission_another_internal_port_ends_the_sessions_of_the_old_one() {
 }
 
 #[test]
-fn generations_live_side_by_side_and_end_with_their_sessions() {
+fn s3_5_generations_live_side_by_side_and_end_with_their_sessions() {
     let mut home = Home::new();
     home.connect(4000);
     home.translator.handle_nsps(&[nsp(), new_nsp()]);
@@ -489,7 +489,7 @@ fn generations_live_side_by_side_and_end_with_their_sessions() {
 }
 
 #[test]
-fn two_external_ports_to_one_internal_port_never_share_a_tuple() {
+fn s3_5_two_external_ports_to_one_internal_port_never_share_a_tuple() {
     let mut home = Home::new();
     home.open(CAMERA, Protocol::Tcp, 81, 8080);
     home.connect(4000);
@@ -502,7 +502,7 @@ fn two_external_ports_to_one_internal_port_never_share_a_tuple() {
 }
 
 #[test]
-fn table_is_bounded_and_full_table_keeps_what_it_has() {
+fn s3_5_table_is_bounded_and_full_table_keeps_what_it_has() {
     let mut home = Home::with(|config| config.max_sessions = 2);
     home.connect(4000);
     home.connect(4001);
@@ -515,7 +515,7 @@ fn table_is_bounded_and_full_table_keeps_what_it_has() {
 }
 
 #[test]
-fn flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
+fn s3_5_flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
     let mut home = Home::with(|config| config.max_sessions = 100);
     home.connect(4000);
     home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
@@ -545,7 +545,7 @@ fn flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
 }
 
 #[test]
-fn flood_of_datagrams_or_pings_keeps_nobody_out() {
+fn s3_5_flood_of_datagrams_or_pings_keeps_nobody_out() {
     for ping in [false, true] {
         let mut home = Home::with(|config| config.max_sessions = 100);
         home.connect(4000);
@@ -572,7 +572,7 @@ fn flood_of_datagrams_or_pings_keeps_nobody_out() {
 }
 
 #[test]
-fn connections_that_have_ended_make_room() {
+fn s3_5_connections_that_have_ended_make_room() {
     let mut home = Home::with(|config| config.max_sessions = 10);
     for port in 4000..4100 {
         home.connect(port);
@@ -584,7 +584,7 @@ fn connections_that_have_ended_make_room() {
 }
 
 #[test]
-fn sources_that_nobody_may_have_start_nothing() {
+fn s3_5_sources_that_nobody_may_have_start_nothing() {
     let mut home = Home::new();
     for source in [
         "::",
@@ -605,7 +605,7 @@ fn sources_that_nobody_may_have_start_nothing() {
 }
 
 #[test]
-fn session_list_says_whose_a_pool_port_is() {
+fn s3_5_session_list_says_whose_a_pool_port_is() {
     let mut home = Home::new();
     home.connect(4000);
     home.pass(10 * SECOND);

@@ -260,7 +260,7 @@ fn s5_5_udp_without_checksum_is_dropped() {
 }
 
 #[test]
-fn expired_hop_limit_is_dropped() {
+fn s5_1_expired_hop_limit_is_dropped() {
     let mut home = ready();
     let mut six = to_camera(Segment::udp(4000, 5000));
     let mut four = from_camera(Segment::udp(5001, 4000));
@@ -272,7 +272,7 @@ fn expired_hop_limit_is_dropped() {
 }
 
 #[test]
-fn mss_of_a_syn_fits_the_longer_header() {
+fn s5_1_mss_of_a_syn_fits_the_longer_header() {
     let mut home = Home::new();
     for (offered, passed) in [(1460, 1440), (1440, 1440), (1220, 1220), (65_535, 1440)] {
         // an odd number of bytes before the option: its value straddles two words of the sum
@@ -299,7 +299,7 @@ fn mss_of_a_syn_fits_the_longer_header() {
 }
 
 #[test]
-fn partial_checksum_keeps_the_sum_of_the_new_pseudo_header_only() {
+fn s5_5_partial_checksum_keeps_the_sum_of_the_new_pseudo_header_only() {
     let mut home = ready();
     home.connect(4000);
     home.send(&to_camera(Segment::ping(4000))).unwrap();
@@ -332,7 +332,7 @@ fn partial_checksum_keeps_the_sum_of_the_new_pseudo_header_only() {
 }
 
 #[test]
-fn super_packet_is_translated_once() {
+fn s5_1_super_packet_is_translated_once() {
     let mut home = ready();
     home.connect(4000);
     // type, header length and checksum start change with the family; ECN and size do not
@@ -387,7 +387,7 @@ fn super_packet_is_translated_once() {
 }
 
 #[test]
-fn super_packet_whose_segments_exceed_the_link_is_dropped() {
+fn s5_1_super_packet_whose_segments_exceed_the_link_is_dropped() {
     let mut home = ready();
     home.connect(4000);
     let packet = from_camera(Segment::tcp(8080, 4000, ACK)).with_payload(3000);
@@ -398,7 +398,7 @@ fn super_packet_whose_segments_exceed_the_link_is_dropped() {
 }
 
 #[test]
-fn offload_that_describes_another_packet_is_dropped() {
+fn s5_1_offload_that_describes_another_packet_is_dropped() {
     let mut home = ready();
     home.connect(4000);
     let packet = to_camera(Segment::tcp(4000, 80, ACK))
@@ -423,7 +423,7 @@ fn offload_that_describes_another_packet_is_dropped() {
 }
 
 #[test]
-fn lengths_that_do_not_fit_are_dropped() {
+fn s5_1_lengths_that_do_not_fit_are_dropped() {
     let mut home = ready();
     home.connect(4000);
     let six = to_camera(Segment::udp(4000, 5000)).bytes();
@@ -448,7 +448,7 @@ fn lengths_that_do_not_fit_are_dropped() {
 }
 
 #[test]
-fn bytes_behind_the_packet_do_not_leave() {
+fn s5_1_bytes_behind_the_packet_do_not_leave() {
     let mut home = ready();
     for packet in [
         to_camera(Segment::udp(4000, 5000)),
@@ -464,7 +464,7 @@ fn bytes_behind_the_packet_do_not_leave() {
 }
 
 #[test]
-fn packet_never_leaves_with_an_untranslated_address() {
+fn s5_1_packet_never_leaves_with_an_untranslated_address() {
     let mut home = ready();
     let arrived = home
         .raw(&to_camera(Segment::udp(4000, 5000)).bytes())
