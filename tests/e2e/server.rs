@@ -70,7 +70,7 @@ impl Server {
         std::fs::create_dir_all(self.folder.join("www"))?;
         std::fs::write(self.folder.join("www/index.html"), page)?;
         let conf = format!(
-            "daemon off; master_process off; pid {here}/nginx.pid; error_log {here}/error.log;\n\
+            "user root; daemon off; master_process off; pid {here}/nginx.pid; error_log {here}/error.log;\n\
              events {{ worker_connections 100; }}\n\
              http {{ access_log {here}/access.log; client_body_temp_path {here}/body;\n\
              proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;\n\

@@ -205,22 +205,33 @@ fn without_tsig(message: &[u8], id: u16) -> Option<Vec<u8>> {
 }
 
 /// Splits into words, quoted words and punctuation, without comments.
+/// Words, braces and semicolons; what stands in quotes is one word, and comments are none.
 fn tokens(text: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     for line in text.lines() {
-        let line = line.split(['#']).next().unwrap_or_default();
-        let line = line.split("//").next().unwrap_or_default();
-        let spaced = line
-            .replace('{', " { ")
-            .replace('}', " } ")
-            .replace(';', " ; ");
-        tokens.extend(
-            spaced
-                .split_whitespace()
-                .map(|token| token.trim_matches('"').to_owned()),
-        );
+        let mut rest = line.trim_start();
+        // half of all secrets hold a slash, and some hold two in a row
+        while !rest.is_empty() && !rest.starts_with('#') && !rest.starts_with("//") {
+            let (token, behind) = first_token(rest);
+            tokens.push(token.to_owned());
+            rest = behind.trim_start();
+        }
     }
     tokens
+}
+
+/// Splits the first token off a line that is not empty.
+fn first_token(line: &str) -> (&str, &str) {
+    if let Some(quoted) = line.strip_prefix('"') {
+        return quoted.split_once('"').unwrap_or((quoted, ""));
+    }
+    let is_mark = |c: char| matches!(c, '{' | '}' | ';');
+    let end = match line.find(|c: char| is_mark(c) || c.is_whitespace()) {
+        Some(0) => line.chars().next().map_or(0, char::len_utf8),
+        Some(end) => end,
+        None => line.len(),
+    };
+    line.split_at(end)
 }
 
 const ALGORITHM: &str = "hmac-sha256";

@@ -15,6 +15,17 @@ fn a_key_file_of_bind_is_read() {
 }
 
 #[test]
+fn slashes_of_a_secret_are_no_comment() {
+    for secret in ["\"//8//w==\"", "//8//w=="] {
+        let text = format!(
+            "// ours\nkey portico {{ # two in a row\n algorithm hmac-sha256; secret {secret}; }};"
+        );
+        let quoted = secret.starts_with('"');
+        assert_eq!(Key::parse(&text).is_ok(), quoted, "{text}");
+    }
+}
+
+#[test]
 fn other_key_files_say_what_is_wrong() {
     let parse = |text: &str| Key::parse(text).unwrap_err();
 
