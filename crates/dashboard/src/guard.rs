@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Uri, header};
 
 /// Where a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,12 @@ impl Denied {
 }
 
 /// Decides over a request before anything of it is looked at.
-pub(crate) fn admit(origin: Origin, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
+pub(crate) fn admit(
+    origin: Origin,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), Denied> {
     let reads = method == Method::GET || method == Method::HEAD;
     match origin {
         Origin::Unix { trusted } if trusted || reads => Ok(()),
@@ -84,6 +89,14 @@ pub(crate) fn admit(origin: Origin, method: &Method, headers: &HeaderMap) -> Res
             if hosts.next().is_some() || !host.is_some_and(|host| is_ours(host, port)) {
                 return Err(Denied::ForeignHost);
             }
+            // RFC 9112 §3.2.2: a whole URI says who is meant, whatever the Host header says
+            let authority = uri.authority().map(http::uri::Authority::as_str);
+            if authority.is_some_and(|host| !is_ours(host, port)) {
+                return Err(Denied::ForeignHost);
+            }
+            if is_embedded_elsewhere(headers) {
+                return Err(Denied::ForeignOrigin);
+            }
             if let Some(origin) = headers.get(header::ORIGIN) {
                 let ours = origin
                     .to_str()
@@ -96,6 +109,17 @@ pub(crate) fn admit(origin: Origin, method: &Method, headers: &HeaderMap) -> Res
             if reads { Ok(()) } else { Err(Denied::ReadOnly) }
         }
     }
+}
+
+/// Tells whether a page of another site asks without the person going here: it could not read
+/// the answer, but it could hold every event stream. Browsers say it in Sec-Fetch-Site.
+fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
+    let says = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let foreign =
+        says("sec-fetch-site").is_some_and(|site| !["same-origin", "none"].contains(&site));
+    let comes_here =
+        says("sec-fetch-mode") == Some("navigate") && says("sec-fetch-dest") == Some("document");
+    foreign && !comes_here
 }
 
 fn is_ours(host: &str, port: u16) -> bool {
@@ -154,6 +178,44 @@ mod tests {
     }
 
     #[test]
+    fn t_8_whole_uri_names_the_host_too() {
+        let ask = |uri: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append("host", "127.0.0.1:8464".parse().unwrap());
+            let origin = Origin::Tcp {
+                port: 8464,
+                peer: "127.0.0.1:5".parse().unwrap(),
+            };
+            admit(origin, &Method::GET, &uri.parse().unwrap(), &headers)
+        };
+
+        assert_eq!(ask("http://127.0.0.1:8464/"), Ok(()));
+        assert_eq!(ask("http://evil.example/"), Err(Denied::ForeignHost));
+        assert_eq!(ask("http://evil@127.0.0.1:8464/"), Err(Denied::ForeignHost));
+    }
+
+    #[test]
+    fn t_8_pages_of_other_sites_embed_nothing_but_may_link_here() {
+        let ask = |site, mode, dest| {
+            let headers = [
+                ("host", "127.0.0.1:8464"),
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ];
+            tcp("127.0.0.1:5", "GET", &headers)
+        };
+        let denied = Err(Denied::ForeignOrigin);
+
+        assert_eq!(ask("cross-site", "no-cors", "image"), denied);
+        assert_eq!(ask("same-site", "cors", "empty"), denied);
+        assert_eq!(ask("cross-site", "navigate", "iframe"), denied);
+        assert_eq!(ask("cross-site", "navigate", "document"), Ok(()));
+        assert_eq!(ask("same-origin", "cors", "empty"), Ok(()));
+        assert_eq!(ask("none", "navigate", "document"), Ok(()));
+    }
+
+    #[test]
     fn tcp_never_writes_and_never_answers_strangers() {
         let host = [("host", "127.0.0.1:8464")];
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
@@ -169,7 +231,12 @@ mod tests {
     fn unix_socket_writes_for_trusted_users_only() {
         let ask = |trusted, method: &str| {
             let method = method.parse().unwrap();
-            admit(Origin::Unix { trusted }, &method, &HeaderMap::new())
+            admit(
+                Origin::Unix { trusted },
+                &method,
+                &Uri::default(),
+                &HeaderMap::new(),
+            )
         };
 
         assert_eq!(ask(true, "POST"), Ok(()));
@@ -186,6 +253,6 @@ mod tests {
             port: 8464,
             peer: peer.parse().unwrap(),
         };
-        admit(origin, &method.parse().unwrap(), &map)
+        admit(origin, &method.parse().unwrap(), &Uri::default(), &map)
     }
 }

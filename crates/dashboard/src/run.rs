@@ -266,7 +266,11 @@ where
             ended = connection.as_mut() => ended,
             () = shared.cancel.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                // whoever does not read must not hold up the end of the program
+                match tokio::time::timeout(GOODBYE, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => Ok(()),
+                }
             }
         };
         if ended.is_err() {
@@ -278,6 +282,9 @@ where
 
 /// A head that dribbles in slower than this is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An answer that is being written gets this long when the program ends.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// No head of a browser is longer.
 const HEAD_MAX: usize = 32 * 1024;

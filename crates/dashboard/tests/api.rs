@@ -136,6 +136,11 @@ async fn wrong_wishes_are_told_so() {
         403,
         "port-denied",
     );
+    let no_time = NewMapping {
+        for_s: Some(0),
+        ..wish("camera", "tcp", 443)
+    };
+    problem(client.open(&no_time).await, 422, "body-invalid");
     problem(client.rename("camera", "wpad").await, 409, "name-not-free");
     assert_eq!(
         client.rename("camera", "front").await.unwrap().fqdn,
@@ -225,6 +230,37 @@ async fn events_arrive_as_they_happen_and_again_after_a_break() {
 }
 
 #[tokio::test]
+async fn path_that_does_not_fit_is_a_problem() {
+    let home = Home::start().await;
+    for path in ["/api/v1/mappings/x", "/api/v1/hosts/%ff", "/%ff.js"] {
+        let answer = home
+            .http(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", home.tcp))
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+        assert!(
+            answer.contains("urn:portico:problem:path-invalid"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn whoever_says_and_reads_nothing_does_not_hold_up_the_end() {
+    let mut home = Home::start().await;
+    let mut slow = TcpStream::connect(home.tcp).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+    let _events = home.events(None).await;
+    home.client().status().await.unwrap();
+
+    home.cancel.cancel();
+
+    let patience = Duration::from_secs(2);
+    let ended = tokio::time::timeout(patience, &mut home.served).await;
+    assert!(ended.is_ok(), "the dashboard still serves");
+}
+
+#[tokio::test]
 async fn body_that_is_too_long_is_refused() {
     let home = Home::start().await;
     let description = "x".repeat(20_000);
@@ -258,6 +294,7 @@ struct Home {
     cancel: CancellationToken,
     folder: tempfile::TempDir,
     tcp: SocketAddr,
+    served: tokio::task::JoinHandle<()>,
 }
 
 impl Home {
@@ -294,12 +331,13 @@ impl Home {
             tcp: vec![tcp],
         };
         let dashboard = Dashboard::new(context, listeners, cancel.clone()).unwrap();
-        tokio::spawn(dashboard.serve());
+        let served = tokio::spawn(dashboard.serve());
         Self {
             handle,
             cancel,
             folder,
             tcp: addr,
+            served,
         }
     }
 

@@ -1,6 +1,9 @@
 //! Problem documents (RFC 9457).
 
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use mapping::Refusal;
 
@@ -19,6 +22,28 @@ pub(super) fn problem(status: StatusCode, slug: &str, detail: impl Into<String>)
         detail: detail.into(),
     };
     ProblemAnswer(status, document)
+}
+
+/// The parameter of a path; one that does not fit is a problem like every other.
+#[derive(Debug)]
+pub(super) struct Id<T>(pub(super) T);
+
+impl<S: Send + Sync, T> FromRequestParts<S> for Id<T>
+where
+    Path<T>: FromRequestParts<S, Rejection = PathRejection>,
+{
+    type Rejection = ProblemAnswer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemAnswer> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(rejection) => Err(problem(
+                rejection.status(),
+                "path-invalid",
+                rejection.body_text(),
+            )),
+        }
+    }
 }
 
 impl IntoResponse for ProblemAnswer {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use http::StatusCode;
 use mapping::{
     External, ExternalPort, Grant, InternalPort, Mac, MapRequest, MappingId, Outcome,
@@ -13,7 +13,7 @@ use mapping::{
 };
 
 use super::Shared;
-use super::answer::{ProblemAnswer, problem};
+use super::answer::{Id, ProblemAnswer, problem};
 use super::read::find_host;
 use crate::model::{HostPatch, HostView, MappingView, NewMapping, NewPrefix, PrefixView};
 
@@ -21,7 +21,7 @@ type Body<T> = Result<Json<T>, JsonRejection>;
 
 pub(super) async fn host(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
     body: Body<HostPatch>,
 ) -> Result<Json<HostView>, ProblemAnswer> {
     let patch = read(body)?;
@@ -61,7 +61,7 @@ pub(super) async fn open(
 
 pub(super) async fn close(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<u64>,
+    Id(id): Id<u64>,
 ) -> Result<StatusCode, ProblemAnswer> {
     let id = MappingId(id);
     let snapshot = shared.context.handle.snapshot();
@@ -118,6 +118,9 @@ fn map_request(host: Mac, wish: NewMapping) -> Result<MapRequest, ProblemAnswer>
     };
     let no_port = || invalid("a port is a number from 1 to 65535");
     let external = wish.external_port.unwrap_or(wish.internal_port);
+    if wish.for_s == Some(0) {
+        return Err(invalid("a port is opened for at least a second"));
+    }
     Ok(MapRequest {
         subject: Subject::Admin(host),
         requester: Requester::Cli,

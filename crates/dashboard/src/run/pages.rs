@@ -1,11 +1,10 @@
 //! The pages, embedded in the program.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use rust_embed::RustEmbed;
 
-use super::answer;
+use super::answer::{self, Id};
 
 #[derive(RustEmbed)]
 #[folder = "../../web"]
@@ -15,7 +14,7 @@ pub(super) async fn index() -> Response {
     std::future::ready(page("index.html")).await
 }
 
-pub(super) async fn file(Path(file): Path<String>) -> Response {
+pub(super) async fn file(Id(file): Id<String>) -> Response {
     match kind(&file) {
         Some(_) => page(&file),
         None => answer::no_such_page().await.into_response(),

@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use gateway::{AuditCursor, Observe, SessionCursor, SessionFilter, SessionPage};
 use http::StatusCode;
 use mapping::{Host, Mac, MappingId, ServerName, Snapshot};
 
-use super::answer::{ProblemAnswer, problem};
+use super::answer::{Id, ProblemAnswer, problem};
 use super::{RoomState, Shared};
 use crate::model::{
     AuditView, CounterView, HostView, Lan, MappingView, Page, PrefixView, Room, SessionView,
@@ -97,7 +97,7 @@ pub(super) async fn hosts(
 
 pub(super) async fn host(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
 ) -> Answer<HostView> {
     let (snapshot, now) = (
         shared.context.handle.snapshot(),
@@ -142,7 +142,7 @@ pub(super) async fn mappings(
 
 pub(super) async fn mapping(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<u64>,
+    Id(id): Id<u64>,
 ) -> Answer<MappingView> {
     let (snapshot, now) = (
         shared.context.handle.snapshot(),

@@ -45,13 +45,15 @@ pub(super) fn router(shared: Arc<Shared>, origin: Origin) -> Router {
 
 async fn guard(shared: &Shared, origin: Origin, request: Request, next: Next) -> Response {
     shared.counters.requests.fetch_add(1, Ordering::Relaxed);
-    let mut response = match guard::admit(origin, request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(denied) => {
-            shared.counters.denied(denied);
-            answer::problem(StatusCode::FORBIDDEN, "not-allowed", denied.detail()).into_response()
-        }
-    };
+    let mut response =
+        match guard::admit(origin, request.method(), request.uri(), request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(denied) => {
+                shared.counters.denied(denied);
+                answer::problem(StatusCode::FORBIDDEN, "not-allowed", denied.detail())
+                    .into_response()
+            }
+        };
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CSP),
