@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::dig::dig;
+use crate::program::{program, say};
 use crate::reach::nmap;
 use crate::server::Server;
 use crate::stage::{home, play};
@@ -152,20 +153,22 @@ async fn takes_connections(node: &Node, to: SocketAddr) -> Result<bool> {
     node.run(knock).await
 }
 
-/// A provider that speaks IPv4 too, and whose neighbour tries the LAN's addresses.
+/// A provider that speaks IPv4 too, and whose neighbour tries the LAN's addresses: the kernel
+/// answers his ping, so that a silence is Portico's.
 async fn give_the_wan_ipv4(home: &Home) -> Result<()> {
-    home.net
-        .gateway
+    let (gateway, provider) = (&home.net.gateway, &home.net.provider);
+    gateway
         .add_address(addressing::WAN, &format!("{WAN_V4}/24"))
         .await?;
-    home.net
-        .provider
-        .add_address("home0", "203.0.113.1/24")
-        .await?;
-    home.net
-        .provider
+    provider.add_address("home0", "203.0.113.1/24").await?;
+    provider
         .add_route(addressing::SUBNET, &WAN_V4.to_string(), None)
-        .await
+        .await?;
+    let ping = program(provider, "ping")?.args(["-n", "-c", "1", "-W", "3"]);
+    say(ping.arg(addressing::GATEWAY.to_string()))
+        .await?
+        .ok()
+        .map(drop)
 }
 
 fn open(seen: &std::collections::BTreeMap<String, String>) -> Vec<&str> {
