@@ -17,10 +17,14 @@ mod show;
 /// # Errors
 /// Says what failed and with which exit code.
 pub fn run(cli: Cli) -> Result<(), Failure> {
+    let flag = cli.socket.clone();
     let socket = cli.socket.unwrap_or_else(default_socket);
     match cli.verb {
         Verb::Run(file) => {
-            let config = Config::load(file.config.as_deref())?;
+            let mut config = Config::load(file.config.as_deref())?;
+            if let Some(socket) = flag {
+                config.socket = socket;
+            }
             crate::log::start();
             Ok(daemon::run(config)?)
         }
@@ -138,7 +142,7 @@ impl From<ClientError> for Failure {
 }
 
 fn default_socket() -> PathBuf {
-    std::env::var_os("PORTICO_SOCKET").map_or_else(|| "/run/portico/api.sock".into(), Into::into)
+    crate::config::environment("PORTICO_SOCKET").unwrap_or_else(|| "/run/portico/api.sock".into())
 }
 
 fn run_lab(args: LabArgs) -> Result<(), Failure> {

@@ -121,18 +121,26 @@ impl Config {
 
     /// `PORTICO_STATE` and `PORTICO_SOCKET` let several daemons live side by side.
     fn with_environment(mut self) -> Self {
-        if let Some(state) = std::env::var_os("PORTICO_STATE") {
-            self.state = state.into();
+        if let Some(state) = environment("PORTICO_STATE") {
+            self.state = state;
         }
-        if let Some(socket) = std::env::var_os("PORTICO_SOCKET") {
-            self.socket = socket.into();
+        if let Some(socket) = environment("PORTICO_SOCKET") {
+            self.socket = socket;
         }
         self
     }
 }
 
+/// Returns the path in an environment variable; an empty one says nothing.
+pub fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
 fn read(path: &Path) -> Result<String, Problem> {
-    std::fs::read_to_string(path).map_err(|error| Problem::unreadable(path, &error))
+    let bytes = std::fs::read(path).map_err(|error| Problem::unreadable(path, &error))?;
+    String::from_utf8(bytes).map_err(|error| Problem::encoding(path, &error))
 }
 
 /// Where the packages put the file.
@@ -219,6 +227,28 @@ mod tests {
             ("[wan]\nprefix = \"2001:db8::1/56\"\n", 2, "bits beyond"),
             ("[lan]\ninterface = \"eth1\"\n", 2, "wan.interface"),
             ("[lan\n", 1, "expected"),
+            (
+                "[lan]\ninterface = \"..\"\n[wan]\ninterface = \"b\"\n",
+                2,
+                "network interface",
+            ),
+            ("[daemon]\nstate = \"\"\n", 2, "must not be empty"),
+            (
+                "[policy]\nalways_reject = [70000]\n",
+                2,
+                "a port such as 445",
+            ),
+            ("[policy]\nalways_reject = [21, 0]\n", 2, "from 1 to 65535"),
+            (
+                "[wan]\nprefix = \"2001:db8:64::/56\"\n[nat64]\nprefix = \"2001:db8:99::/96\"\n",
+                4,
+                "wan.prefix",
+            ),
+            (
+                "[dns.parent]\nserver = \"::1\"\nzone = \"other.example\"\ntsig_key_file = \"k\"\n",
+                3,
+                "below",
+            ),
         ] {
             let problem = Config::parse("portico.toml", text).unwrap_err();
             let shown = problem.to_string();
@@ -228,6 +258,15 @@ mod tests {
                 "{text}: {shown}"
             );
         }
+    }
+
+    #[test]
+    fn file_that_is_no_text_says_in_which_line() {
+        let error = String::from_utf8(b"[lan]\ninterface = \"\xff\"\n".to_vec()).unwrap_err();
+        let shown = Problem::encoding(Path::new("portico.toml"), &error).to_string();
+
+        assert!(shown.contains("portico.toml:2:14"), "{shown}");
+        assert!(shown.contains("UTF-8"), "{shown}");
     }
 
     fn default() -> Config {

@@ -23,20 +23,11 @@ pub struct V1 {
 /// A text whose place in the file is known; the default has none.
 pub type Text = Option<Spanned<String>>;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Daemon {
-    pub state: PathBuf,
-    pub socket: PathBuf,
-}
-
-impl Default for Daemon {
-    fn default() -> Self {
-        Self {
-            state: "/var/lib/portico".into(),
-            socket: "/run/portico/api.sock".into(),
-        }
-    }
+    pub state: Text,
+    pub socket: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -127,7 +118,10 @@ pub enum AutoAllow {
 
 /// A port or a range of ports.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a port such as 445 or a range of ports such as \"137-139\""
+)]
 pub enum Ports {
     One(u16),
     Range(String),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
@@ -23,13 +24,25 @@ impl Problem {
         let mut shown = String::new();
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor());
         match handler.render_report(&mut shown, report.as_ref()) {
-            Ok(()) => Self(shown),
+            Ok(()) => Self(shown.trim_start_matches([' ', '×']).to_owned()),
             Err(fmt::Error) => Self(format!("the configuration {name} is not valid")),
         }
     }
 
     pub(super) fn syntax(name: &str, text: &str, error: &toml::de::Error) -> Self {
         Self::new(name, text, error.message().to_owned(), error.span())
+    }
+
+    pub(super) fn encoding(path: &Path, error: &FromUtf8Error) -> Self {
+        let start = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let span = start..start.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8());
+        Self::new(
+            &path.display().to_string(),
+            &text,
+            "not UTF-8".to_owned(),
+            Some(span),
+        )
     }
 
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mapping::{Nsp, PortClass, PortRange, Prefix6, Site};
@@ -21,16 +22,17 @@ type Checked<T> = Result<T, Invalid>;
 pub(super) fn validate(file: &file::V1) -> Checked<Config> {
     let zone = text(file.dns.zone.as_ref(), "home.example", domain)?;
     let subnet = text(file.lan.subnet.as_ref(), "192.168.64.0/24", subnet)?;
+    let delegated = optional(file.wan.prefix.as_ref(), prefix)?;
     Ok(Config {
-        state: file.daemon.state.clone(),
-        socket: file.daemon.socket.clone(),
+        state: text(file.daemon.state.as_ref(), "/var/lib/portico", path)?,
+        socket: text(file.daemon.socket.as_ref(), "/run/portico/api.sock", path)?,
         roles: roles(file)?,
         subnet,
         lease: text(file.lan.lease.as_ref(), "24h", |t| {
             duration(t, "2m", "365d")
         })?,
-        prefix: optional(file.wan.prefix.as_ref(), prefix)?,
-        nsp: text(file.nat64.prefix.as_ref(), "auto", nsp)?,
+        prefix: delegated,
+        nsp: text(file.nat64.prefix.as_ref(), "auto", |t| nsp(t, delegated))?,
         dns: Dns {
             ttl: text(file.dns.ttl.as_ref(), "60s", |t| duration(t, "1s", "1d"))?,
             resolvers: file
@@ -81,7 +83,7 @@ fn roles(file: &file::V1) -> Checked<Option<Roles>> {
 fn parent(file: &file::Parent, zone: &str) -> Checked<Parent> {
     Ok(Parent {
         server: spanned(&file.server, resolver)?,
-        zone: spanned(&file.zone, domain)?,
+        zone: spanned(&file.zone, |text| above(zone, text))?,
         ns_name: text(file.ns_name.as_ref(), &format!("ns1.{zone}"), domain)?,
         tsig_key_file: file.tsig_key_file.clone(),
     })
@@ -108,6 +110,10 @@ fn policy(file: &file::Policy) -> Checked<mapping::Policy> {
 
 fn ports(ports: &Spanned<file::Ports>) -> Checked<PortRange> {
     match ports.get_ref() {
+        file::Ports::One(0) => Err(Invalid {
+            message: "a port is a number from 1 to 65535".to_owned(),
+            span: Some(ports.span()),
+        }),
         file::Ports::One(port) => Ok(PortRange {
             first: *port,
             last: *port,
@@ -128,7 +134,8 @@ fn listeners(file: &file::Dashboard) -> Checked<Vec<SocketAddr>> {
 
 fn interface(text: &str) -> Result<String, String> {
     // IFNAMSIZ is 16 with the closing zero
-    if text.len() > 15 || text.contains(['/', ' ', '\0']) {
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if text.len() > 15 || text.contains(odd) || [".", ".."].contains(&text) {
         return Err("not the name of a network interface".to_owned());
     }
     Ok(text.to_owned())
@@ -172,13 +179,33 @@ fn prefix(text: &str) -> Result<Prefix6, String> {
     Ok(prefix)
 }
 
-fn nsp(text: &str) -> Result<Option<Nsp>, String> {
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("a path must not be empty".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// A name server that is asked to change its zone must have ours in it.
+fn above(zone: &str, text: &str) -> Result<String, String> {
+    let parent = domain(text)?;
+    let below = zone.strip_suffix(&parent);
+    if below.is_some_and(|below| below.ends_with('.')) {
+        return Ok(parent);
+    }
+    Err(format!("the zone {zone} is not below this one"))
+}
+
+fn nsp(text: &str, delegated: Option<Prefix6>) -> Result<Option<Nsp>, String> {
     if text == "auto" {
         return Ok(None);
     }
     let prefix = text.parse::<Prefix6>().map_err(|error| error.to_string())?;
     if prefix.len() != 96 {
         return Err("the translation prefix must be a /96 or \"auto\"".to_owned());
+    }
+    if delegated.is_some_and(|delegated| !delegated.contains(prefix.addr())) {
+        return Err("the translation prefix must be a part of wan.prefix".to_owned());
     }
     Nsp::new(prefix.addr())
         .map(Some)
