@@ -83,8 +83,7 @@ fn two_new_clients_are_never_offered_the_same_address() {
         server.handle_datagram(&message(client, 1, &[]), BROADCAST, core.snapshot(), at(1));
     }
 
-    let addrs: BTreeSet<_> =
-        server.offers.values().map(|offer| offer.addr).collect();
+    let addrs: BTreeSet<_> = server.offers.values().map(|offer| offer.addr).collect();
     assert_eq!(addrs.len(), 250);
 }
 

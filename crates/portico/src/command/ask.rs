@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 use dashboard::model::{NewMapping, NewPrefix};
 use dashboard::{Client, ClientError};
@@ -30,7 +31,8 @@ pub(super) fn host(socket: &Path, host: &str, reading: Reading) -> Result<(), Fa
 }
 
 pub(super) fn rename(socket: &Path, host: &str, name: &str) -> Result<(), Failure> {
-    let host = wait(Client::new(socket).rename(host, name))?;
+    let client = Client::new(socket);
+    let host = wait(patiently(async || client.rename(host, name).await))?;
     show::text(&format!("{} is now {}\n", host.mac, host.fqdn));
     Ok(())
 }
@@ -41,7 +43,8 @@ pub(super) fn mappings(socket: &Path, reading: Reading) -> Result<(), Failure> {
 }
 
 pub(super) fn open(socket: &Path, mapping: &NewMapping) -> Result<(), Failure> {
-    let mapping = wait(Client::new(socket).open(mapping))?;
+    let client = Client::new(socket);
+    let mapping = wait(patiently(async || client.open(mapping).await))?;
     show::mappings(&[mapping]);
     Ok(())
 }
@@ -69,7 +72,7 @@ pub(super) fn prefixes(socket: &Path, reading: Reading) -> Result<(), Failure> {
 pub(super) fn set_prefix(socket: &Path, prefix: &NewPrefix) -> Result<(), Failure> {
     let client = Client::new(socket);
     let prefixes = wait(async {
-        client.set_prefix(prefix).await?;
+        patiently(async || client.set_prefix(prefix).await).await?;
         client.prefixes().await
     })?;
     show::prefixes(&prefixes);
@@ -84,6 +87,22 @@ fn wait<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Fail
     Ok(runtime.block_on(call)?)
 }
 
+/// Asks again while the daemon says "not now", which a slow disk or a busy translator makes it
+/// say; what was asked may be done by then, and is not done twice.
+async fn patiently<T>(
+    mut call: impl AsyncFnMut() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    for _ in 0..TRIES {
+        match call().await {
+            Err(ClientError::Problem(problem)) if problem.kind.ends_with(":unavailable") => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+    call().await
+}
+
 fn print<T: Serialize>(reading: Reading, value: &T, human: impl FnOnce(&T)) -> Result<(), Failure> {
     if reading.json {
         let json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
@@ -93,3 +112,8 @@ fn print<T: Serialize>(reading: Reading, value: &T, human: impl FnOnce(&T)) -> R
     }
     Ok(())
 }
+
+/// How often a person's command asks again before it says that it failed.
+const TRIES: u32 = 10;
+
+const PAUSE: Duration = Duration::from_millis(300);
