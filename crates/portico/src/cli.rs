@@ -9,8 +9,13 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "portico", version, max_term_width = 100)]
 pub struct Cli {
-    /// The API socket of the daemon; $PORTICO_SOCKET, by default /run/portico/api.sock.
-    #[arg(long, global = true, value_name = "PATH")]
+    /// The API socket of the daemon.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        help = "The API socket of the daemon; $PORTICO_SOCKET, by default /run/portico/api.sock"
+    )]
     pub socket: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -94,6 +99,8 @@ pub enum LabVerb {
     Restart,
     /// Show the lab's parts and addresses.
     Status,
+    /// Take the steps of the proof again.
+    Prove,
 }
 
 /// Verbs over devices.
@@ -165,7 +172,8 @@ pub enum PrefixVerb {
     List(Reading),
     /// Say which prefix the provider delegated (static mode).
     Set {
-        /// The prefix, such as 2001:db8:65::/56.
+        /// The prefix.
+        #[arg(help = "The prefix, such as 2001:db8:65::/56")]
         prefix: String,
         /// How long the prefixes before stay valid.
         #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]

@@ -164,6 +164,7 @@ fn run_lab(args: LabArgs) -> Result<(), Failure> {
         LabVerb::Ping { name } => lab::Verb::Ping(name),
         LabVerb::Restart => lab::Verb::Restart,
         LabVerb::Status => lab::Verb::Status,
+        LabVerb::Prove => lab::Verb::Prove,
     };
     Ok(lab::verb(verb)?)
 }

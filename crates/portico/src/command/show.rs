@@ -40,7 +40,11 @@ pub(super) fn status(status: &Status, hosts: &[HostView]) {
         "Portico {} · up {} · WAN {wan} {} · delegated {}\n",
         status.version,
         time(status.uptime_s),
-        addresses.join(" "),
+        if addresses.is_empty() {
+            "without an address".to_owned()
+        } else {
+            addresses.join(" ")
+        },
         status.wan.delegated.as_deref().unwrap_or("nothing yet"),
     ));
     text(&format!(

@@ -102,8 +102,12 @@ impl Supervisor {
         tokio::select! {
             done = done => Ok(done),
             error = self.requesters.first_end() => Err(error),
-            error = self.writer.first_end() => Err(error),
             error = self.followers.first_end() => Err(error),
+            error = self.writer.first_end() => {
+                // it also ends when it misses a follower, which says why a moment later
+                let cause = tokio::time::timeout(CAUSE_PATIENCE, self.followers.first_end()).await;
+                Err(cause.unwrap_or(error))
+            }
         }
     }
 
@@ -119,6 +123,8 @@ impl Supervisor {
         expected.and(requesters).and(writer).and(followers)
     }
 }
+
+const CAUSE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Long enough for a slow disk, short enough for whoever waits for the shutdown.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -165,6 +171,22 @@ mod tests {
         let error = supervisor.run(std::future::pending()).await.unwrap_err();
 
         assert_eq!(format!("{error:#}"), "pcp ended: no socket");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writer_that_misses_a_follower_is_not_the_cause() {
+        let mut supervisor = Supervisor::default();
+        supervisor
+            .writer()
+            .spawn("gateway", async { Err(anyhow!("the follower is gone")) });
+        supervisor.followers().spawn("translator", async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Err(anyhow!("no TUN device"))
+        });
+
+        let error = supervisor.run(std::future::pending()).await.unwrap_err();
+
+        assert_eq!(format!("{error:#}"), "translator ended: no TUN device");
     }
 
     #[tokio::test(start_paused = true)]
