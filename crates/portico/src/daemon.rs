@@ -1,6 +1,8 @@
 //! The daemon: starts the rooms, joins them, ends them in order.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -52,6 +54,8 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
         clock,
     )
     .await?;
+    // a daemon that is there already is found out before anything of the network is touched
+    let unix = listen(&config.socket)?;
     let mut daemon = Daemon {
         supervisor: Supervisor::default(),
         handle: handle.clone(),
@@ -74,7 +78,7 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
         Some(roles) => daemon.start_requesters(&config, roles, &site).await?,
         None => observe().await?,
     }
-    daemon.start_dashboard(&config, inherited)?;
+    daemon.start_dashboard(&config, unix, inherited)?;
     tracing::info!("ready");
     daemon.supervisor.run(stop).await
 }
@@ -251,8 +255,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// The API comes last: who can reach it finds everything else started.
-    fn start_dashboard(&mut self, config: &Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
+    /// The API comes last: who is answered finds everything else started.
+    fn start_dashboard(
+        &mut self,
+        config: &Config,
+        unix: UnixListener,
+        inherited: Vec<Listener>,
+    ) -> anyhow::Result<()> {
         let mut tcp = Vec::new();
         for listener in inherited {
             match listener {
@@ -267,11 +276,6 @@ impl Daemon {
                 tcp.push(listener);
             }
         }
-        if let Some(folder) = config.socket.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        let unix = net::listen::unix(&config.socket, SOCKET_MODE)?;
         let token = self.supervisor.requesters().token();
         let roles = config.roles.as_ref();
         let context = Context {
@@ -312,6 +316,23 @@ impl Daemon {
     fn serving(&mut self, room: &'static str, observer: Arc<dyn Observe>) {
         self.rooms.set(room, RoomState::Serving);
         self.observers.push(observer);
+    }
+}
+
+/// Opens the socket of the API.
+fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(folder) = socket.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    match net::listen::unix(socket, SOCKET_MODE) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
+            let socket = socket.display();
+            anyhow::bail!(
+                "another daemon answers at {socket}, or something is there that is no socket"
+            )
+        }
+        opened => Ok(opened?),
     }
 }
 
