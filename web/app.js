@@ -7,6 +7,7 @@ const EVENT_NAMES = [
   "mapping.opened", "mapping.renewed", "mapping.closed",
   "prefix.changed", "prefix.withdrawn", "wan.changed",
 ];
+const DESCRIPTION_SHOWN = 120;
 const EVENTS_SHOWN = 200;
 const SESSIONS_EVERY_MS = 2000;
 
@@ -50,6 +51,17 @@ function fill(id, rows, columns, none) {
     rows = [element("tr", "", empty)];
   }
   byId(id).replaceChildren(...rows);
+}
+
+/**
+ * What a device says of itself: not longer than a line or two, and writing backwards within itself.
+ * @param {string} text
+ */
+function quoted(text) {
+  const shown = text.length > DESCRIPTION_SHOWN ? `${text.slice(0, DESCRIPTION_SHOWN)}…` : text;
+  const made = element("bdi", "", shown);
+  made.title = text;
+  return made;
 }
 
 /** @param {string} path */
@@ -137,8 +149,8 @@ function drawHosts() {
         ? `${mapping.external_port}` : `${mapping.external_port} to ${mapping.internal_port}`;
       const until = mapping.expires_in_s === null ? "until closed" : duration(mapping.expires_in_s);
       const by = ` by ${mapping.requester}, ${until}`;
-      const words = mapping.description ? `${by}, “${mapping.description}”` : by;
-      return element("li", "", `${mapping.protocol} ${route}`, element("span", "soft", words));
+      const words = mapping.description ? [`${by}, “`, quoted(mapping.description), "”"] : [by];
+      return element("li", "", `${mapping.protocol} ${route}`, element("span", "soft", ...words));
     });
     const away = host.here ? "" : " (away)";
     return element("tr", "",
