@@ -236,14 +236,19 @@ impl Daemon {
             self.rooms.set("upnp", RoomState::Off);
             return Ok(());
         }
-        let options = upnp::Options {
+        let secret = self.handle.snapshot().secret("upnp");
+        let mut options = upnp::Options {
             lan: roles.lan.clone(),
             ifindex,
             address: site.gateway(),
-            http_port: 0,
-            identity: upnp::Identity::new(self.handle.snapshot().secret("upnp")),
+            http_port: dynamic_port(secret),
+            identity: upnp::Identity::new(secret),
         };
-        let upnp = upnp::bind(&options, StdRng::from_seed(random()?));
+        let mut upnp = upnp::bind(&options, StdRng::from_seed(random()?));
+        if matches!(upnp, Err(upnp::StartError::Tcp(_))) {
+            options.http_port = 0;
+            upnp = upnp::bind(&options, StdRng::from_seed(random()?));
+        }
         let Some(upnp) = self.started("upnp", upnp) else {
             return Ok(());
         };
@@ -369,6 +374,13 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
+/// A port of the dynamic range (RFC 6335 §6) that stays the same over restarts, so that a control
+/// point may keep a URL.
+fn dynamic_port(secret: [u8; 16]) -> u16 {
+    let [.., high, low] = secret;
+    DYNAMIC_PORTS | (u16::from_be_bytes([high, low]) >> 2)
+}
+
 /// The machines' seeds; they own what they make of them.
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
@@ -382,6 +394,9 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
 const TUN: &str = "portico%d";
 
 const DNS_PORT: u16 = 53;
+
+/// 49152 to 65535.
+const DYNAMIC_PORTS: u16 = 0xc000;
 
 /// Root and the daemon's group.
 const SOCKET_MODE: u32 = 0o660;
