@@ -45,11 +45,6 @@ async fn measure(folder: &Path) {
                 max_per_device: u32::MAX,
                 ..Policy::default()
             },
-            prefix: Some(PrefixRequest {
-                delegated: "2001:db8:64::/56".parse().expect("valid"),
-                nsp: None,
-                old_valid: Duration::from_secs(30),
-            }),
             key: Some([7; 16]),
         },
     };
@@ -64,6 +59,12 @@ async fn measure(folder: &Path) {
     });
     let cancel = CancellationToken::new();
     let running = tokio::spawn(writer.run(cancel.clone()));
+    let prefix = PrefixRequest {
+        delegated: "2001:db8:64::/56".parse().expect("valid"),
+        nsp: None,
+        old_valid: Duration::from_secs(30),
+    };
+    granted(&handle, Request::Prefix(prefix)).await;
     for n in 0..CLIENTS {
         let lease = LeaseRequest {
             mac: Mac([2, 0, 0, 0, 0, n]),

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mapping::{
-    BootId, Core, Delta, Now, Outcome, Policy, PrefixRequest, Refusal, Request, RestoreError, Site,
-    Snapshot,
-};
+use mapping::{BootId, Core, Delta, Now, Policy, RestoreError, Site, Snapshot};
 use net::Clock;
 use rand::TryRng as _;
 use rand::rngs::{SysError, SysRng};
@@ -39,8 +36,6 @@ pub struct Config {
 pub struct Seed {
     /// The policy.
     pub policy: Policy,
-    /// A static prefix.
-    pub prefix: Option<PrefixRequest>,
     /// The key that chooses addresses; without one the operating system's randomness.
     pub key: Option<[u8; 16]>,
 }
@@ -150,20 +145,13 @@ pub enum StartError {
     /// The operating system gives no random key.
     #[error("cannot get a random key")]
     Random(#[source] SysError),
-    /// The static prefix of the configuration cannot be used.
-    #[error("cannot use the configured prefix")]
-    Prefix(#[source] Refusal),
     /// The empty store cannot be written.
     #[error("cannot write the first entries of the store")]
     Initialise(#[source] CommitError),
 }
 
 fn seeded(config: &Config, now: Now) -> Result<(Core, Delta), StartError> {
-    let Seed {
-        policy,
-        prefix,
-        key,
-    } = &config.seed;
+    let Seed { policy, key } = &config.seed;
     let key = match key {
         Some(key) => *key,
         None => random_key().map_err(StartError::Random)?,
@@ -175,11 +163,6 @@ fn seeded(config: &Config, now: Now) -> Result<(Core, Delta), StartError> {
         config.boot_id,
         now,
     );
-    if let Some(prefix) = prefix
-        && let (Outcome::Refused(refusal), _) = core.handle_request(&Request::Prefix(*prefix), now)
-    {
-        return Err(StartError::Prefix(refusal));
-    }
     core.handle_stop();
     let batch = core.finish(now);
     // a new core has everything to store

@@ -151,14 +151,14 @@ mod tests {
     #[test]
     fn a_missing_program_is_named_with_its_package_and_the_way_out() {
         let missing = missing(PROGRAMS, |program| {
-            !matches!(program, "dig" | "nsupdate" | "nft")
+            !matches!(program, "dig" | "nsupdate" | "nmap")
         });
 
         let plea = plea(&missing);
 
-        assert!(plea.contains("dig (bind9-dnsutils), nft (nftables), nsupdate (bind9-dnsutils)"));
+        assert!(plea.contains("dig (bind9-dnsutils), nmap (nmap), nsupdate (bind9-dnsutils)"));
         assert!(
-            plea.contains("--no-install-recommends bind9-dnsutils nftables;"),
+            plea.contains("--no-install-recommends bind9-dnsutils nmap;"),
             "{plea}"
         );
         assert!(!plea.contains('\n'));

@@ -400,10 +400,8 @@ async fn play(folder: &Path, teller: Teller) {
     };
     let cancel = CancellationToken::new();
     let running = tokio::spawn(writer.run(cancel.clone()));
-    let mut newest = handle.subscribe();
-    let preferred = newest.wait_for(|snapshot| snapshot.preferred().is_some());
     // while the disk fails it waits for a retry
-    drop(tokio::time::timeout(Duration::from_millis(50), preferred).await);
+    drop(tokio::time::timeout(Duration::from_millis(50), delegate(&handle)).await);
     for (n, deed) in SCRIPT.into_iter().enumerate() {
         teller.tell(&format!("trying {n}")).await;
         for _ in 0..TRIES {
@@ -473,14 +471,7 @@ fn is_open(snapshot: &Snapshot, n: u8, port: u16) -> bool {
 }
 
 pub(super) fn config(state: &Path) -> Config {
-    let delegated = "2001:db8:64::/56".parse().unwrap();
-    let prefix = Some(PrefixRequest {
-        delegated,
-        nsp: None,
-        old_valid: DAY,
-    });
     let seed = Seed {
-        prefix,
         key: Some([7; 16]),
         ..Seed::default()
     };
@@ -489,6 +480,21 @@ pub(super) fn config(state: &Path) -> Config {
         state: state.to_owned(),
         boot_id: BootId([1; 16]),
         seed,
+    }
+}
+
+/// Without a prefix no port opens.
+pub(super) async fn delegate(handle: &Handle) {
+    let prefix = PrefixRequest {
+        delegated: "2001:db8:64::/56".parse().unwrap(),
+        nsp: None,
+        old_valid: DAY,
+    };
+    while !matches!(
+        handle.request(Request::Prefix(prefix)).await,
+        Outcome::Granted(_)
+    ) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::crash::config;
+use super::crash::{config, delegate};
 use super::*;
 use crate::start;
 
@@ -14,6 +14,7 @@ async fn the_files_copied_after_each_answer_hold_that_answer() {
     let (handle, writer) = start(config(&state), net::Clock::new()).await.unwrap();
     let cancel = CancellationToken::new();
     let running = tokio::spawn(writer.run(cancel.clone()));
+    delegate(&handle).await;
     for n in 1..=2 {
         let declared_name = None;
         let lease = LeaseRequest {
@@ -67,13 +68,7 @@ async fn the_audit_log_tells_who_opened_and_closed() {
         .unwrap();
     let cancel = CancellationToken::new();
     let running = tokio::spawn(writer.run(cancel.clone()));
-    let mut newest = handle.subscribe();
-    drop(
-        newest
-            .wait_for(|snapshot| snapshot.preferred().is_some())
-            .await
-            .unwrap(),
-    );
+    delegate(&handle).await;
     let lease = LeaseRequest {
         mac: mac(1),
         addr: addr(1),
@@ -119,45 +114,21 @@ async fn the_audit_log_tells_who_opened_and_closed() {
 #[tokio::test]
 async fn a_seed_goes_into_an_empty_store_only() {
     let folder = tempfile::tempdir().unwrap();
-    let run = async |prefix: &str| {
+    let run = async |max_per_device| {
         let mut config = config(folder.path());
-        config.seed.prefix.as_mut().unwrap().delegated = prefix.parse().unwrap();
+        config.seed.policy.max_per_device = max_per_device;
         config.seed.key = None;
-        let (handle, writer) = start(config, net::Clock::new()).await.unwrap();
-        let cancel = CancellationToken::new();
-        let running = tokio::spawn(writer.run(cancel.clone()));
-        let mut newest = handle.subscribe();
-        let snapshot = newest
-            .wait_for(|snapshot| snapshot.preferred().is_some())
-            .await
-            .unwrap();
-        let found = (
-            snapshot.preferred().unwrap().delegated.to_string(),
-            snapshot.lease_candidate(mac(9), |_| false),
-            snapshot.generations().count(),
-        );
-        drop(snapshot);
-        cancel.cancel();
-        running.await.unwrap().unwrap();
-        found
+        let (handle, _writer) = start(config, net::Clock::new()).await.unwrap();
+        let snapshot = handle.snapshot();
+        let key = snapshot.lease_candidate(mac(9), |_| false);
+        (snapshot.policy().max_per_device, key)
     };
 
-    let first = run("2001:db8:64::/56").await;
-    let second = run("2001:db8:99::/56").await;
+    let first = run(5).await;
+    let second = run(6).await;
 
     assert_eq!(first, second, "the key, too, is kept");
-    assert_eq!((&*first.0, first.2), ("2001:db8:64::/56", 1));
-}
-
-#[tokio::test]
-async fn a_prefix_that_cannot_be_used_is_said_at_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config(folder.path());
-    config.seed.prefix.as_mut().unwrap().delegated = "fd00::/56".parse().unwrap();
-
-    let error = start(config, net::Clock::new()).await.unwrap_err();
-
-    assert_eq!(error.to_string(), "cannot use the configured prefix");
+    assert_eq!(first.0, 5);
 }
 
 fn copy_files(from: &Path, to: &Path) {
