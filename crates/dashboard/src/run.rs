@@ -10,7 +10,7 @@ use gateway::{Count, Handle, Observe, ObserveFuture};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use mapping::Instant;
+use mapping::{Instant, Now, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,13 @@ pub struct Context {
     pub lan_interface: Option<String>,
     /// The interface of the WAN, absent while observing.
     pub wan_interface: Option<String>,
+}
+
+impl Context {
+    /// Returns the newest snapshot and the time.
+    pub(crate) fn look(&self) -> (Arc<Snapshot>, Now) {
+        (self.handle.snapshot(), self.handle.now())
+    }
 }
 
 /// How a part of the program fares.

@@ -31,10 +31,7 @@ pub(super) async fn host(
         .map_err(|error| invalid(error.to_string()))?;
     let mac = find_host(&shared.context.handle.snapshot(), &id)?.mac;
     grant(&shared, Request::Rename { host: mac, name }).await?;
-    let (snapshot, now) = (
-        shared.context.handle.snapshot(),
-        shared.context.handle.now(),
-    );
+    let (snapshot, now) = shared.context.look();
     let host = find_host(&snapshot, &mac.to_string())?;
     Ok(Json(HostView::new(host, &snapshot, now)))
 }
@@ -48,10 +45,7 @@ pub(super) async fn open(
     let request = map_request(host, wish)?;
     match grant(&shared, Request::Map(request)).await? {
         Grant::Mapped { mapping, .. } => {
-            let (snapshot, now) = (
-                shared.context.handle.snapshot(),
-                shared.context.handle.now(),
-            );
+            let (snapshot, now) = shared.context.look();
             let view = MappingView::new(&mapping, &snapshot, now);
             Ok((StatusCode::CREATED, Json(view)))
         }
@@ -94,10 +88,7 @@ pub(super) async fn prefix(
     };
     match grant(&shared, Request::Prefix(request)).await? {
         Grant::Prefixed(generation) => {
-            let (snapshot, now) = (
-                shared.context.handle.snapshot(),
-                shared.context.handle.now(),
-            );
+            let (snapshot, now) = shared.context.look();
             // the names followed since the generation was granted
             let newest = snapshot
                 .generations()

@@ -74,35 +74,24 @@ pub(super) async fn hosts(
     State(shared): State<Arc<Shared>>,
     Query(query): Parameters,
 ) -> Answer<Page<HostView>> {
-    let (snapshot, now) = (
-        shared.context.handle.snapshot(),
-        shared.context.handle.now(),
-    );
+    let (snapshot, now) = shared.context.look();
     let limit = limit(&query)?;
-    let after = query
-        .get("cursor")
-        .map(|text| parse::<Mac>(text, "cursor"))
-        .transpose()?;
+    let after = cursor::<Mac>(&query)?;
     let wanted = query.get("q");
-    let mut views = snapshot
+    let views = snapshot
         .hosts()
         .filter(|host| after.is_none_or(|after| host.mac > after))
         .map(|host| HostView::new(host, &snapshot, now))
         .filter(|view| wanted.is_none_or(|text| view.matches(text)));
-    let items: Vec<_> = views.by_ref().take(limit).collect();
-    let more = views.next().is_some();
-    let next = items.last().filter(|_| more).map(|view| view.mac.clone());
-    std::future::ready(Ok(Json(Page { items, next }))).await
+    let page = page(views, limit, |view| view.mac.clone());
+    std::future::ready(Ok(Json(page))).await
 }
 
 pub(super) async fn host(
     State(shared): State<Arc<Shared>>,
     Id(id): Id<String>,
 ) -> Answer<HostView> {
-    let (snapshot, now) = (
-        shared.context.handle.snapshot(),
-        shared.context.handle.now(),
-    );
+    let (snapshot, now) = shared.context.look();
     let host = find_host(&snapshot, &id).map(|host| HostView::new(host, &snapshot, now));
     std::future::ready(host.map(Json)).await
 }
@@ -111,43 +100,27 @@ pub(super) async fn mappings(
     State(shared): State<Arc<Shared>>,
     Query(query): Parameters,
 ) -> Answer<Page<MappingView>> {
-    let (snapshot, now) = (
-        shared.context.handle.snapshot(),
-        shared.context.handle.now(),
-    );
+    let (snapshot, now) = shared.context.look();
     let limit = limit(&query)?;
-    let after = query
-        .get("cursor")
-        .map(|text| parse::<u64>(text, "cursor"))
-        .transpose()?;
+    let after = cursor::<u64>(&query)?;
     let host = query
         .get("host")
         .map(|id| find_host(&snapshot, id))
         .transpose()?;
-    let mut wanted = snapshot
+    let views = snapshot
         .mappings()
         .filter(|mapping| after.is_none_or(|after| mapping.id.0 > after))
-        .filter(|mapping| host.is_none_or(|host| mapping.host == host.mac));
-    let chosen = wanted.by_ref().take(limit);
-    let items: Vec<_> = chosen
-        .map(|it| MappingView::new(it, &snapshot, now))
-        .collect();
-    let more = wanted.next().is_some();
-    let next = items
-        .last()
-        .filter(|_| more)
-        .map(|view| view.id.to_string());
-    std::future::ready(Ok(Json(Page { items, next }))).await
+        .filter(|mapping| host.is_none_or(|host| mapping.host == host.mac))
+        .map(|mapping| MappingView::new(mapping, &snapshot, now));
+    let page = page(views, limit, |view| view.id.to_string());
+    std::future::ready(Ok(Json(page))).await
 }
 
 pub(super) async fn mapping(
     State(shared): State<Arc<Shared>>,
     Id(id): Id<u64>,
 ) -> Answer<MappingView> {
-    let (snapshot, now) = (
-        shared.context.handle.snapshot(),
-        shared.context.handle.now(),
-    );
+    let (snapshot, now) = shared.context.look();
     let mapping = snapshot
         .mapping(MappingId(id))
         .ok_or_else(|| not_found("mapping"));
@@ -155,10 +128,7 @@ pub(super) async fn mapping(
 }
 
 pub(super) async fn prefixes(State(shared): State<Arc<Shared>>) -> Json<Page<PrefixView>> {
-    let (snapshot, now) = (
-        shared.context.handle.snapshot(),
-        shared.context.handle.now(),
-    );
+    let (snapshot, now) = shared.context.look();
     let items = snapshot
         .generations()
         .map(|it| PrefixView::new(it, &snapshot, now))
@@ -181,10 +151,7 @@ pub(super) async fn sessions(
         .get("remote")
         .map(|text| parse::<Ipv6Addr>(text, "remote"))
         .transpose()?;
-    let cursor = query
-        .get("cursor")
-        .map(|text| parse::<u64>(text, "cursor"))
-        .transpose()?;
+    let cursor = cursor::<u64>(&query)?;
     let filter = SessionFilter { server, remote };
     for observer in &shared.context.observers {
         let page = observer
@@ -217,10 +184,7 @@ pub(super) async fn audit(
     Query(query): Parameters,
 ) -> Answer<Page<AuditView>> {
     let limit = limit(&query)?;
-    let cursor = query
-        .get("cursor")
-        .map(|text| parse::<u64>(text, "cursor"))
-        .transpose()?;
+    let cursor = cursor::<u64>(&query)?;
     let rows = u16::try_from(limit).unwrap_or(u16::MAX);
     let page = shared
         .context
@@ -264,6 +228,21 @@ fn not_found(what: &str) -> ProblemAnswer {
         "not-found",
         format!("there is no such {what}"),
     )
+}
+
+/// Cuts a page off a list; the next one begins after the id of its last element.
+fn page<T>(mut views: impl Iterator<Item = T>, limit: usize, id: impl Fn(&T) -> String) -> Page<T> {
+    let items: Vec<_> = views.by_ref().take(limit).collect();
+    let more = views.next().is_some();
+    let next = items.last().filter(|_| more).map(id);
+    Page { items, next }
+}
+
+fn cursor<T: std::str::FromStr>(
+    query: &BTreeMap<String, String>,
+) -> Result<Option<T>, ProblemAnswer> {
+    let text = query.get("cursor");
+    text.map(|text| parse(text, "cursor")).transpose()
 }
 
 fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAnswer> {
