@@ -11,6 +11,8 @@ pub struct Counters {
     pub four_to_six: Traffic,
     /// What was not forwarded.
     pub drops: Drops,
+    /// Packets of our own that found no room to wait in.
+    pub outbox_full: u64,
     /// Sessions that are live now.
     pub sessions: Gauge,
     /// Sessions that ever were.

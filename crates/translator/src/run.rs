@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use observer::{Inbox, Observer};
 
+use crate::config::Config;
 use crate::frame::Frame;
-use crate::translator::{Config, Translator};
+use crate::translator::Translator;
 use crate::verdict::Verdict;
 use observer::Ask;
 use routes::Routes;
@@ -199,6 +200,7 @@ impl Worker {
                 }
                 () = self.clock.sleep_until_some(due) => {
                     self.translator.handle_timeout(self.clock.mono());
+                    self.transmit();
                 }
                 ready = self.tun.readable() => {
                     if ready.and_then(|()| self.burst(self.clock.mono())).map_err(|source| {
@@ -252,6 +254,7 @@ impl Worker {
             self.frame.filled(len);
             match self.translator.handle_packet(&mut self.frame, now) {
                 Verdict::Drop(reason) => tracing::trace!(reason = reason.as_str(), "dropped"),
+                Verdict::Hold => {}
                 Verdict::Forward => {
                     if let Err(error) = self.tun.try_write(self.frame.bytes()) {
                         self.write_errors = self.write_errors.wrapping_add(1);
@@ -259,8 +262,19 @@ impl Worker {
                     }
                 }
             }
+            self.transmit();
         }
         Ok(Burst::SpentBudget)
+    }
+
+    /// Writes what the machine sends besides the packets that it translates in place.
+    fn transmit(&mut self) {
+        while let Some(packet) = self.translator.poll_transmit() {
+            if let Err(error) = self.tun.try_write(packet) {
+                self.write_errors = self.write_errors.wrapping_add(1);
+                tracing::trace!(%error, "lost");
+            }
+        }
     }
 
     async fn answer(&mut self, ask: Ask) {

@@ -1,10 +1,10 @@
 //! The session tables (RFC 6146 §3.1) and the lifetimes of sessions.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use crate::admission::RuleId;
 use crate::bib::BibId;
+use crate::config::Lifetimes;
 use crate::counters::{Gauge, Traffic};
 use crate::hash::Key;
 use crate::nsps::NspId;
@@ -100,40 +100,6 @@ impl Lifetime {
         Self::Udp,
         Self::UdpOpening,
     ];
-}
-
-/// How long sessions live without a packet. Each is at least its RFC's floor, in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lifetimes {
-    icmp_query: Duration,
-    tcp_established: Duration,
-    tcp_transitory: Duration,
-    udp: Duration,
-}
-
-impl Default for Lifetimes {
-    fn default() -> Self {
-        Self {
-            icmp_query: ICMP_QUERY,
-            tcp_established: TCP_ESTABLISHED,
-            tcp_transitory: TCP_TRANSITORY,
-            udp: UDP,
-        }
-    }
-}
-
-impl Lifetimes {
-    fn of(&self, lifetime: Lifetime) -> u32 {
-        let lifetime = match lifetime {
-            Lifetime::IcmpQuery => self.icmp_query,
-            Lifetime::TcpEstablished => self.tcp_established,
-            Lifetime::TcpClosing | Lifetime::TcpOpening | Lifetime::TcpTransitory => {
-                self.tcp_transitory
-            }
-            Lifetime::Udp | Lifetime::UdpOpening => self.udp,
-        };
-        u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
-    }
 }
 
 /// All sessions, found by either tuple; bounded.
@@ -385,16 +351,3 @@ const fn gauge(live: &mut Gauge, transport: Transport) -> &mut u32 {
 
 const BY_LIFETIME: usize = 0;
 const BY_RULE: usize = 1;
-
-/// RFC 6146 §4: `ICMP_DEFAULT`; RFC 5508 REQ-2 allows no less.
-const ICMP_QUERY: Duration = Duration::from_secs(60);
-
-/// RFC 5382 REQ-5 allows no less for an established connection: `TCP_EST` of RFC 6146 §4, 2 hours,
-/// and `TCP_TRANS` for the answer to a probe.
-const TCP_ESTABLISHED: Duration = Duration::from_secs(2 * 60 * 60 + 4 * 60);
-
-/// RFC 6146 §4: `TCP_TRANS`; RFC 5382 REQ-5 allows no less.
-const TCP_TRANSITORY: Duration = Duration::from_secs(4 * 60);
-
-/// RFC 6146 §4: `UDP_DEFAULT`; RFC 4787 REQ-5 allows no less than two minutes.
-const UDP: Duration = Duration::from_secs(5 * 60);

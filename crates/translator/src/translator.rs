@@ -8,44 +8,19 @@ use mapping::{Admission, Instant, Nsp, Snapshot};
 
 use crate::admission::RuleId;
 use crate::bib::Bib;
+use crate::config::Config;
 use crate::counters::{Counters, Traffic};
 use crate::filter::Filter;
 use crate::frame::Frame;
 use crate::hash::Key;
 use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
 use crate::nsps::{NspId, Nsps};
-use crate::pool::PoolRange;
-use crate::session::{Entry, Lifetimes, SessionId, SessionTable, Tick};
+use crate::outbox::Outbox;
+use crate::session::{Entry, SessionId, SessionTable, Tick};
 use crate::tcp_state::TcpState;
 use crate::transport::Transport;
 use crate::verdict::{DropReason, Verdict};
 use crate::{v4_to_v6, v6_to_v4};
-
-/// What a translator is made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// The addresses behind which remotes appear.
-    pub pool: PoolRange,
-    /// How long sessions live.
-    pub lifetimes: Lifetimes,
-    /// How many sessions there may be.
-    pub max_sessions: u32,
-    /// The largest IPv6 packet that the WAN carries.
-    pub mtu: u16,
-}
-
-impl Config {
-    /// Returns the defaults for a pool.
-    #[must_use]
-    pub fn new(pool: PoolRange) -> Self {
-        Self {
-            pool,
-            lifetimes: Lifetimes::default(),
-            max_sessions: MAX_SESSIONS,
-            mtu: ETHERNET_MTU,
-        }
-    }
-}
 
 /// A stateful NAT64 (RFC 6146).
 ///
@@ -69,6 +44,7 @@ pub struct Translator {
     last_seen: Instant,
     filter: Filter,
     counters: Counters,
+    outbox: Outbox,
     /// The next identification of an IPv4 packet that may be fragmented.
     ids: u16,
 }
@@ -126,6 +102,7 @@ impl Translator {
                 evicted: 0,
             },
             counters: Counters::default(),
+            outbox: Outbox::new(),
             ids: u16::from_be_bytes([a, b]),
         }
     }
@@ -140,6 +117,12 @@ impl Translator {
                 Verdict::Drop(reason)
             }
         }
+    }
+
+    /// Returns the next packet that leaves besides those that were translated in place, offload
+    /// header first; drain it after each `handle_*`.
+    pub fn poll_transmit(&mut self) -> Option<&[u8]> {
+        self.outbox.pop()
     }
 
     /// Follows from one snapshot to another; without an old one, everything is new.
@@ -230,6 +213,7 @@ impl Translator {
             sessions: self.filter.sessions.live(),
             sessions_opened: self.filter.opened,
             sessions_evicted: self.filter.evicted,
+            outbox_full: self.outbox.refused(),
             ..self.counters
         }
     }
@@ -359,12 +343,6 @@ impl Translator {
 const fn mss(mtu: u16) -> u16 {
     mtu.saturating_sub(40 + 20)
 }
-
-/// A home's worth; about 10 MB when all are in use.
-const MAX_SESSIONS: u32 = 32_768;
-
-/// RFC 894.
-const ETHERNET_MTU: u16 = 1500;
 
 /// Bounds the time that packets wait for expiries.
 const EXPIRIES_AT_ONCE: usize = 256;

@@ -10,6 +10,10 @@ pub enum Verdict {
     Drop(DropReason),
     /// Send what the frame holds now.
     Forward,
+    /// It waits, or leaves in pieces by [`Translator::poll_transmit`].
+    ///
+    /// [`Translator::poll_transmit`]: crate::Translator::poll_transmit
+    Hold,
 }
 
 macro_rules! drop_reasons {

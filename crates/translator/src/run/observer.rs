@@ -96,6 +96,7 @@ pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64
         count("sessions_ended_total", "closed", counters.sessions_closed),
         count("sessions_ended_total", "evicted", counters.sessions_evicted),
         count("sessions_ended_total", "expired", counters.sessions_expired),
+        count("device_losses_total", "outbox_full", counters.outbox_full),
         count("device_losses_total", "read_queue_full", device_dropped),
         count("device_losses_total", "write_refused", write_errors),
     ];

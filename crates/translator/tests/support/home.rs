@@ -118,7 +118,33 @@ impl Home {
                 let (offload, packet) = frame.bytes().split_at(10);
                 Ok((offload.to_vec(), packet.to_vec()))
             }
+            Verdict::Hold => panic!("the packet waits or leaves in pieces"),
         }
+    }
+
+    /// Sends bytes without offloads and returns what became of them, with every packet that left,
+    /// behind its offload header.
+    pub fn exchange(&mut self, packet: &[u8]) -> (Verdict, Vec<Vec<u8>>) {
+        let mut frame = Frame::new();
+        frame.space()[10..10 + packet.len()].copy_from_slice(packet);
+        frame.space()[..10].fill(0);
+        frame.filled(10 + packet.len());
+        let verdict = self.translator.handle_packet(&mut frame, self.now);
+        let mut left = self.transmitted();
+        if verdict == Verdict::Forward {
+            left.insert(0, frame.packet().to_vec());
+        }
+        (verdict, left)
+    }
+
+    /// Returns the packets that leave besides those that were translated in place.
+    pub fn transmitted(&mut self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| {
+            self.translator
+                .poll_transmit()
+                .map(|packet| packet[10..].to_vec())
+        })
+        .collect()
     }
 
     pub fn send(&mut self, packet: &Packet) -> Result<Packet, DropReason> {
