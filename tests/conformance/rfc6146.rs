@@ -503,7 +503,7 @@ fn s3_5_two_external_ports_to_one_internal_port_never_share_a_tuple() {
 
 #[test]
 fn s3_5_table_is_bounded_and_full_table_keeps_what_it_has() {
-    let mut home = Home::with(|config| config.max_sessions = 2);
+    let mut home = Home::with(|config| config.limits.sessions = 2);
     home.connect(4000);
     home.connect(4001);
 
@@ -516,7 +516,7 @@ fn s3_5_table_is_bounded_and_full_table_keeps_what_it_has() {
 
 #[test]
 fn s3_5_flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
-    let mut home = Home::with(|config| config.max_sessions = 100);
+    let mut home = Home::with(|config| config.limits.sessions = 100);
     home.connect(4000);
     home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
     home.send(&to_camera(Segment::ping(4000))).unwrap();
@@ -547,7 +547,7 @@ fn s3_5_flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
 #[test]
 fn s3_5_flood_of_datagrams_or_pings_keeps_nobody_out() {
     for ping in [false, true] {
-        let mut home = Home::with(|config| config.max_sessions = 100);
+        let mut home = Home::with(|config| config.limits.sessions = 100);
         home.connect(4000);
         // an exchange is worth more than a first packet
         home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
@@ -573,7 +573,7 @@ fn s3_5_flood_of_datagrams_or_pings_keeps_nobody_out() {
 
 #[test]
 fn s3_5_connections_that_have_ended_make_room() {
-    let mut home = Home::with(|config| config.max_sessions = 10);
+    let mut home = Home::with(|config| config.limits.sessions = 10);
     for port in 4000..4100 {
         home.connect(port);
         home.send(&from_camera(Segment::tcp(8080, port, FIN | ACK)))

@@ -43,17 +43,18 @@ pub(crate) struct Bib {
 pub(crate) struct BibId(u32);
 
 impl Bib {
-    pub(crate) fn new(range: PoolRange, capacity: u32, key: Key) -> Self {
+    pub(crate) fn new(pool: &[PoolRange], capacity: u32, key: Key) -> Self {
         Self {
             entries: Slab::with_capacity(capacity),
             by_remote: Index::with_capacity(capacity),
-            pool: Pool::new(range),
+            pool: Pool::new(pool),
             key,
         }
     }
 
-    pub(crate) const fn range(&self) -> PoolRange {
-        self.pool.range()
+    /// Tells whether an address is one of the pool's.
+    pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
+        self.pool.contains(addr)
     }
 
     pub(crate) fn get(&self, id: BibId) -> Option<&Entry> {
@@ -140,7 +141,7 @@ mod tests {
 
     fn bib() -> Bib {
         let range = PoolRange::new([192, 168, 64, 192].into(), 26).unwrap();
-        Bib::new(range, 8, Key::new([3; 16]))
+        Bib::new(&[range], 8, Key::new([3; 16]))
     }
 
     fn remote(host: u16) -> Remote {

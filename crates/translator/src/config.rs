@@ -6,16 +6,24 @@ use crate::pool::PoolRange;
 use crate::session::Lifetime;
 
 /// What a translator is made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The addresses behind which remotes appear.
-    pub pool: PoolRange,
+    pub pool: Vec<PoolRange>,
     /// How long sessions live.
     pub lifetimes: Lifetimes,
-    /// How many sessions there may be.
-    pub max_sessions: u32,
+    /// How much there may be of what.
+    pub limits: Limits,
     /// The largest IPv6 packet that the WAN carries.
     pub mtu: u16,
+    /// What a remote hears from a port that is not open.
+    pub closed: Closed,
+    /// Whether the sessions of a port that closes end; else they go on until they expire, and
+    /// only new ones are refused.
+    pub end_on_close: bool,
+    /// Whether a TCP segment that belongs to no session, of an open port, is answered with a reset,
+    /// so that after a loss of state both ends notice at once.
+    pub reset_unknown: bool,
 }
 
 impl Config {
@@ -23,63 +31,268 @@ impl Config {
     #[must_use]
     pub fn new(pool: PoolRange) -> Self {
         Self {
-            pool,
+            pool: vec![pool],
             lifetimes: Lifetimes::default(),
-            max_sessions: MAX_SESSIONS,
+            limits: Limits::default(),
             mtu: ETHERNET_MTU,
+            closed: Closed::default(),
+            end_on_close: true,
+            reset_unknown: true,
         }
+    }
+}
+
+/// What a remote hears from a port that is not open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Closed {
+    /// That communication is administratively prohibited (`ICMPv6` 1/1): at once, and after six
+    /// seconds to a SYN (RFC 5382 REQ-4, RFC 6092 REC-34).
+    Prohibited,
+    /// Nothing (RFC 5382 REQ-4 a).
+    #[default]
+    Silent,
+}
+
+/// How much there may be of what; what is beyond is dropped and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions.
+    pub sessions: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: SESSIONS }
     }
 }
 
 /// How long sessions live without a packet. Each is at least its RFC's floor, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
+    fragment: Duration,
     icmp_query: Duration,
+    tcp_closing: Duration,
     tcp_established: Duration,
-    tcp_transitory: Duration,
+    tcp_opening: Duration,
     udp: Duration,
+}
+
+/// A lifetime is under the floor of its RFC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lifetime {name} must be at least {} s", .floor.as_secs())]
+pub struct TooShort {
+    /// Which one, as in the configuration.
+    pub name: &'static str,
+    /// What its RFC allows.
+    pub floor: Duration,
 }
 
 impl Default for Lifetimes {
     fn default() -> Self {
         Self {
+            fragment: FRAGMENT,
             icmp_query: ICMP_QUERY,
+            tcp_closing: TCP_TRANSITORY,
             tcp_established: TCP_ESTABLISHED,
-            tcp_transitory: TCP_TRANSITORY,
+            tcp_opening: TCP_TRANSITORY,
             udp: UDP,
         }
     }
 }
 
 impl Lifetimes {
+    /// Returns how long fragments wait for the rest of their packet.
+    #[must_use]
+    pub const fn fragment(&self) -> Duration {
+        self.fragment
+    }
+
+    /// Returns how long an ICMP query session lives.
+    #[must_use]
+    pub const fn icmp_query(&self) -> Duration {
+        self.icmp_query
+    }
+
+    /// Returns how long a TCP session lives that both sides have finished, or one has reset.
+    #[must_use]
+    pub const fn tcp_closing(&self) -> Duration {
+        self.tcp_closing
+    }
+
+    /// Returns how long an established TCP session lives, the wait for the answer to a probe
+    /// included.
+    #[must_use]
+    pub const fn tcp_established(&self) -> Duration {
+        self.tcp_established
+    }
+
+    /// Returns how long a TCP session lives that is open in part.
+    #[must_use]
+    pub const fn tcp_opening(&self) -> Duration {
+        self.tcp_opening
+    }
+
+    /// Returns how long a UDP session lives.
+    #[must_use]
+    pub const fn udp(&self) -> Duration {
+        self.udp
+    }
+
+    /// Sets how long fragments wait for the rest of their packet.
+    ///
+    /// # Errors
+    /// Under `FRAGMENT_MIN`, 2 seconds (RFC 6146 §4).
+    pub fn set_fragment(&mut self, lifetime: Duration) -> Result<(), TooShort> {
+        set(&mut self.fragment, "fragment", FRAGMENT, lifetime)
+    }
+
+    /// Sets how long an ICMP query session lives.
+    ///
+    /// # Errors
+    /// Under 60 seconds (RFC 5508 REQ-2).
+    pub fn set_icmp_query(&mut self, lifetime: Duration) -> Result<(), TooShort> {
+        set(&mut self.icmp_query, "icmp_query", ICMP_QUERY, lifetime)
+    }
+
+    /// Sets how long a TCP session lives that both sides have finished, or one has reset.
+    ///
+    /// # Errors
+    /// Under 4 minutes (RFC 5382 REQ-5).
+    pub fn set_tcp_closing(&mut self, lifetime: Duration) -> Result<(), TooShort> {
+        let value = &mut self.tcp_closing;
+        set(value, "tcp_closing", TCP_TRANSITORY, lifetime)
+    }
+
+    /// Sets how long an established TCP session lives.
+    ///
+    /// # Errors
+    /// Under 2 hours and 4 minutes (RFC 5382 REQ-5).
+    pub fn set_tcp_established(&mut self, lifetime: Duration) -> Result<(), TooShort> {
+        let value = &mut self.tcp_established;
+        set(value, "tcp_established", TCP_ESTABLISHED, lifetime)
+    }
+
+    /// Sets how long a TCP session lives that is open in part (RFC 7857 §2.1).
+    ///
+    /// # Errors
+    /// Under 4 minutes (RFC 5382 REQ-5).
+    pub fn set_tcp_opening(&mut self, lifetime: Duration) -> Result<(), TooShort> {
+        let value = &mut self.tcp_opening;
+        set(value, "tcp_opening", TCP_TRANSITORY, lifetime)
+    }
+
+    /// Sets how long a UDP session lives.
+    ///
+    /// # Errors
+    /// Under 2 minutes (RFC 4787 REQ-5).
+    pub fn set_udp(&mut self, lifetime: Duration) -> Result<(), TooShort> {
+        set(&mut self.udp, "udp", UDP_MIN, lifetime)
+    }
+
+    /// Returns a lifetime in whole seconds. An established session is probed so early that the
+    /// answer may take [`Self::tcp_closing`].
     pub(crate) fn of(&self, lifetime: Lifetime) -> u32 {
         let lifetime = match lifetime {
             Lifetime::IcmpQuery => self.icmp_query,
-            Lifetime::TcpEstablished => self.tcp_established,
-            Lifetime::TcpClosing | Lifetime::TcpOpening | Lifetime::TcpTransitory => {
-                self.tcp_transitory
+            Lifetime::TcpEstablished => {
+                TCP_EST.max(self.tcp_established.saturating_sub(self.tcp_closing))
             }
+            Lifetime::TcpClosing | Lifetime::TcpTransitory => self.tcp_closing,
+            Lifetime::TcpOpening => self.tcp_opening,
             Lifetime::Udp | Lifetime::UdpOpening => self.udp,
         };
         u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
     }
 }
 
+fn set(
+    value: &mut Duration,
+    name: &'static str,
+    floor: Duration,
+    lifetime: Duration,
+) -> Result<(), TooShort> {
+    if lifetime < floor {
+        return Err(TooShort { name, floor });
+    }
+    *value = lifetime;
+    Ok(())
+}
+
 /// A home's worth; about 10 MB when all are in use.
-const MAX_SESSIONS: u32 = 32_768;
+const SESSIONS: u32 = 32_768;
 
 /// RFC 894.
 const ETHERNET_MTU: u16 = 1500;
 
+/// RFC 6146 §4: `FRAGMENT_MIN`.
+const FRAGMENT: Duration = Duration::from_secs(2);
+
 /// RFC 6146 §4: `ICMP_DEFAULT`; RFC 5508 REQ-2 allows no less.
 const ICMP_QUERY: Duration = Duration::from_secs(60);
 
-/// RFC 5382 REQ-5 allows no less for an established connection: `TCP_EST` of RFC 6146 §4, 2 hours,
-/// and `TCP_TRANS` for the answer to a probe.
+/// RFC 6146 §4: `TCP_EST`.
+const TCP_EST: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// RFC 5382 REQ-5 allows no less; RFC 6146 §4 makes it of `TCP_EST` and `TCP_TRANS`.
 const TCP_ESTABLISHED: Duration = Duration::from_secs(2 * 60 * 60 + 4 * 60);
 
 /// RFC 6146 §4: `TCP_TRANS`; RFC 5382 REQ-5 allows no less.
 const TCP_TRANSITORY: Duration = Duration::from_secs(4 * 60);
 
-/// RFC 6146 §4: `UDP_DEFAULT`; RFC 4787 REQ-5 allows no less than two minutes.
+/// RFC 6146 §4: `UDP_DEFAULT`.
 const UDP: Duration = Duration::from_secs(5 * 60);
+
+/// RFC 6146 §4: `UDP_MIN`.
+const UDP_MIN: Duration = Duration::from_secs(2 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Setter = fn(&mut Lifetimes, Duration) -> Result<(), TooShort>;
+    type Getter = fn(&Lifetimes) -> Duration;
+
+    #[test]
+    fn each_lifetime_takes_its_floor_and_nothing_less() {
+        let table: [(Setter, Getter, u64); 6] = [
+            (Lifetimes::set_fragment, Lifetimes::fragment, 2),
+            (Lifetimes::set_icmp_query, Lifetimes::icmp_query, 60),
+            (Lifetimes::set_tcp_closing, Lifetimes::tcp_closing, 240),
+            (
+                Lifetimes::set_tcp_established,
+                Lifetimes::tcp_established,
+                7440,
+            ),
+            (Lifetimes::set_tcp_opening, Lifetimes::tcp_opening, 240),
+            (Lifetimes::set_udp, Lifetimes::udp, 120),
+        ];
+        for (setter, getter, floor) in table {
+            let floor = Duration::from_secs(floor);
+            let mut lifetimes = Lifetimes::default();
+            let before = getter(&lifetimes);
+
+            let refused = setter(&mut lifetimes, floor - Duration::from_nanos(1));
+            assert_eq!(refused.map_err(|error| error.floor), Err(floor));
+            assert_eq!(getter(&lifetimes), before);
+
+            for lifetime in [floor, floor * 3] {
+                assert_eq!(setter(&mut lifetimes, lifetime), Ok(()));
+                assert_eq!(getter(&lifetimes), lifetime);
+            }
+        }
+    }
+
+    #[test]
+    fn probe_leaves_time_for_its_answer_and_never_comes_before_two_hours() {
+        let mut lifetimes = Lifetimes::default();
+        assert_eq!(lifetimes.of(Lifetime::TcpEstablished), 7200);
+        lifetimes
+            .set_tcp_closing(Duration::from_secs(3600))
+            .unwrap();
+        assert_eq!(lifetimes.of(Lifetime::TcpEstablished), 7200);
+        lifetimes
+            .set_tcp_established(Duration::from_secs(20_000))
+            .unwrap();
+        assert_eq!(lifetimes.of(Lifetime::TcpEstablished), 16_400);
+    }
+}

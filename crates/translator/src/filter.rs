@@ -62,7 +62,7 @@ impl Filter {
         incoming: &Incoming<Ipv4Addr>,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        if !self.bib.range().contains(incoming.dst) {
+        if !self.bib.contains(incoming.dst) {
             return Err(DropReason::NotOurs);
         }
         if matches!(incoming.segment, Segment::EchoRequest { .. }) {
@@ -82,6 +82,23 @@ impl Filter {
             .ok_or(DropReason::NoSession)?;
         self.update(id, Direction::FourToSix, &incoming.segment, now);
         Ok(id)
+    }
+
+    /// Ends a session whose lifetime has ended, or gives an established one time to show that it is
+    /// alive.
+    pub(crate) fn expire(&mut self, id: SessionId, now: Tick) -> Expired {
+        let Some(entry) = self.sessions.get_mut(id) else {
+            return Expired::Ended;
+        };
+        if entry.lifetime != Lifetime::TcpEstablished {
+            self.end(id);
+            return Expired::Ended;
+        }
+        if entry.tcp == Some(TcpState::Established) {
+            entry.tcp = Some(TcpState::Trans);
+        }
+        self.sessions.touch(id, Lifetime::TcpTransitory, now);
+        Expired::Waits
     }
 
     /// Ends a session and gives back its binding.
@@ -136,7 +153,7 @@ impl Filter {
         }
         // DEVIATION RFC 6146 §3.8: no hairpinning, because between two remotes it would make the
         // home a relay.
-        if self.bib.range().contains(six.server) {
+        if self.bib.contains(six.server) {
             return Err(DropReason::Hairpin);
         }
         let (rule, internal_port) = self.admit(&six, segment)?;
@@ -227,6 +244,13 @@ impl Filter {
             Segment::Udp(_) => port(Protocol::Udp).ok_or(DropReason::Closed),
         }
     }
+}
+
+/// What became of a session whose lifetime ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expired {
+    Ended,
+    Waits,
 }
 
 /// Tells whether an address may stand for somebody on the Internet.

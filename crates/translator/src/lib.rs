@@ -35,7 +35,7 @@ mod v6_to_v4;
 mod verdict;
 pub mod wire;
 
-pub use config::{Config, Lifetimes};
+pub use config::{Closed, Config, Lifetimes, Limits, TooShort};
 pub use counters::{Counters, Drops, Gauge, Traffic};
 pub use frame::Frame;
 pub use pool::{InvalidPool, PoolRange};

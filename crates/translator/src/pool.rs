@@ -71,7 +71,7 @@ pub enum InvalidPool {
 /// Which transport addresses are free.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    range: PoolRange,
+    ranges: Vec<PoolRange>,
     addrs: Vec<PoolAddr>,
 }
 
@@ -83,20 +83,20 @@ struct PoolAddr {
 }
 
 impl Pool {
-    /// Makes a pool in which all remotes share one address.
-    pub(crate) fn new(range: PoolRange) -> Self {
-        let used = [PortSet::new(), PortSet::new(), PortSet::new()];
+    /// Makes a pool in which all remotes share the address of a range.
+    pub(crate) fn new(ranges: &[PoolRange]) -> Self {
+        let addr = |range: &PoolRange| PoolAddr {
+            addr: range.shared(),
+            used: [PortSet::new(), PortSet::new(), PortSet::new()],
+        };
         Self {
-            range,
-            addrs: vec![PoolAddr {
-                addr: range.shared(),
-                used,
-            }],
+            ranges: ranges.to_vec(),
+            addrs: ranges.iter().map(addr).collect(),
         }
     }
 
-    pub(crate) const fn range(&self) -> PoolRange {
-        self.range
+    pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
+        self.ranges.iter().any(|range| range.contains(addr))
     }
 
     /// Takes a transport address for a remote's port. Keeps the number where it is free, else its
@@ -256,6 +256,6 @@ mod tests {
     }
 
     fn pool() -> Pool {
-        Pool::new(PoolRange::new([192, 168, 64, 192].into(), 26).unwrap())
+        Pool::new(&[PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()])
     }
 }

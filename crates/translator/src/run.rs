@@ -153,10 +153,10 @@ impl Worker {
             .link(&settings.wan)
             .await
             .map_err(RunError::Routes)?;
-        let routes = Routes::open(netlink, tun.name(), &settings.lan, settings.config.pool)
+        let routes = Routes::open(netlink, tun.name(), &settings.lan, &settings.config.pool)
             .await
             .map_err(RunError::Routes)?;
-        let mut translator = Translator::new(settings.config, settings.key, clock.mono());
+        let mut translator = Translator::new(settings.config.clone(), settings.key, clock.mono());
         if let Some(wan) = wan {
             translator.handle_mtu(largest_packet(&wan));
         }

@@ -10,7 +10,7 @@ use crate::admission::RuleId;
 use crate::bib::Bib;
 use crate::config::Config;
 use crate::counters::{Counters, Traffic};
-use crate::filter::Filter;
+use crate::filter::{Expired, Filter};
 use crate::frame::Frame;
 use crate::hash::Key;
 use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
@@ -86,21 +86,22 @@ impl Translator {
     /// random; room for all sessions is reserved here and never grows.
     #[must_use]
     pub fn new(config: Config, key: [u8; 16], now: Instant) -> Self {
-        let capacity = config.max_sessions;
+        let capacity = config.limits.sessions;
         let hash = Key::new(key);
         let [a, b, ..] = key;
+        let filter = Filter {
+            nsps: Nsps::default(),
+            admissions: crate::admission::Admissions::default(),
+            bib: Bib::new(&config.pool, capacity, hash),
+            sessions: SessionTable::new(capacity, config.lifetimes, hash),
+            opened: 0,
+            evicted: 0,
+        };
         Self {
             config,
             start: now,
             last_seen: now,
-            filter: Filter {
-                nsps: Nsps::default(),
-                admissions: crate::admission::Admissions::default(),
-                bib: Bib::new(config.pool, capacity, hash),
-                sessions: SessionTable::new(capacity, config.lifetimes, hash),
-                opened: 0,
-                evicted: 0,
-            },
+            filter,
             counters: Counters::default(),
             outbox: Outbox::new(),
             ids: u16::from_be_bytes([a, b]),
@@ -193,8 +194,9 @@ impl Translator {
             let Some(id) = self.filter.sessions.any_expired(tick) else {
                 break;
             };
-            self.filter.end(id);
-            self.counters.sessions_expired += 1;
+            if self.filter.expire(id, tick) == Expired::Ended {
+                self.counters.sessions_expired += 1;
+            }
         }
     }
 

@@ -77,7 +77,7 @@ proptest! {
 
     #[test]
     fn no_history_breaks_the_tables(steps in prop::collection::vec(step(), 1..120)) {
-        let mut home = Home::with(|config| config.max_sessions = 40);
+        let mut home = Home::with(|config| config.limits.sessions = 40);
         let mut last_pool_port = 4000;
         for step in steps {
             let sent = act(&mut home, step, last_pool_port);

@@ -13,7 +13,7 @@ pub(super) struct Routes {
     netlink: Netlink,
     tun: u32,
     lan: String,
-    pool: PoolRange,
+    pool: Vec<PoolRange>,
     nsps: Vec<Nsp>,
 }
 
@@ -23,7 +23,7 @@ impl Routes {
         netlink: Netlink,
         tun_name: &str,
         lan: &str,
-        pool: PoolRange,
+        pool: &[PoolRange],
     ) -> Result<Self, NetlinkError> {
         let tun = netlink.index(tun_name).await?;
         let lan_index = netlink.index(lan).await?;
@@ -34,19 +34,19 @@ impl Routes {
         }
         netlink.set_up(tun).await?;
 
-        let network = pool.network().into();
-        netlink
-            .add_route(fallback(network, pool.prefix_len()))
-            .await?;
-        netlink
-            .add_route(Route::new(network, pool.prefix_len(), Target::Device(tun)))
-            .await?;
+        for range in pool {
+            let (network, len) = (range.network().into(), range.prefix_len());
+            netlink.add_route(fallback(network, len)).await?;
+            netlink
+                .add_route(Route::new(network, len, Target::Device(tun)))
+                .await?;
+        }
         let nsps = left_behind(&netlink).await?;
         let routes = Self {
             netlink,
             tun,
             lan: lan.to_owned(),
-            pool,
+            pool: pool.to_vec(),
             nsps,
         };
         routes.answer_for_the_pool(lan_index).await?;
@@ -98,9 +98,9 @@ impl Routes {
 
     /// A server without a default route asks for the pool by ARP.
     async fn answer_for_the_pool(&self, lan: u32) -> Result<(), NetlinkError> {
-        self.netlink
-            .add_proxy(lan, self.pool.shared().into())
-            .await?;
+        for range in &self.pool {
+            self.netlink.add_proxy(lan, range.shared().into()).await?;
+        }
         // By default the kernel waits up to 0.8 s before it answers for somebody else.
         let delay = format!("ipv4/neigh/{}/proxy_delay", self.lan);
         if let Err(error) = net::sysctl::write(&delay, "0") {

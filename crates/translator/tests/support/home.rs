@@ -47,7 +47,7 @@ impl Home {
 
     pub fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(PoolRange::new([192, 168, 64, 192].into(), 26).unwrap());
-        config.max_sessions = 1000;
+        config.limits.sessions = 1000;
         configure(&mut config);
         let now = Instant::from_nanos(1_000_000_000);
         let mut translator = Translator::new(config, [7; 16], now);
