@@ -84,7 +84,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut home = Home::with(|config| config.max_sessions = 6);
+        let mut home = Home::with(|config| config.limits.sessions = 6);
         home.open(NAS, Protocol::Tcp, 443, 443);
         Self {
             home,
