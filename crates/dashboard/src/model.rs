@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use gateway::{AuditPage, Count, Session, SessionPage};
+use gateway::{AuditPage, Count, LogEntry, LogPage, Session};
 use mapping::{Expiry, Generation, Host, Mapping, Now, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -197,6 +197,8 @@ pub struct NewPrefix {
 /// An element of `GET /api/v1/sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
+    /// What names it in the API while it lives.
+    pub id: String,
     /// `tcp`, `udp` or `icmp`.
     pub protocol: String,
     /// The remote.
@@ -213,6 +215,89 @@ pub struct SessionView {
     pub age_s: u64,
     /// When it ends if nothing more is heard.
     pub expires_in_s: u64,
+    /// Packets from the remote.
+    pub packets_in: u64,
+    /// Packets to the remote.
+    pub packets_out: u64,
+    /// Bytes from the remote.
+    pub bytes_in: u64,
+    /// Bytes to the remote.
+    pub bytes_out: u64,
+}
+
+/// The parameters of `/api/v1/sessions` that choose sessions: those that fit everything said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionChoice {
+    /// A port of servers, as remotes know it.
+    pub external_port: Option<u16>,
+    /// A pool address, or one with a port such as `192.168.64.193:4000`.
+    pub pool: Option<String>,
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: Option<String>,
+    /// A remote address or prefix.
+    pub remote: Option<String>,
+    /// A server's name, MAC or address.
+    pub server: Option<String>,
+    /// A state as [`SessionView::state`] shows it.
+    pub state: Option<String>,
+}
+
+impl SessionChoice {
+    /// Returns the parameters that are said.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
+        let port = self.external_port.map(|port| port.to_string());
+        let said = [
+            ("external_port", &port),
+            ("pool", &self.pool),
+            ("protocol", &self.protocol),
+            ("remote", &self.remote),
+            ("server", &self.server),
+            ("state", &self.state),
+        ];
+        said.into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect()
+    }
+}
+
+/// The answer to `DELETE /api/v1/sessions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedView {
+    /// How many sessions were ended.
+    pub ended: u64,
+}
+
+/// `GET /api/v1/sessions/log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// The sessions.
+    pub items: Vec<LoggedView>,
+    /// The `cursor` of the next page, absent on the last one.
+    pub next: Option<String>,
+    /// From when on the log knows everything; absent if no log is kept.
+    pub since: Option<u64>,
+}
+
+/// An element of `GET /api/v1/sessions/log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedView {
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The remote.
+    pub remote: Endpoint<Ipv6Addr>,
+    /// What the remote called the server.
+    pub external: Endpoint<Ipv6Addr>,
+    /// What the server called the remote.
+    pub pool: Endpoint<Ipv4Addr>,
+    /// The server.
+    pub server: Endpoint<Ipv4Addr>,
+    /// When it began.
+    pub began: u64,
+    /// When it ended, absent if it goes on.
+    pub ended: Option<u64>,
+    /// `closed`, `evicted`, `expired`, `lost` or `requested`; absent if it goes on.
+    pub why: Option<String>,
     /// Packets from the remote.
     pub packets_in: u64,
     /// Packets to the remote.
@@ -375,20 +460,53 @@ impl SessionView {
     /// Shows a session.
     #[must_use]
     pub fn new(session: &Session) -> Self {
-        let protocol = session.protocol.map_or("icmp", mapping::Protocol::as_str);
+        let (ends, traffic) = (&session.ends, &session.traffic);
         Self {
-            protocol: protocol.to_owned(),
-            remote: session.remote.into(),
-            external: session.external.into(),
-            pool: session.pool.into(),
-            server: session.server.into(),
+            id: session.id.to_string(),
+            protocol: ends.protocol.as_str().to_owned(),
+            remote: ends.remote.into(),
+            external: ends.external.into(),
+            pool: ends.pool.into(),
+            server: ends.server.into(),
             state: session.state.as_str().to_owned(),
             age_s: session.age.as_secs(),
             expires_in_s: session.expires_in.as_secs(),
-            packets_in: session.packets_in,
-            packets_out: session.packets_out,
-            bytes_in: session.bytes_in,
-            bytes_out: session.bytes_out,
+            packets_in: traffic.packets_in,
+            packets_out: traffic.packets_out,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+        }
+    }
+}
+
+impl LoggedView {
+    /// Shows a session of the log.
+    #[must_use]
+    pub fn new(entry: &LogEntry) -> Self {
+        let (ends, traffic) = (&entry.ends, &entry.traffic);
+        Self {
+            protocol: ends.protocol.as_str().to_owned(),
+            remote: ends.remote.into(),
+            external: ends.external.into(),
+            pool: ends.pool.into(),
+            server: ends.server.into(),
+            began: entry.began.as_secs(),
+            ended: entry.ended.map(|end| end.at.as_secs()),
+            why: entry.ended.map(|end| end.why.as_str().to_owned()),
+            packets_in: traffic.packets_in,
+            packets_out: traffic.packets_out,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+        }
+    }
+}
+
+impl From<LogPage> for LogView {
+    fn from(page: LogPage) -> Self {
+        Self {
+            items: page.entries.iter().map(LoggedView::new).collect(),
+            next: page.next.map(|cursor| cursor.0.to_string()),
+            since: page.since.map(mapping::Wall::as_secs),
         }
     }
 }
@@ -396,15 +514,6 @@ impl SessionView {
 impl<A> From<(A, u16)> for Endpoint<A> {
     fn from((address, port): (A, u16)) -> Self {
         Self { address, port }
-    }
-}
-
-impl From<SessionPage> for Page<SessionView> {
-    fn from(page: SessionPage) -> Self {
-        Self {
-            items: page.sessions.iter().map(SessionView::new).collect(),
-            next: page.next.map(|cursor| cursor.0.to_string()),
-        }
     }
 }
 

@@ -25,6 +25,7 @@ mod live;
 mod pages;
 mod read;
 mod routes;
+mod sessions;
 
 pub use client::{Client, ClientError};
 pub use net::BindError;

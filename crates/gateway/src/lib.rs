@@ -14,13 +14,18 @@ mod counters;
 mod follower;
 mod handle;
 mod observe;
+mod session_log;
+mod sessions;
 mod start;
 mod writer;
 
 pub use follower::Follower;
 pub use handle::Handle;
-pub use observe::{
-    Count, Observe, ObserveFuture, Session, SessionCursor, SessionFilter, SessionPage, SessionState,
+pub use observe::{Busy, Count, Observe, ObserveFuture};
+pub use session_log::{EndReason, LogCursor, LogEntry, LogPage, LogQuery, LoggedEnd};
+pub use sessions::{
+    Ended, NoSuch, Session, SessionCursor, SessionEnds, SessionFilter, SessionId, SessionPage,
+    SessionProtocol, SessionState, SessionTraffic,
 };
 pub use start::{Config, Seed, StartError, start};
 pub use store::{AuditCursor, AuditLine, AuditPage, OpenStoreError, ReadAuditError};

@@ -155,6 +155,11 @@ impl Core {
             Request::Prefix(prefix) => self.prefix(prefix, now),
             Request::Release(release) => self.release(release, now),
             Request::Rename { host, name } => self.rename(*host, name, now),
+            Request::SessionsEnded { requester, target } => {
+                self.audit(*requester, AuditAction::SessionsEnded, target.clone(), now);
+                self.work.dirty = true;
+                (Outcome::Granted(crate::Grant::Done), Waits::default())
+            }
             Request::Unmap(unmap) => self.unmap(unmap, now),
             Request::WanAddresses(addresses) => self.wan_addresses(addresses),
         }

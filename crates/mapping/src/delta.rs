@@ -100,11 +100,13 @@ pub enum AuditAction {
     PrefixChanged,
     /// A prefix ended.
     PrefixWithdrawn,
+    /// Live sessions were ended.
+    SessionsEnded,
 }
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::HostAppeared,
         Self::HostGone,
         Self::HostNamed,
@@ -112,6 +114,7 @@ impl AuditAction {
         Self::MappingOpened,
         Self::PrefixChanged,
         Self::PrefixWithdrawn,
+        Self::SessionsEnded,
     ];
 
     /// Returns the action of a name that [`Self::as_str`] gave.
@@ -131,6 +134,7 @@ impl AuditAction {
             Self::MappingOpened => "mapping.opened",
             Self::PrefixChanged => "prefix.changed",
             Self::PrefixWithdrawn => "prefix.withdrawn",
+            Self::SessionsEnded => "session.ended",
         }
     }
 }

@@ -32,6 +32,13 @@ pub enum Request {
         /// Its new name.
         name: ServerName,
     },
+    /// Write down in the audit log that somebody ended live sessions; they have ended already.
+    SessionsEnded {
+        /// Who did it.
+        requester: Requester,
+        /// Which sessions.
+        target: String,
+    },
     /// Close ports.
     Unmap(UnmapRequest),
     /// The gateway's own global WAN addresses.

@@ -23,6 +23,8 @@ pub struct Counters {
     pub sessions_evicted: u64,
     /// Sessions that ended because nothing came for long enough.
     pub sessions_expired: u64,
+    /// Sessions that somebody ended.
+    pub sessions_requested: u64,
 }
 
 /// Packets and their bytes.

@@ -286,6 +286,12 @@ impl Worker {
                 // Who asked may have left.
                 drop(answer.send(counts));
             }
+            Ask::End(filter, cursor, answer) => {
+                let now = self.clock.mono();
+                let ended = observer::end(&mut self.translator, filter, cursor, now);
+                drop(answer.send(ended));
+                self.transmit();
+            }
             Ask::Sessions(filter, cursor, answer) => {
                 let page = observer::page(&self.translator, filter, cursor, self.clock.mono());
                 drop(answer.send(page));

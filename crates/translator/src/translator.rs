@@ -239,6 +239,17 @@ impl Translator {
         number < self.filter.sessions.end()
     }
 
+    /// Ends the session that has this number, and tells whether there was one.
+    pub fn end_session(&mut self, number: u32) -> bool {
+        let id = SessionId(number);
+        if self.filter.sessions.get(id).is_none() {
+            return false;
+        }
+        self.filter.end(id);
+        self.counters.sessions_requested += 1;
+        true
+    }
+
     /// Returns the configuration.
     #[must_use]
     pub const fn config(&self) -> &Config {

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::model::{
-    AuditView, CounterView, HostPatch, HostView, MappingView, NewMapping, NewPrefix, Page,
-    PrefixView, Problem, SessionView, Status,
+    AuditView, CounterView, EndedView, HostPatch, HostView, LogView, MappingView, NewMapping,
+    NewPrefix, Page, PrefixView, Problem, SessionChoice, SessionView, Status,
 };
 
 /// Asks a running daemon.
@@ -112,17 +112,69 @@ impl Client {
         self.send(Method::POST, "/prefixes", Some(prefix)).await
     }
 
-    /// Lists the live sessions, of one server (by address or name) if given.
+    /// Lists the live sessions that fit.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn sessions(&self, server: Option<&str>) -> Result<Vec<SessionView>, ClientError> {
-        let server = server.map(|server| format!("&server={}", encode(server)));
-        self.list(&format!(
-            "/sessions?limit=1000{}",
-            server.unwrap_or_default()
-        ))
-        .await
+    pub async fn sessions(&self, choice: &SessionChoice) -> Result<Vec<SessionView>, ClientError> {
+        let choice = query(choice.parameters());
+        self.list(&format!("/sessions?limit=1000{choice}")).await
+    }
+
+    /// Ends one live session.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn end_session(&self, id: &str) -> Result<(), ClientError> {
+        let path = format!("/sessions/{}", encode(id));
+        self.call::<()>(Method::DELETE, &path, None)
+            .await
+            .map(|_| ())
+    }
+
+    /// Ends every live session that fits; every one at all takes `all`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn end_sessions(
+        &self,
+        choice: &SessionChoice,
+        all: bool,
+    ) -> Result<EndedView, ClientError> {
+        let all = all.then(|| ("all", "true".to_owned()));
+        let path = query(choice.parameters().into_iter().chain(all));
+        self.send::<(), _>(Method::DELETE, &format!("/sessions?{path}"), None)
+            .await
+    }
+
+    /// Reads from the session log which sessions that fit were alive in the second `at`, seconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn sessions_at(
+        &self,
+        choice: &SessionChoice,
+        at: u64,
+    ) -> Result<LogView, ClientError> {
+        let path = query(choice.parameters());
+        let mut whole = LogView {
+            items: Vec::new(),
+            next: None,
+            since: None,
+        };
+        let mut cursor = String::new();
+        loop {
+            let page: LogView = self
+                .get(&format!("/sessions/log?limit=1000&at={at}{path}{cursor}"))
+                .await?;
+            whole.items.extend(page.items);
+            whole.since = page.since;
+            match page.next {
+                Some(next) => cursor = format!("&cursor={}", encode(&next)),
+                None => return Ok(whole),
+            }
+        }
     }
 
     /// Reads every counter.
@@ -252,6 +304,14 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// Writes parameters that follow others.
+fn query(parameters: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let parameters = parameters.into_iter();
+    parameters
+        .map(|(name, value)| format!("&{name}={}", encode(&value)))
+        .collect()
 }
 
 /// Percent-encodes what is no unreserved character (RFC 3986 §2.3).

@@ -1,24 +1,22 @@
 //! The reading side of the API.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use gateway::{AuditCursor, Observe, SessionCursor, SessionFilter, SessionPage};
+use gateway::{AuditCursor, Observe};
 use http::StatusCode;
 use mapping::{Host, Mac, MappingId, ServerName, Snapshot};
 
 use super::answer::{Id, ProblemAnswer, problem};
 use super::{RoomState, Shared};
 use crate::model::{
-    AuditView, CounterView, HostView, Lan, MappingView, Page, PrefixView, Room, SessionView,
-    Status, Wan, Zone,
+    AuditView, CounterView, HostView, Lan, MappingView, Page, PrefixView, Room, Status, Wan, Zone,
 };
 
-type Answer<T> = Result<Json<T>, ProblemAnswer>;
-type Parameters = Query<BTreeMap<String, String>>;
+pub(super) type Answer<T> = Result<Json<T>, ProblemAnswer>;
+pub(super) type Parameters = Query<BTreeMap<String, String>>;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
     let context = &shared.context;
@@ -136,34 +134,6 @@ pub(super) async fn prefixes(State(shared): State<Arc<Shared>>) -> Json<Page<Pre
     std::future::ready(Json(Page { items, next: None })).await
 }
 
-pub(super) async fn sessions(
-    State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
-) -> Answer<Page<SessionView>> {
-    let server = match query.get("server") {
-        Some(id) => Some(match id.parse::<Ipv4Addr>() {
-            Ok(addr) => addr,
-            Err(_) => find_host(&shared.context.handle.snapshot(), id)?.addr,
-        }),
-        None => None,
-    };
-    let remote = query
-        .get("remote")
-        .map(|text| parse::<Ipv6Addr>(text, "remote"))
-        .transpose()?;
-    let cursor = cursor::<u64>(&query)?;
-    let filter = SessionFilter { server, remote };
-    for observer in &shared.context.observers {
-        let page = observer
-            .sessions(filter, SessionCursor(cursor.unwrap_or_default()))
-            .await;
-        if page != SessionPage::default() {
-            return Ok(Json(page.into()));
-        }
-    }
-    Ok(Json(SessionPage::default().into()))
-}
-
 pub(super) async fn counters(State(shared): State<Arc<Shared>>) -> Json<Page<CounterView>> {
     let mut items = Vec::new();
     let own: &dyn Observe = &*shared;
@@ -222,7 +192,7 @@ pub(super) fn find_host<'a>(
     by_mac.or_else(by_name).ok_or_else(|| not_found("host"))
 }
 
-fn not_found(what: &str) -> ProblemAnswer {
+pub(super) fn not_found(what: &str) -> ProblemAnswer {
     problem(
         StatusCode::NOT_FOUND,
         "not-found",
@@ -238,14 +208,14 @@ fn page<T>(mut views: impl Iterator<Item = T>, limit: usize, id: impl Fn(&T) -> 
     Page { items, next }
 }
 
-fn cursor<T: std::str::FromStr>(
+pub(super) fn cursor<T: std::str::FromStr>(
     query: &BTreeMap<String, String>,
 ) -> Result<Option<T>, ProblemAnswer> {
     let text = query.get("cursor");
     text.map(|text| parse(text, "cursor")).transpose()
 }
 
-fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAnswer> {
+pub(super) fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAnswer> {
     let limit = query
         .get("limit")
         .map(|text| parse::<usize>(text, "limit"))
@@ -253,11 +223,13 @@ fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAnswer> {
     Ok(limit.unwrap_or(PAGE).clamp(1, PAGE_MAX))
 }
 
-fn parse<T: std::str::FromStr>(text: &str, name: &str) -> Result<T, ProblemAnswer> {
-    text.parse().map_err(|_| {
-        let detail = format!("the parameter {name} does not fit");
-        problem(StatusCode::BAD_REQUEST, "parameter-invalid", detail)
-    })
+pub(super) fn parse<T: std::str::FromStr>(text: &str, name: &str) -> Result<T, ProblemAnswer> {
+    text.parse()
+        .map_err(|_| invalid(format!("the parameter {name} does not fit")))
+}
+
+pub(super) fn invalid(detail: impl Into<String>) -> ProblemAnswer {
+    problem(StatusCode::BAD_REQUEST, "parameter-invalid", detail)
 }
 
 /// What a page holds if nothing is said.

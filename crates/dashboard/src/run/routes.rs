@@ -7,10 +7,10 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
+use axum::routing::{delete, get, patch};
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Shared, answer, change, live, pages, read};
+use super::{Shared, answer, change, live, pages, read, sessions};
 use crate::guard::{self, Origin};
 
 /// The routes for a connection from `origin`.
@@ -27,7 +27,12 @@ pub(super) fn router(shared: Arc<Shared>, origin: Origin) -> Router {
         .route("/mappings", get(read::mappings).post(change::open))
         .route("/mappings/{id}", get(read::mapping).delete(change::close))
         .route("/prefixes", get(read::prefixes).post(change::prefix))
-        .route("/sessions", get(read::sessions))
+        .route(
+            "/sessions",
+            get(sessions::list).delete(sessions::end_fitting),
+        )
+        .route("/sessions/log", get(sessions::log))
+        .route("/sessions/{id}", delete(sessions::end))
         .route("/counters", get(read::counters))
         .route("/audit", get(read::audit))
         .route("/events", get(live::events));

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use dashboard::model::{NewMapping, NewPrefix};
+use dashboard::model::{NewMapping, NewPrefix, SessionChoice};
 use dashboard::{Client, ClientError};
 use serde::Serialize;
 
@@ -60,7 +60,11 @@ pub(super) fn sessions(
     server: Option<&str>,
     reading: Reading,
 ) -> Result<(), Failure> {
-    let sessions = wait(Client::new(socket).sessions(server))?;
+    let choice = SessionChoice {
+        server: server.map(str::to_owned),
+        ..SessionChoice::default()
+    };
+    let sessions = wait(Client::new(socket).sessions(&choice))?;
     print(reading, &sessions, |sessions| show::sessions(sessions))
 }
 

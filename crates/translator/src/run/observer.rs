@@ -1,9 +1,13 @@
 //! Questions from other threads, answered by the packet thread between two bursts.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::Range;
+
 use gateway::{
-    Count, Observe, ObserveFuture, SessionCursor, SessionFilter, SessionPage, SessionState,
+    Busy, Count, Ended, Observe, ObserveFuture, SessionCursor, SessionEnds, SessionFilter,
+    SessionId, SessionPage, SessionProtocol, SessionState, SessionTraffic,
 };
-use mapping::{Instant, Protocol};
+use mapping::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::counters::Counters;
@@ -11,8 +15,8 @@ use crate::tcp_state::TcpState;
 use crate::translator::{Session, Translator};
 use crate::transport::Transport;
 
-/// Asks the packet thread. While the thread is not running or too many ask at once, the answers
-/// are empty.
+/// Asks the packet thread. While the thread is not running or too many ask at once, it is
+/// [`Busy`].
 #[derive(Debug, Clone)]
 pub struct Observer {
     asks: mpsc::Sender<Ask>,
@@ -28,7 +32,15 @@ pub struct Inbox {
 #[derive(Debug)]
 pub(super) enum Ask {
     Counters(oneshot::Sender<Vec<Count>>),
+    End(SessionFilter, SessionCursor, oneshot::Sender<EndedPage>),
     Sessions(SessionFilter, SessionCursor, oneshot::Sender<SessionPage>),
+}
+
+/// How many sessions of a part of the table were ended, and where to go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct EndedPage {
+    pub(super) count: u64,
+    pub(super) next: Option<SessionCursor>,
 }
 
 impl Observer {
@@ -39,12 +51,10 @@ impl Observer {
         (Self { asks: sender }, Inbox { asks: receiver })
     }
 
-    async fn ask<T: Default>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> T {
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Busy> {
         let (sender, receiver) = oneshot::channel();
-        if self.asks.try_send(ask(sender)).is_err() {
-            return T::default();
-        }
-        receiver.await.unwrap_or_default()
+        self.asks.try_send(ask(sender)).map_err(|_| Busy)?;
+        receiver.await.map_err(|_| Busy)
     }
 }
 
@@ -64,15 +74,32 @@ impl Observe for Observer {
     }
 
     fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
-        Box::pin(self.ask(Ask::Counters))
+        Box::pin(async { self.ask(Ask::Counters).await.unwrap_or_default() })
     }
 
     fn sessions(
         &self,
         filter: SessionFilter,
         cursor: SessionCursor,
-    ) -> ObserveFuture<'_, SessionPage> {
+    ) -> ObserveFuture<'_, Result<SessionPage, Busy>> {
         Box::pin(self.ask(move |answer| Ask::Sessions(filter, cursor, answer)))
+    }
+
+    fn end_sessions(&self, filter: SessionFilter) -> ObserveFuture<'_, Result<Ended, Busy>> {
+        Box::pin(async move {
+            let mut ended = Ended::default();
+            let mut cursor = SessionCursor::default();
+            // a part at a time, so that packets never wait for the whole table
+            loop {
+                let part = self.ask(move |answer| Ask::End(filter, cursor, answer));
+                let part = part.await?;
+                ended.count = ended.count.saturating_add(part.count);
+                let Some(next) = part.next else {
+                    return Ok(ended);
+                };
+                cursor = next;
+            }
+        })
     }
 }
 
@@ -96,6 +123,11 @@ pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64
         count("sessions_ended_total", "closed", counters.sessions_closed),
         count("sessions_ended_total", "evicted", counters.sessions_evicted),
         count("sessions_ended_total", "expired", counters.sessions_expired),
+        count(
+            "sessions_ended_total",
+            "requested",
+            counters.sessions_requested,
+        ),
         count("device_losses_total", "outbox_full", counters.outbox_full),
         count("device_losses_total", "read_queue_full", device_dropped),
         count("device_losses_total", "write_refused", write_errors),
@@ -113,41 +145,79 @@ pub(super) fn page(
     cursor: SessionCursor,
     now: Instant,
 ) -> SessionPage {
-    let from = u32::try_from(cursor.0).unwrap_or(u32::MAX);
-    let end = from.saturating_add(LOOKED_AT);
+    let numbers = part(filter, cursor, LOOKED_AT);
     let mut page = SessionPage::default();
-    for (id, session) in translator.sessions(from..end, now) {
+    for (number, session) in translator.sessions(numbers.clone(), now) {
+        let session = observed(number, &session, now);
+        if !filter.fits(&session) {
+            continue;
+        }
         if page.sessions.len() >= PAGE {
-            page.next = Some(SessionCursor(id.into()));
+            page.next = Some(SessionCursor(number.into()));
             return page;
         }
-        let fits = filter
-            .server
-            .is_none_or(|server| server == session.server.0)
-            && filter
-                .remote
-                .is_none_or(|remote| remote == session.remote.0);
-        if fits {
-            page.sessions.push(observed(&session));
-        }
+        page.sessions.push(session);
     }
-    page.next = translator
-        .may_have_sessions_from(end)
-        .then(|| SessionCursor(end.into()));
+    page.next = after(translator, filter, numbers.end);
     page
 }
 
-fn observed(session: &Session) -> gateway::Session {
-    gateway::Session {
+/// Ends the sessions that fit `filter`, from `cursor` onward; looks at a bounded number of
+/// sessions.
+pub(super) fn end(
+    translator: &mut Translator,
+    filter: SessionFilter,
+    cursor: SessionCursor,
+    now: Instant,
+) -> EndedPage {
+    let numbers = part(filter, cursor, ENDED_AT_ONCE);
+    let fit: Vec<_> = translator
+        .sessions(numbers.clone(), now)
+        .filter(|(number, session)| filter.fits(&observed(*number, session, now)))
+        .map(|(number, _)| number)
+        .collect();
+    let ended = fit.into_iter().filter(|it| translator.end_session(*it));
+    EndedPage {
+        count: ended.map(|_| 1).sum(),
+        next: after(translator, filter, numbers.end),
+    }
+}
+
+/// Returns the numbers to look at now.
+fn part(filter: SessionFilter, cursor: SessionCursor, len: u32) -> Range<u32> {
+    match filter.id {
+        Some(id) => id.number..id.number.saturating_add(1),
+        None => {
+            let from = u32::try_from(cursor.0).unwrap_or(u32::MAX);
+            from..from.saturating_add(len)
+        }
+    }
+}
+
+/// Returns where to go on.
+fn after(translator: &Translator, filter: SessionFilter, number: u32) -> Option<SessionCursor> {
+    let more = filter.id.is_none() && translator.may_have_sessions_from(number);
+    more.then(|| SessionCursor(number.into()))
+}
+
+fn observed(number: u32, session: &Session, now: Instant) -> gateway::Session {
+    let ends = SessionEnds {
         protocol: match session.transport {
-            Transport::IcmpQuery => None,
-            Transport::Tcp => Some(Protocol::Tcp),
-            Transport::Udp => Some(Protocol::Udp),
+            Transport::IcmpQuery => SessionProtocol::Icmp,
+            Transport::Tcp => SessionProtocol::Tcp,
+            Transport::Udp => SessionProtocol::Udp,
         },
         remote: session.remote,
         external: session.external,
         pool: session.pool,
         server: session.server,
+    };
+    gateway::Session {
+        id: SessionId {
+            number,
+            tag: tag(&ends, now - session.age),
+        },
+        ends,
         state: match session.tcp {
             None | Some(TcpState::Established) => SessionState::Established,
             Some(TcpState::V6Init) => SessionState::V6Init,
@@ -158,11 +228,23 @@ fn observed(session: &Session) -> gateway::Session {
         },
         age: session.age,
         expires_in: session.expires_in,
-        packets_in: session.six_to_four.packets,
-        packets_out: session.four_to_six.packets,
-        bytes_in: session.six_to_four.bytes,
-        bytes_out: session.four_to_six.bytes,
+        traffic: SessionTraffic {
+            packets_in: session.six_to_four.packets,
+            packets_out: session.four_to_six.packets,
+            bytes_in: session.six_to_four.bytes,
+            bytes_out: session.four_to_six.bytes,
+        },
     }
+}
+
+/// Returns what tells a session from the next one in its place: between whom it is and when it
+/// began do not change.
+fn tag(ends: &SessionEnds, opened: Instant) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (ends.protocol, ends.remote, ends.external, ends.pool).hash(&mut hasher);
+    (ends.server, opened).hash(&mut hasher);
+    let hash = hasher.finish();
+    u32::try_from(hash >> 32).unwrap_or_default()
 }
 
 /// Questions that may wait.
@@ -173,3 +255,6 @@ const PAGE: usize = 256;
 
 /// Slots looked at for a page: a fraction of a millisecond.
 const LOOKED_AT: u32 = 4096;
+
+/// Slots looked at to end those that fit: ending costs more than looking.
+const ENDED_AT_ONCE: u32 = 1024;

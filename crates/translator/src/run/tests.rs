@@ -68,7 +68,7 @@ fn server_without_default_route_talks_to_a_remote() {
             &home.worker.translator,
             gateway::SessionFilter {
                 server: Some(server),
-                remote: None,
+                ..gateway::SessionFilter::default()
             },
             gateway::SessionCursor(0),
             home.worker.clock.mono(),
@@ -76,9 +76,22 @@ fn server_without_default_route_talks_to_a_remote() {
         assert!(
             page.sessions
                 .iter()
-                .all(|session| session.remote.0 == REMOTE)
+                .all(|session| session.ends.remote.0 == REMOTE)
         );
         assert_eq!((page.sessions.len(), page.next), (2, None));
+
+        let udp = gateway::SessionFilter {
+            protocol: Some(gateway::SessionProtocol::Udp),
+            ..gateway::SessionFilter::default()
+        };
+        let now = home.worker.clock.mono();
+        let first = gateway::SessionCursor(0);
+        let ended = observer::end(&mut home.worker.translator, udp, first, now);
+        assert_eq!((ended.count, ended.next), (1, None));
+        let page = observer::page(&home.worker.translator, udp, first, now);
+        assert_eq!(page.sessions, []);
+        let counters = home.worker.translator.counters();
+        assert_eq!((counters.sessions.tcp, counters.sessions_requested), (1, 1));
     });
 }
 
@@ -234,8 +247,17 @@ fn what_the_gateway_grants_passes_and_what_it_closes_ends() {
         });
         assert_eq!((served.ip(), asked), (IpAddr::from(POOL), sent()));
         let all = gateway::SessionFilter::default();
-        let page = gateway::Observe::sessions(&observer, all, gateway::SessionCursor(0)).await;
+        let page = sessions(&observer, all).await;
         assert_eq!(page.sessions.len(), 1);
+        let gone = gateway::SessionFilter {
+            id: page.sessions.first().map(|session| gateway::SessionId {
+                tag: !session.id.tag,
+                ..session.id
+            }),
+            ..all
+        };
+        let ended = gateway::Observe::end_sessions(&observer, gone).await;
+        assert_eq!(ended, Ok(gateway::Ended { count: 0 }), "another session");
 
         let target = UnmapTarget::External(Protocol::Tcp, ExternalPort::new(80).unwrap());
         let subject = Subject::Admin(CAMERA);
@@ -245,7 +267,7 @@ fn what_the_gateway_grants_passes_and_what_it_closes_ends() {
             target,
         }))
         .await;
-        let page = gateway::Observe::sessions(&observer, all, gateway::SessionCursor(0)).await;
+        let page = sessions(&observer, all).await;
         assert_eq!(page.sessions, []);
         let counts = gateway::Observe::counters(&observer).await;
         let ended = counts
@@ -257,6 +279,12 @@ fn what_the_gateway_grants_passes_and_what_it_closes_ends() {
         running.await.unwrap().unwrap();
         writing.await.unwrap().unwrap();
     });
+}
+
+async fn sessions(observer: &Observer, filter: gateway::SessionFilter) -> gateway::SessionPage {
+    let first = gateway::SessionCursor(0);
+    let page = gateway::Observe::sessions(observer, filter, first).await;
+    page.unwrap()
 }
 
 /// Sends everything back, and returns from whom it came.
