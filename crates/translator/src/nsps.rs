@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use mapping::Nsp;
+use crate::pref64::Pref64;
 
 /// Names a valid prefix; numbers of prefixes that have ended are given out again, after their
 /// sessions have ended.
@@ -11,7 +11,7 @@ pub(crate) struct NspId(pub(crate) u16);
 
 /// The valid prefixes.
 #[derive(Debug, Default)]
-pub(crate) struct Nsps(Vec<Option<Nsp>>);
+pub(crate) struct Nsps(Vec<Option<Pref64>>);
 
 impl Nsps {
     /// Returns the prefix that `addr` lies in, and the IPv4 address inside it.
@@ -21,21 +21,21 @@ impl Nsps {
     }
 
     pub(crate) fn contains(&self, addr: Ipv6Addr) -> bool {
-        self.extract(addr).is_some()
+        self.iter().any(|(_, nsp)| nsp.contains(addr))
     }
 
-    pub(crate) fn get(&self, id: NspId) -> Option<Nsp> {
+    pub(crate) fn get(&self, id: NspId) -> Option<Pref64> {
         self.0.get(usize::from(id.0)).copied().flatten()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (NspId, Nsp)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NspId, Pref64)> {
         (0..)
             .zip(&self.0)
             .filter_map(|(id, nsp)| Some((NspId(id), (*nsp)?)))
     }
 
     /// Makes a prefix valid; again changes nothing.
-    pub(crate) fn add(&mut self, nsp: Nsp) {
+    pub(crate) fn add(&mut self, nsp: Pref64) {
         if self.0.contains(&Some(nsp)) {
             return;
         }

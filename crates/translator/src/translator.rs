@@ -16,6 +16,7 @@ use crate::hash::Key;
 use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
 use crate::nsps::{NspId, Nsps};
 use crate::outbox::Outbox;
+use crate::pref64::Pref64;
 use crate::session::{Entry, SessionId, SessionTable, Tick};
 use crate::tcp_state::TcpState;
 use crate::transport::Transport;
@@ -155,6 +156,12 @@ impl Translator {
     /// Makes exactly these prefixes valid; the sessions of a prefix that is no longer among them
     /// end.
     pub fn handle_nsps(&mut self, valid: &[Nsp]) {
+        let valid: Vec<Pref64> = valid.iter().copied().map(Pref64::from).collect();
+        self.handle_pref64s(&valid);
+    }
+
+    /// As [`Self::handle_nsps`], for prefixes of any length; none may hold another.
+    pub fn handle_pref64s(&mut self, valid: &[Pref64]) {
         let ended: Vec<NspId> = self
             .filter
             .nsps

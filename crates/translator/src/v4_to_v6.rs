@@ -2,11 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use mapping::Nsp;
-
 use crate::checksum::Sum;
 use crate::frame::Frame;
 use crate::incoming::{Incoming, Segment};
+use crate::pref64::Pref64;
 use crate::rewrite::Rewrite;
 use crate::session::Entry;
 use crate::verdict::DropReason;
@@ -26,7 +25,7 @@ pub(crate) struct Outgoing {
 }
 
 /// Returns where a packet of a session goes; `nsp` is the prefix at which the remote knocked.
-pub(crate) fn compute_outgoing_tuple(entry: &Entry, nsp: Nsp) -> Outgoing {
+pub(crate) fn compute_outgoing_tuple(entry: &Entry, nsp: Pref64) -> Outgoing {
     Outgoing {
         src: nsp.embed(entry.six.server),
         src_port: entry.six.external_port,
