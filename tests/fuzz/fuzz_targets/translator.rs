@@ -1,0 +1,7 @@
+//! The whole packet path: a script of packets, changes and time.
+#![no_main]
+
+#[path = "../scenarios/translator.rs"]
+mod scenario;
+
+libfuzzer_sys::fuzz_target!(|script: &[u8]| scenario::run(script));
