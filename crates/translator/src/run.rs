@@ -4,6 +4,7 @@
 //! It has a runtime and an operating system thread of its own, so that no other task can delay a
 //! packet.
 
+mod lan;
 mod observer;
 mod routes;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use gateway::{Follower, Handle};
 use mapping::{Gate, Instant, Snapshot};
 use net::Clock;
-use net::netlink::{Change, Link, Netlink, NetlinkError, Watch};
+use net::netlink::{Change, Netlink, NetlinkError, Watch};
 use net::tun::{OpenTunError, Tun};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +132,7 @@ struct Worker {
     routes: Routes,
     watch: Watch,
     wan: String,
+    lan: String,
     snapshot: Option<Arc<Snapshot>>,
     write_errors: u64,
 }
@@ -149,18 +151,12 @@ impl Worker {
         let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
         let netlink = Netlink::open().map_err(RunError::Routes)?;
         let watch = Watch::open().map_err(RunError::Routes)?;
-        let wan = netlink
-            .link(&settings.wan)
+        let pool = settings.config.pool.clone();
+        let routes = Routes::open(netlink, tun.name(), &settings.lan, pool)
             .await
             .map_err(RunError::Routes)?;
-        let routes = Routes::open(netlink, tun.name(), &settings.lan, &settings.config.pool)
-            .await
-            .map_err(RunError::Routes)?;
-        let mut translator = Translator::new(settings.config.clone(), settings.key, clock.mono());
-        if let Some(wan) = wan {
-            translator.handle_mtu(largest_packet(&wan));
-        }
-        Ok(Self {
+        let translator = Translator::new(settings.config.clone(), settings.key, clock.mono());
+        let mut worker = Self {
             clock,
             tun,
             translator,
@@ -168,9 +164,13 @@ impl Worker {
             routes,
             watch,
             wan: settings.wan.clone(),
+            lan: settings.lan.clone(),
             snapshot: None,
             write_errors: 0,
-        })
+        };
+        worker.links().await;
+        worker.routes.look_for_traps(&worker.wan).await;
+        Ok(worker)
     }
 
     async fn work(
@@ -225,19 +225,33 @@ impl Worker {
 
     /// Keeps to what the interfaces are now.
     async fn interface(&mut self, change: Change) {
+        let lan = self.routes.lan().index;
         match change {
-            Change::Link(link) if link.name == self.wan => {
-                self.translator.handle_mtu(largest_packet(&link));
+            Change::Address(address) | Change::AddressGone(address)
+                if lan == Some(address.ifindex) =>
+            {
+                self.routes.lan_may_have_changed().await;
             }
-            Change::Link(link) if link.up => self.routes.link_is_up(&link).await,
+            Change::Link(link) | Change::LinkGone(link)
+                if link.name == self.lan || lan == Some(link.index) =>
+            {
+                self.routes.lan_may_have_changed().await;
+                self.links().await;
+            }
+            Change::Link(link) if link.name == self.wan => self.links().await,
             // the kernel has told more than we could hear
             Change::Lagged => {
-                if let Some(wan) = self.routes.link(&self.wan).await {
-                    self.translator.handle_mtu(largest_packet(&wan));
-                }
-                self.routes.lan_may_be_up().await;
+                self.routes.lan_may_have_changed().await;
+                self.links().await;
             }
             _ => {}
+        }
+    }
+
+    /// Tells the machine what the interfaces carry.
+    async fn links(&mut self) {
+        if let Some(wan) = self.routes.mtu(&self.wan).await {
+            self.translator.handle_mtu(largest_packet(wan));
         }
     }
 
@@ -300,17 +314,13 @@ impl Worker {
     }
 }
 
-/// Returns what fits both the WAN and the TUN device; below RFC 8200 §5 no link may go.
-fn largest_packet(wan: &Link) -> u16 {
-    let mtu = wan.mtu.clamp(MIN_MTU, TUN_MTU);
-    u16::try_from(mtu).unwrap_or(u16::MAX)
+/// Returns the largest packet of a link; below RFC 8200 §5 none may go.
+fn largest_packet(mtu: u32) -> u16 {
+    u16::try_from(mtu.max(MIN_MTU)).unwrap_or(u16::MAX)
 }
 
 /// RFC 8200 §5.
 const MIN_MTU: u32 = 1280;
-
-/// What the kernel gives a TUN device.
-const TUN_MTU: u32 = 1500;
 
 /// Packets in a row before others have a turn.
 const BUDGET: usize = 64;

@@ -237,7 +237,11 @@ impl Netlink {
     }
 
     /// The addresses for which the kernel takes packets as its own.
-    pub(super) async fn local_addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not answer.
+    pub async fn local_addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
         let messages = self.dump_routes().await?;
         let local = messages.iter().filter(|message| {
             message.header.kind == RouteType::Local && is_in(message, libc::RT_TABLE_LOCAL)

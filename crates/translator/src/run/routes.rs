@@ -3,16 +3,19 @@
 use std::net::IpAddr;
 
 use mapping::Nsp;
-use net::netlink::{Link, Netlink, NetlinkError, Route, Target};
+use net::netlink::{Netlink, NetlinkError, Route, Target};
 
+use super::lan::{self, Lan, Proxy};
 use crate::pool::PoolRange;
 
-/// The routes of the valid prefixes; those of the pool are made once.
+/// The routes of the valid prefixes and of the pool, and who answers for the pool on the LAN.
 #[derive(Debug)]
 pub(super) struct Routes {
     netlink: Netlink,
     tun: u32,
-    lan: String,
+    lan_name: String,
+    lan: Lan,
+    proxy: Proxy,
     pool: Vec<PoolRange>,
     nsps: Vec<Nsp>,
 }
@@ -22,34 +25,35 @@ impl Routes {
     pub(super) async fn open(
         netlink: Netlink,
         tun_name: &str,
-        lan: &str,
-        pool: &[PoolRange],
+        lan_name: &str,
+        pool: Vec<PoolRange>,
     ) -> Result<Self, NetlinkError> {
         let tun = netlink.index(tun_name).await?;
-        let lan_index = netlink.index(lan).await?;
-        // Without an address of its own the kernel sends nothing of its own to us.
-        if let Err(error) = net::sysctl::write(&format!("ipv6/conf/{tun_name}/addr_gen_mode"), "1")
-        {
-            tracing::debug!(%error, "the kernel's own packets will be counted as drops");
-        }
+        netlink.index(lan_name).await?;
+        prepare(tun_name);
+        netlink.set_mtu(tun, TUN_MTU).await?;
         netlink.set_up(tun).await?;
 
-        for range in pool {
-            let (network, len) = (range.network().into(), range.prefix_len());
-            netlink.add_route(fallback(network, len)).await?;
-            netlink
-                .add_route(Route::new(network, len, Target::Device(tun)))
-                .await?;
-        }
-        let nsps = left_behind(&netlink).await?;
+        let lan = Lan::look(&netlink, lan_name).await?;
+        let (nsps, stale) = left_behind(&netlink, &pool).await?;
         let routes = Self {
             netlink,
             tun,
-            lan: lan.to_owned(),
-            pool: pool.to_vec(),
+            lan_name: lan_name.to_owned(),
+            lan,
+            proxy: Proxy::default(),
+            pool,
             nsps,
         };
-        routes.answer_for_the_pool(lan_index).await?;
+        for range in &routes.pool {
+            routes.netlink.add_route(behind(*range)).await?;
+        }
+        routes.lead_the_pool().await?;
+        if let Some(index) = routes.lan.index.filter(|_| routes.lan.up) {
+            let hosts = routes.lan.on_link(&routes.pool);
+            lan::no_longer_answer(&routes.netlink, index, &stale).await?;
+            lan::answer(&routes.netlink, lan_name, index, &hosts).await?;
+        }
         for nsp in &routes.nsps {
             routes.netlink.add_route(routes.to_tun(*nsp)).await?;
         }
@@ -74,39 +78,40 @@ impl Routes {
         Ok(())
     }
 
-    /// Answers for the pool again: the kernel forgets for whom it answers when an interface is
-    /// switched off.
-    pub(super) async fn link_is_up(&self, link: &Link) {
-        if link.name == self.lan
-            && let Err(error) = self.answer_for_the_pool(link.index).await
-        {
-            tracing::warn!(%error, "nobody answers for the pool on the LAN");
+    /// Returns the LAN as it was last seen.
+    pub(super) const fn lan(&self) -> &Lan {
+        &self.lan
+    }
+
+    /// Follows the LAN: its index, its addresses, and whether it is on. With an address that
+    /// goes, the kernel removes the routes by which it was the source.
+    pub(super) async fn lan_may_have_changed(&mut self) {
+        let Ok(now) = Lan::look(&self.netlink, &self.lan_name).await else {
+            return;
+        };
+        if now != self.lan {
+            self.lan = now;
+            if let Err(error) = self.lead_the_pool().await {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "servers do not reach the translator");
+            }
+        }
+        if let Some(index) = self.lan.index.filter(|_| self.lan.up) {
+            let hosts = self.lan.on_link(&self.pool);
+            self.proxy
+                .start(self.netlink.clone(), &self.lan_name, index, hosts);
         }
     }
 
-    /// As [`Self::link_is_up`], when it is not known whether.
-    pub(super) async fn lan_may_be_up(&self) {
-        if let Some(lan) = self.link(&self.lan).await {
-            self.link_is_up(&lan).await;
-        }
+    /// Says what of the kernel's settings would swallow packets.
+    pub(super) async fn look_for_traps(&self, wan: &str) {
+        lan::look_for_traps(&self.netlink, &self.lan_name, wan, &self.pool).await;
     }
 
-    /// Returns what an interface is now.
-    pub(super) async fn link(&self, name: &str) -> Option<Link> {
-        self.netlink.link(name).await.ok().flatten()
-    }
-
-    /// A server without a default route asks for the pool by ARP.
-    async fn answer_for_the_pool(&self, lan: u32) -> Result<(), NetlinkError> {
-        for range in &self.pool {
-            self.netlink.add_proxy(lan, range.shared().into()).await?;
-        }
-        // By default the kernel waits up to 0.8 s before it answers for somebody else.
-        let delay = format!("ipv4/neigh/{}/proxy_delay", self.lan);
-        if let Err(error) = net::sysctl::write(&delay, "0") {
-            tracing::warn!(%error, "first packets to new remotes wait for ARP");
-        }
-        Ok(())
+    /// Returns the MTU of an interface that is there.
+    pub(super) async fn mtu(&self, name: &str) -> Option<u32> {
+        let link = self.netlink.link(name).await.ok().flatten();
+        link.map(|link| link.mtu)
     }
 
     /// Returns how many packets the kernel dropped because the device's queue was full.
@@ -117,38 +122,100 @@ impl Routes {
         }
     }
 
-    fn to_tun(&self, nsp: Nsp) -> Route {
-        Route::new(
-            nsp.prefix().addr().into(),
-            nsp.prefix().len(),
-            Target::Device(self.tun),
-        )
+    /// The device has no address of its own: to remotes, who only know the pool, the kernel
+    /// speaks by its address in the LAN.
+    async fn lead_the_pool(&self) -> Result<(), NetlinkError> {
+        for range in &self.pool {
+            let mut route = self.to_tun(*range);
+            route.source = self.lan.source(*range).map(IpAddr::V4);
+            self.netlink.add_route(route).await?;
+        }
+        Ok(())
+    }
+
+    fn to_tun(&self, network: impl Into<Network>) -> Route {
+        let Network(addr, len) = network.into();
+        Route::new(addr, len, Target::Device(self.tun))
     }
 }
 
-/// Returns the prefixes whose fallback an earlier process left behind.
-async fn left_behind(netlink: &Netlink) -> Result<Vec<Nsp>, NetlinkError> {
-    let routes = netlink.routes().await?;
-    Ok(routes
-        .into_iter()
-        .filter(|route| route.target == Target::Blackhole && route.prefix_len == 96)
-        .filter(|route| route.metric == Some(FALLBACK_METRIC))
-        .filter_map(|route| match route.destination {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(addr) => Nsp::new(addr).ok(),
-        })
-        .collect())
+/// Where packets are going.
+struct Network(IpAddr, u8);
+
+impl From<Nsp> for Network {
+    fn from(nsp: Nsp) -> Self {
+        Self(nsp.prefix().addr().into(), nsp.prefix().len())
+    }
 }
 
-fn behind(nsp: Nsp) -> Route {
-    fallback(nsp.prefix().addr().into(), nsp.prefix().len())
+impl From<PoolRange> for Network {
+    fn from(range: PoolRange) -> Self {
+        Self(range.network().into(), range.prefix_len())
+    }
+}
+
+/// Sets what makes the device a way through, whatever is the default for new devices.
+fn prepare(tun: &str) {
+    for (key, value, otherwise) in [
+        // Without an address of its own the kernel sends nothing of its own to us.
+        (
+            format!("ipv6/conf/{tun}/addr_gen_mode"),
+            "1",
+            "the kernel's own packets will be counted as drops",
+        ),
+        (
+            format!("ipv4/conf/{tun}/forwarding"),
+            "1",
+            "what is for the servers may not pass",
+        ),
+        (
+            format!("ipv6/conf/{tun}/forwarding"),
+            "1",
+            "what is for the remotes may not pass",
+        ),
+    ] {
+        if let Err(error) = net::sysctl::write(&key, value) {
+            tracing::debug!(%error, "{otherwise}");
+        }
+    }
+}
+
+/// Returns the prefixes whose fallback an earlier process left behind, and the ranges of its pool
+/// that are no longer ours; their fallback goes.
+async fn left_behind(
+    netlink: &Netlink,
+    pool: &[PoolRange],
+) -> Result<(Vec<Nsp>, Vec<PoolRange>), NetlinkError> {
+    let (mut nsps, mut stale) = (Vec::new(), Vec::new());
+    for route in netlink.routes().await? {
+        if route.target != Target::Blackhole || route.metric != Some(FALLBACK_METRIC) {
+            continue;
+        }
+        match route.destination {
+            IpAddr::V6(addr) if route.prefix_len == 96 => nsps.extend(Nsp::new(addr).ok()),
+            IpAddr::V6(_) => {}
+            IpAddr::V4(addr) => match PoolRange::new(addr, route.prefix_len) {
+                Ok(range) if pool.contains(&range) => {}
+                Ok(range) => {
+                    netlink.remove_route(route).await?;
+                    stale.push(range);
+                }
+                Err(_) => {}
+            },
+        }
+    }
+    Ok((nsps, stale))
 }
 
 /// What counts while the device is gone: nothing leaks to the WAN, and a peer that waits may go on
 /// when the translator is back.
-fn fallback(network: IpAddr, len: u8) -> Route {
-    Route::new(network, len, Target::Blackhole).metric(FALLBACK_METRIC)
+fn behind(network: impl Into<Network>) -> Route {
+    let Network(addr, len) = network.into();
+    Route::new(addr, len, Target::Blackhole).metric(FALLBACK_METRIC)
 }
 
 /// Above all metrics in use; by it an earlier process's routes are known.
 const FALLBACK_METRIC: u32 = 64_640;
+
+/// The device takes whatever IP can say, so that the machine alone decides what fits where.
+const TUN_MTU: u32 = 65_535;
