@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::hash::Key;
 use crate::nsps::NspId;
 use crate::pool::{Pool, PoolRange};
-use crate::table::{Index, Slab};
+use crate::session::SixTuple;
+use crate::table::{Chain, Chained, Index, Slab};
 use crate::transport::Transport;
 
 /// A remote's transport address. A remote that speaks to two prefix generations from one port
@@ -18,6 +19,17 @@ pub(crate) struct Remote {
     pub(crate) nsp: NspId,
 }
 
+impl Remote {
+    pub(crate) const fn of(tuple: &SixTuple) -> Self {
+        Self {
+            transport: tuple.transport,
+            addr: tuple.remote,
+            port: tuple.remote_port,
+            nsp: tuple.nsp,
+        }
+    }
+}
+
 /// A binding; it lives as long as a session uses it.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -27,13 +39,30 @@ pub(crate) struct Entry {
     /// `t`.
     pub(crate) port: u16,
     sessions: u32,
+    chain: Chain,
+}
+
+impl Entry {
+    pub(crate) const fn remote(&self) -> Remote {
+        self.remote
+    }
+}
+
+impl Chained<BY_REMOTE> for Entry {
+    fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
 }
 
 /// All bindings, endpoint-independent (RFC 4787 REQ-1).
 #[derive(Debug)]
 pub(crate) struct Bib {
     entries: Slab<Entry>,
-    by_remote: Index,
+    by_remote: Index<BY_REMOTE>,
     pool: Pool,
     key: Key,
 }
@@ -45,8 +74,8 @@ pub(crate) struct BibId(u32);
 impl Bib {
     pub(crate) fn new(pool: &[PoolRange], capacity: u32, key: Key) -> Self {
         Self {
-            entries: Slab::with_capacity(capacity),
-            by_remote: Index::with_capacity(capacity),
+            entries: Slab::new(capacity),
+            by_remote: Index::new(),
             pool: Pool::new(pool),
             key,
         }
@@ -64,11 +93,9 @@ impl Bib {
     /// Returns the binding of a remote, made now if there is none; [`Self::release`] gives it
     /// back.
     pub(crate) fn acquire(&mut self, remote: Remote) -> Option<BibId> {
-        let hash = self.hash(&remote);
-        let entries = &self.entries;
-        let found = self.by_remote.find(hash, |id| {
-            entries.get(id).is_some_and(|entry| entry.remote == remote)
-        });
+        let hash = self.key.remote(&remote);
+        let is = |entry: &Entry| entry.remote == remote;
+        let found = self.by_remote.find(&self.entries, hash, is);
         if let Some(id) = found {
             self.entries.get_mut(id)?.sessions += 1;
             return Some(BibId(id));
@@ -83,8 +110,11 @@ impl Bib {
             addr,
             port,
             sessions: 1,
+            chain: Chain::default(),
         })?;
-        self.by_remote.insert(hash, id);
+        let key = self.key;
+        let hash_of = |entry: &Entry| key.remote(&entry.remote);
+        self.by_remote.insert(&mut self.entries, id, hash, hash_of);
         Some(BibId(id))
     }
 
@@ -98,20 +128,14 @@ impl Bib {
             return;
         }
         let (remote, addr, port) = (entry.remote, entry.addr, entry.port);
-        let hash = self.hash(&remote);
-        self.by_remote.remove(hash, id.0);
+        let hash = self.key.remote(&remote);
+        self.by_remote.remove(&mut self.entries, id.0, hash);
         self.entries.remove(id.0);
         self.pool.release(remote.transport, addr, port);
     }
-
-    fn hash(&self, remote: &Remote) -> u32 {
-        let numbers = [remote.port, remote.nsp.0, remote.transport as u16, BINDING];
-        self.key.six(remote.addr, Ipv4Addr::UNSPECIFIED, numbers)
-    }
 }
 
-/// Keeps hashes of bindings and of sessions apart.
-const BINDING: u16 = 1;
+const BY_REMOTE: usize = 0;
 
 #[cfg(test)]
 mod tests {

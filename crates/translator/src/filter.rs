@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use mapping::{ExternalPort, Protocol};
 
 use crate::admission::{Admissions, RuleId};
-use crate::bib::{Bib, Remote};
+use crate::bib::Remote;
 use crate::incoming::{Incoming, Segment};
 use crate::nsps::Nsps;
 use crate::proof::Proof;
@@ -19,7 +19,6 @@ use crate::verdict::DropReason;
 pub(crate) struct Filter {
     pub(crate) nsps: Nsps,
     pub(crate) admissions: Admissions,
-    pub(crate) bib: Bib,
     pub(crate) sessions: SessionTable,
     /// Sessions that ever were.
     pub(crate) opened: u64,
@@ -62,7 +61,7 @@ impl Filter {
         incoming: &Incoming<Ipv4Addr>,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        if !self.bib.contains(incoming.dst) {
+        if !self.sessions.bib.contains(incoming.dst) {
             return Err(DropReason::NotOurs);
         }
         if matches!(incoming.segment, Segment::EchoRequest { .. }) {
@@ -104,7 +103,7 @@ impl Filter {
     /// Ends a session and gives back its binding.
     pub(crate) fn end(&mut self, id: SessionId) {
         if let Some(entry) = self.sessions.remove(id) {
-            self.bib.release(entry.bib);
+            self.sessions.bib.release(entry.bib);
         }
     }
 
@@ -153,7 +152,7 @@ impl Filter {
         }
         // DEVIATION RFC 6146 §3.8: no hairpinning, because between two remotes it would make the
         // home a relay.
-        if self.bib.contains(six.server) {
+        if self.sessions.bib.contains(six.server) {
             return Err(DropReason::Hairpin);
         }
         let (rule, internal_port) = self.admit(&six, segment)?;
@@ -163,14 +162,13 @@ impl Filter {
             Transport::Udp => (None, Lifetime::UdpOpening),
         };
         self.make_room()?;
-        let remote = Remote {
-            transport: six.transport,
-            addr: six.remote,
-            port: six.remote_port,
-            nsp: six.nsp,
-        };
-        let bib = self.bib.acquire(remote).ok_or(DropReason::PoolExhausted)?;
-        let four = self.bib.get(bib).map(|binding| FourTuple {
+        let remote = Remote::of(&six);
+        let bib = self
+            .sessions
+            .bib
+            .acquire(remote)
+            .ok_or(DropReason::PoolExhausted)?;
+        let four = self.sessions.bib.get(bib).map(|binding| FourTuple {
             transport: six.transport,
             pool: binding.addr,
             pool_port: binding.port,
@@ -199,7 +197,7 @@ impl Filter {
         };
         match session {
             Ok(_) => self.opened += 1,
-            Err(_) => self.bib.release(bib),
+            Err(_) => self.sessions.bib.release(bib),
         }
         session
     }

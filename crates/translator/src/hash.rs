@@ -1,9 +1,9 @@
 //! A keyed hash: nobody outside can choose addresses and ports that collide.
 
-use std::hash::Hasher as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use siphasher::sip::SipHasher13;
+
+use crate::bib::Remote;
+use crate::session::{FourTuple, SixTuple};
 
 /// The key, random for each start.
 #[derive(Clone, Copy)]
@@ -14,20 +14,39 @@ impl Key {
         Self(SipHasher13::new_with_key(&key))
     }
 
-    pub(crate) fn six(&self, remote: Ipv6Addr, server: Ipv4Addr, numbers: [u16; 4]) -> u32 {
-        let mut hasher = self.0;
-        hasher.write_u128(remote.to_bits());
-        hasher.write_u32(server.to_bits());
-        hasher.write_u64(pack(numbers));
-        low(hasher.finish())
+    pub(crate) fn six(&self, tuple: &SixTuple) -> u32 {
+        let mut bytes = [0; 32];
+        let (remote, rest) = bytes.split_at_mut(16);
+        remote.copy_from_slice(&tuple.remote.octets());
+        rest.copy_from_slice(
+            &pack([
+                tuple.server.to_bits(),
+                u32::from(tuple.remote_port) << 16 | u32::from(tuple.external_port),
+                u32::from(tuple.nsp.0),
+                tuple.transport as u32,
+            ])
+            .to_be_bytes(),
+        );
+        low(self.0.hash(&bytes))
     }
 
-    pub(crate) fn four(&self, pool: Ipv4Addr, server: Ipv4Addr, numbers: [u16; 4]) -> u32 {
-        let mut hasher = self.0;
-        hasher.write_u32(pool.to_bits());
-        hasher.write_u32(server.to_bits());
-        hasher.write_u64(pack(numbers));
-        low(hasher.finish())
+    pub(crate) fn four(&self, tuple: &FourTuple) -> u32 {
+        let numbers = [
+            tuple.pool.to_bits(),
+            tuple.server.to_bits(),
+            u32::from(tuple.pool_port) << 16 | u32::from(tuple.internal_port),
+            tuple.transport as u32,
+        ];
+        low(self.0.hash(&pack(numbers).to_be_bytes()))
+    }
+
+    pub(crate) fn remote(&self, remote: &Remote) -> u32 {
+        let mut bytes = [0; 24];
+        let (addr, rest) = bytes.split_at_mut(16);
+        addr.copy_from_slice(&remote.addr.octets());
+        let numbers = u64::from(remote.port) << 32 | u64::from(remote.nsp.0) << 8;
+        rest.copy_from_slice(&(numbers | remote.transport as u64).to_be_bytes());
+        low(self.0.hash(&bytes))
     }
 }
 
@@ -37,10 +56,10 @@ impl std::fmt::Debug for Key {
     }
 }
 
-fn pack(numbers: [u16; 4]) -> u64 {
+fn pack(numbers: [u32; 4]) -> u128 {
     numbers
         .into_iter()
-        .fold(0, |packed, number| packed << 16 | u64::from(number))
+        .fold(0, |packed, number| packed << 32 | u128::from(number))
 }
 
 fn low(hash: u64) -> u32 {

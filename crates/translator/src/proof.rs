@@ -13,7 +13,7 @@ pub(crate) enum Proof {
     #[default]
     Unasked,
     /// The server has sent a SYN with this sequence number, or a first datagram.
-    Asked(u32),
+    Asked(Sequence),
     /// The remote has answered.
     Given,
 }
@@ -23,19 +23,33 @@ impl Proof {
         match (self, direction, segment) {
             (Self::Given, _, _) => Self::Given,
             (_, Direction::FourToSix, Segment::Tcp(tcp)) if tcp.flags.has(Flags::SYN) => {
-                Self::Asked(tcp.sequence)
+                Self::Asked(Sequence::new(tcp.sequence))
             }
             (Self::Asked(syn), Direction::SixToFour, Segment::Tcp(tcp))
                 if tcp.flags.has(Flags::ACK)
                     && !tcp.flags.has(Flags::RST)
-                    && (1..=FIRST_FLIGHT).contains(&tcp.acknowledgment.wrapping_sub(syn)) =>
+                    && (1..=FIRST_FLIGHT).contains(&tcp.acknowledgment.wrapping_sub(syn.get())) =>
             {
                 Self::Given
             }
-            (Self::Unasked, Direction::FourToSix, Segment::Udp(_)) => Self::Asked(0),
+            (Self::Unasked, Direction::FourToSix, Segment::Udp(_)) => Self::Asked(Sequence::new(0)),
             (Self::Asked(_), Direction::SixToFour, Segment::Udp(_)) => Self::Given,
             _ => self,
         }
+    }
+}
+
+/// A sequence number in any place, so that a proof takes five bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sequence([u8; 4]);
+
+impl Sequence {
+    pub(crate) const fn new(number: u32) -> Self {
+        Self(number.to_be_bytes())
+    }
+
+    pub(crate) const fn get(self) -> u32 {
+        u32::from_be_bytes(self.0)
     }
 }
 
@@ -53,7 +67,7 @@ mod tests {
     #[test]
     fn only_an_ack_of_the_servers_syn_is_a_proof() {
         let asked = Proof::Unasked.next(FourToSix, &tcp(Flags::SYN, u32::MAX, 0));
-        assert_eq!(asked, Proof::Asked(u32::MAX));
+        assert_eq!(asked, Proof::Asked(Sequence::new(u32::MAX)));
 
         for segment in [
             tcp(Flags::ACK, 0, u32::MAX),

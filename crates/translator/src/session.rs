@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::admission::RuleId;
-use crate::bib::BibId;
+use crate::bib::{Bib, BibId, Remote};
 use crate::config::Lifetimes;
 use crate::counters::{Gauge, Traffic};
 use crate::hash::Key;
 use crate::nsps::NspId;
 use crate::proof::Proof;
-use crate::table::{Index, Link, Linked, List, Slab};
+use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
 use crate::tcp_state::TcpState;
 use crate::transport::Transport;
 
@@ -43,24 +43,50 @@ pub(crate) struct FourTuple {
     pub(crate) internal_port: u16,
 }
 
-/// A session. The table owns its keys, its last use and its counters; whoever forwards its packets
-/// elsewhere reports them by [`SessionTable::touch`] and [`Entry::traffic`].
+/// What is kept of a session; the rest of its tuples stands in its binding.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) six: SixTuple,
-    pub(crate) four: FourTuple,
     pub(crate) bib: BibId,
+    server: Ipv4Addr,
+    external_port: u16,
+    internal_port: u16,
     pub(crate) rule: RuleId,
+    pub(crate) opened: Tick,
+    pub(crate) last_used: Tick,
     /// Present for TCP.
     pub(crate) tcp: Option<TcpState>,
     pub(crate) proof: Proof,
     pub(crate) lifetime: Lifetime,
-    pub(crate) opened: Tick,
-    pub(crate) last_used: Tick,
     /// From the remote, and from the server.
-    pub(crate) traffic: (Traffic, Traffic),
+    pub(crate) traffic: (Tally, Tally),
     by_lifetime: Link,
     by_rule: Link,
+    six: Key32,
+    four: Key32,
+}
+
+/// A session with its tuples. The table owns its keys, its last use and its counters; whoever
+/// forwards its packets elsewhere reports them by [`SessionTable::touch`] and [`Entry::traffic`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) six: SixTuple,
+    pub(crate) four: FourTuple,
+    entry: &'a Entry,
+}
+
+impl std::ops::Deref for Found<'_> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        self.entry
+    }
+}
+
+/// The hash of a tuple, and the next session of its bucket.
+#[derive(Debug, Clone, Copy)]
+struct Key32 {
+    hash: u32,
+    chain: Chain,
 }
 
 /// Names a session.
@@ -100,6 +126,16 @@ impl Lifetime {
         Self::Udp,
         Self::UdpOpening,
     ];
+
+    const fn transport(self) -> Transport {
+        match self {
+            Self::IcmpQuery => Transport::IcmpQuery,
+            Self::TcpClosing | Self::TcpEstablished | Self::TcpOpening | Self::TcpTransitory => {
+                Transport::Tcp
+            }
+            Self::Udp | Self::UdpOpening => Transport::Udp,
+        }
+    }
 }
 
 /// All sessions, found by either tuple; bounded.
@@ -109,9 +145,10 @@ impl Lifetime {
 /// ends.
 #[derive(Debug)]
 pub(crate) struct SessionTable {
+    pub(crate) bib: Bib,
     entries: Slab<Entry>,
-    by_six: Index,
-    by_four: Index,
+    by_six: Index<BY_SIX>,
+    by_four: Index<BY_FOUR>,
     key: Key,
     lifetimes: Lifetimes,
     ages: [List<BY_LIFETIME>; Lifetime::COUNT],
@@ -120,11 +157,12 @@ pub(crate) struct SessionTable {
 }
 
 impl SessionTable {
-    pub(crate) fn new(capacity: u32, lifetimes: Lifetimes, key: Key) -> Self {
+    pub(crate) fn new(capacity: u32, lifetimes: Lifetimes, bib: Bib, key: Key) -> Self {
         Self {
-            entries: Slab::with_capacity(capacity),
-            by_six: Index::with_capacity(capacity),
-            by_four: Index::with_capacity(capacity),
+            bib,
+            entries: Slab::new(capacity),
+            by_six: Index::new(),
+            by_four: Index::new(),
             key,
             lifetimes,
             ages: [List::default(); Lifetime::COUNT],
@@ -141,13 +179,33 @@ impl SessionTable {
         self.live
     }
 
-    /// Returns one more than the highest number in use.
+    /// Returns a number above all that are in use.
     pub(crate) fn end(&self) -> u32 {
         self.entries.end()
     }
 
-    pub(crate) fn get(&self, id: SessionId) -> Option<&Entry> {
-        self.entries.get(id.0)
+    pub(crate) fn get(&self, id: SessionId) -> Option<Found<'_>> {
+        let entry = self.entries.get(id.0)?;
+        let bib = self.bib.get(entry.bib)?;
+        let remote = bib.remote();
+        Some(Found {
+            six: SixTuple {
+                transport: remote.transport,
+                remote: remote.addr,
+                remote_port: remote.port,
+                nsp: remote.nsp,
+                server: entry.server,
+                external_port: entry.external_port,
+            },
+            four: FourTuple {
+                transport: remote.transport,
+                pool: bib.addr,
+                pool_port: bib.port,
+                server: entry.server,
+                internal_port: entry.internal_port,
+            },
+            entry,
+        })
     }
 
     pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Entry> {
@@ -155,46 +213,67 @@ impl SessionTable {
     }
 
     pub(crate) fn find_six(&self, tuple: &SixTuple) -> Option<SessionId> {
-        let is = |id| {
-            self.entries
-                .get(id)
-                .is_some_and(|entry| entry.six == *tuple)
+        let hash = self.key.six(tuple);
+        let remote = Remote::of(tuple);
+        let is = |entry: &Entry| {
+            entry.six.hash == hash
+                && entry.server == tuple.server
+                && entry.external_port == tuple.external_port
+                && self
+                    .bib
+                    .get(entry.bib)
+                    .is_some_and(|bib| bib.remote() == remote)
         };
-        self.by_six.find(self.hash_six(tuple), is).map(SessionId)
+        self.by_six.find(&self.entries, hash, is).map(SessionId)
     }
 
     pub(crate) fn find_four(&self, tuple: &FourTuple) -> Option<SessionId> {
-        let is = |id| {
-            self.entries
-                .get(id)
-                .is_some_and(|entry| entry.four == *tuple)
+        let hash = self.key.four(tuple);
+        let is = |entry: &Entry| {
+            entry.four.hash == hash
+                && entry.server == tuple.server
+                && entry.internal_port == tuple.internal_port
+                && self.bib.get(entry.bib).is_some_and(|bib| {
+                    bib.remote().transport == tuple.transport
+                        && (bib.addr, bib.port) == (tuple.pool, tuple.pool_port)
+                })
         };
-        self.by_four.find(self.hash_four(tuple), is).map(SessionId)
+        self.by_four.find(&self.entries, hash, is).map(SessionId)
     }
 
-    /// Adds a session whose tuples are not in the table.
+    /// Adds a session whose tuples are those of its binding and not in the table.
     pub(crate) fn insert(&mut self, new: New, now: Tick) -> Option<SessionId> {
-        let id = self.entries.insert(Entry {
-            six: new.six,
-            four: new.four,
+        let key = |hash| Key32 {
+            hash,
+            chain: Chain::default(),
+        };
+        let (six, four) = (self.key.six(&new.six), self.key.four(&new.four));
+        let entries = &mut self.entries;
+        let id = entries.insert(Entry {
             bib: new.bib,
+            server: new.six.server,
+            external_port: new.six.external_port,
+            internal_port: new.four.internal_port,
             rule: new.rule,
+            opened: now,
+            last_used: now,
             tcp: new.tcp,
             proof: Proof::default(),
             lifetime: new.lifetime,
-            opened: now,
-            last_used: now,
             traffic: Default::default(),
             by_lifetime: Link::default(),
             by_rule: Link::default(),
+            six: key(six),
+            four: key(four),
         })?;
-        self.by_six.insert(self.hash_six(&new.six), id);
-        self.by_four.insert(self.hash_four(&new.four), id);
+        self.by_six.insert(entries, id, six, |entry| entry.six.hash);
+        self.by_four
+            .insert(entries, id, four, |entry| entry.four.hash);
         if let Some(list) = self.ages.get_mut(new.lifetime as usize) {
-            list.push_back(&mut self.entries, id);
+            list.push_back(entries, id);
         }
         if let Some(list) = rule_list(&mut self.rules, new.rule) {
-            list.push_back(&mut self.entries, id);
+            list.push_back(entries, id);
         }
         *gauge(&mut self.live, new.six.transport) += 1;
         Some(SessionId(id))
@@ -219,20 +298,22 @@ impl SessionTable {
         }
     }
 
+    /// Takes a session out; its binding remains to be released.
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Entry> {
-        let entry = self.entries.get(id.0)?;
-        let (six, four) = (entry.six, entry.four);
+        let entries = &mut self.entries;
+        let entry = entries.get(id.0)?;
+        let (six, four) = (entry.six.hash, entry.four.hash);
         let (lifetime, rule) = (entry.lifetime, entry.rule);
-        self.by_six.remove(self.hash_six(&six), id.0);
-        self.by_four.remove(self.hash_four(&four), id.0);
+        self.by_six.remove(entries, id.0, six);
+        self.by_four.remove(entries, id.0, four);
         if let Some(list) = self.ages.get_mut(lifetime as usize) {
-            list.unlink(&mut self.entries, id.0);
+            list.unlink(entries, id.0);
         }
         if let Some(list) = rule_list(&mut self.rules, rule) {
-            list.unlink(&mut self.entries, id.0);
+            list.unlink(entries, id.0);
         }
-        *gauge(&mut self.live, six.transport) -= 1;
-        self.entries.remove(id.0)
+        *gauge(&mut self.live, lifetime.transport()) -= 1;
+        entries.remove(id.0)
     }
 
     /// Returns a session that came in by a rule.
@@ -279,27 +360,6 @@ impl SessionTable {
             .filter_map(List::head)
             .filter_map(|id| Some((SessionId(id), self.deadline(self.entries.get(id)?))))
     }
-
-    fn hash_six(&self, tuple: &SixTuple) -> u32 {
-        let flow = tuple.transport as u16;
-        let numbers = [
-            tuple.remote_port,
-            tuple.external_port,
-            tuple.nsp.0,
-            flow << 8,
-        ];
-        self.key.six(tuple.remote, tuple.server, numbers)
-    }
-
-    fn hash_four(&self, tuple: &FourTuple) -> u32 {
-        let numbers = [
-            tuple.pool_port,
-            tuple.internal_port,
-            tuple.transport as u16,
-            0,
-        ];
-        self.key.four(tuple.pool, tuple.server, numbers)
-    }
 }
 
 /// What is known of a session when it starts.
@@ -311,6 +371,58 @@ pub(crate) struct New {
     pub(crate) rule: RuleId,
     pub(crate) tcp: Option<TcpState>,
     pub(crate) lifetime: Lifetime,
+}
+
+/// Packets and bytes in 12 bytes: 40 bits for packets and 56 for bytes, either of which stays at its
+/// highest value.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally([u32; 3]);
+
+impl Tally {
+    pub(crate) fn add(&mut self, traffic: Traffic) {
+        let old = self.total();
+        let packets = old.packets.saturating_add(traffic.packets).min(MAX_PACKETS);
+        let bytes = old.bytes.saturating_add(traffic.bytes).min(MAX_BYTES);
+        let (packets_high, packets_low) = halves(packets);
+        let (bytes_high, bytes_low) = halves(bytes);
+        self.0 = [packets_low, bytes_low, bytes_high << 8 | packets_high];
+    }
+
+    pub(crate) const fn total(self) -> Traffic {
+        let [packets, bytes, high] = self.0;
+        Traffic {
+            packets: ((high & 0xff) as u64) << 32 | packets as u64,
+            bytes: ((high >> 8) as u64) << 32 | bytes as u64,
+        }
+    }
+}
+
+fn halves(number: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    (
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+    )
+}
+
+impl Chained<BY_SIX> for Entry {
+    fn chain(&self) -> Chain {
+        self.six.chain
+    }
+
+    fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.six.chain
+    }
+}
+
+impl Chained<BY_FOUR> for Entry {
+    fn chain(&self) -> Chain {
+        self.four.chain
+    }
+
+    fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.four.chain
+    }
 }
 
 impl Linked<BY_LIFETIME> for Entry {
@@ -351,3 +463,12 @@ const fn gauge(live: &mut Gauge, transport: Transport) -> &mut u32 {
 
 const BY_LIFETIME: usize = 0;
 const BY_RULE: usize = 1;
+const BY_SIX: usize = 2;
+const BY_FOUR: usize = 3;
+
+const MAX_PACKETS: u64 = (1 << 40) - 1;
+
+const MAX_BYTES: u64 = (1 << 56) - 1;
+
+#[cfg(test)]
+mod tests;

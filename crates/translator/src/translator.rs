@@ -17,7 +17,7 @@ use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
 use crate::nsps::{NspId, Nsps};
 use crate::outbox::Outbox;
 use crate::pref64::Pref64;
-use crate::session::{Entry, SessionId, SessionTable, Tick};
+use crate::session::{Found, SessionId, SessionTable, Tick};
 use crate::tcp_state::TcpState;
 use crate::transport::Transport;
 use crate::verdict::{DropReason, Verdict};
@@ -84,17 +84,17 @@ pub struct Session {
 
 impl Translator {
     /// Makes a translator that lets nothing pass until it is given a snapshot. The key must be
-    /// random; room for all sessions is reserved here and never grows.
+    /// random.
     #[must_use]
     pub fn new(config: Config, key: [u8; 16], now: Instant) -> Self {
         let capacity = config.limits.sessions;
         let hash = Key::new(key);
         let [a, b, ..] = key;
+        let bib = Bib::new(&config.pool, capacity, hash);
         let filter = Filter {
             nsps: Nsps::default(),
             admissions: crate::admission::Admissions::default(),
-            bib: Bib::new(&config.pool, capacity, hash),
-            sessions: SessionTable::new(capacity, config.lifetimes, hash),
+            sessions: SessionTable::new(capacity, config.lifetimes, bib, hash),
             opened: 0,
             evicted: 0,
         };
@@ -236,7 +236,7 @@ impl Translator {
         let end = numbers.end.min(self.filter.sessions.end());
         (numbers.start..end).filter_map(move |id| {
             let entry = self.filter.sessions.get(SessionId(id))?;
-            Some((id, self.session(entry, now)?))
+            Some((id, self.session(&entry, now)?))
         })
     }
 
@@ -277,12 +277,8 @@ impl Translator {
     ) -> Result<(), DropReason> {
         let tick = self.tick();
         let id = self.filter.six_to_four(incoming, tick)?;
-        let entry = self
-            .filter
-            .sessions
-            .get_mut(id)
-            .ok_or(DropReason::NoSession)?;
-        let outgoing = v6_to_v4::compute_outgoing_tuple(entry);
+        let session = self.filter.sessions.get(id).ok_or(DropReason::NoSession)?;
+        let outgoing = v6_to_v4::compute_outgoing_tuple(&session);
         let traffic = incoming.traffic();
         v6_to_v4::translate(
             frame,
@@ -291,7 +287,9 @@ impl Translator {
             mss(self.config.mtu),
             &mut self.ids,
         )?;
-        entry.traffic.0.add(traffic);
+        if let Some(entry) = self.filter.sessions.get_mut(id) {
+            entry.traffic.0.add(traffic);
+        }
         self.counters.six_to_four.add(traffic);
         Ok(())
     }
@@ -302,17 +300,13 @@ impl Translator {
         incoming: &Incoming<Ipv4Addr>,
     ) -> Result<(), DropReason> {
         let id = self.filter.four_to_six(incoming, self.tick())?;
-        let entry = self
-            .filter
-            .sessions
-            .get_mut(id)
-            .ok_or(DropReason::NoSession)?;
+        let session = self.filter.sessions.get(id).ok_or(DropReason::NoSession)?;
         let nsp = self
             .filter
             .nsps
-            .get(entry.six.nsp)
+            .get(session.six.nsp)
             .ok_or(DropReason::NoSession)?;
-        let outgoing = v4_to_v6::compute_outgoing_tuple(entry, nsp);
+        let outgoing = v4_to_v6::compute_outgoing_tuple(&session, nsp);
         let traffic = incoming.traffic();
         v4_to_v6::translate(
             frame,
@@ -321,7 +315,9 @@ impl Translator {
             self.config.mtu,
             mss(self.config.mtu),
         )?;
-        entry.traffic.1.add(traffic);
+        if let Some(entry) = self.filter.sessions.get_mut(id) {
+            entry.traffic.1.add(traffic);
+        }
         self.counters.four_to_six.add(traffic);
         Ok(())
     }
@@ -337,7 +333,7 @@ impl Translator {
         self.counters.sessions_closed += 1;
     }
 
-    fn session(&self, entry: &Entry, now: Instant) -> Option<Session> {
+    fn session(&self, entry: &Found<'_>, now: Instant) -> Option<Session> {
         let nsp = self.filter.nsps.get(entry.six.nsp)?;
         let at = |tick: Tick| self.start + Duration::from_secs(u64::from(tick.0));
         Some(Session {
@@ -349,8 +345,8 @@ impl Translator {
             tcp: entry.tcp,
             age: now - at(entry.opened),
             expires_in: at(self.filter.sessions.deadline(entry)) - now,
-            six_to_four: entry.traffic.0,
-            four_to_six: entry.traffic.1,
+            six_to_four: entry.traffic.0.total(),
+            four_to_six: entry.traffic.1.total(),
         })
     }
 

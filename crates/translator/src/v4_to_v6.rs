@@ -7,7 +7,7 @@ use crate::frame::Frame;
 use crate::incoming::{Incoming, Segment};
 use crate::pref64::Pref64;
 use crate::rewrite::Rewrite;
-use crate::session::Entry;
+use crate::session::Found;
 use crate::verdict::DropReason;
 use crate::wire::{icmp, ipv6, tcp, udp};
 
@@ -25,12 +25,12 @@ pub(crate) struct Outgoing {
 }
 
 /// Returns where a packet of a session goes; `nsp` is the prefix at which the remote knocked.
-pub(crate) fn compute_outgoing_tuple(entry: &Entry, nsp: Pref64) -> Outgoing {
+pub(crate) fn compute_outgoing_tuple(session: &Found<'_>, nsp: Pref64) -> Outgoing {
     Outgoing {
-        src: nsp.embed(entry.six.server),
-        src_port: entry.six.external_port,
-        dst: entry.six.remote,
-        dst_port: entry.six.remote_port,
+        src: nsp.embed(session.six.server),
+        src_port: session.six.external_port,
+        dst: session.six.remote,
+        dst_port: session.six.remote_port,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::checksum::Sum;
 use crate::frame::Frame;
 use crate::incoming::{Incoming, Segment};
 use crate::rewrite::Rewrite;
-use crate::session::Entry;
+use crate::session::Found;
 use crate::verdict::DropReason;
 use crate::wire::{icmp, ipv4, tcp, udp};
 
@@ -24,12 +24,12 @@ pub(crate) struct Outgoing {
 }
 
 /// Returns where a packet of a session goes.
-pub(crate) const fn compute_outgoing_tuple(entry: &Entry) -> Outgoing {
+pub(crate) const fn compute_outgoing_tuple(session: &Found<'_>) -> Outgoing {
     Outgoing {
-        src: entry.four.pool,
-        src_port: entry.four.pool_port,
-        dst: entry.four.server,
-        dst_port: entry.four.internal_port,
+        src: session.four.pool,
+        src_port: session.four.pool_port,
+        dst: session.four.server,
+        dst_port: session.four.internal_port,
     }
 }
 

@@ -1,94 +1,185 @@
 //! Finds slots by the hash of a key that they hold.
 
-/// Open addressing with linear probing; a cell holds a hash and a number, so that a probe touches
-/// no slot whose hash differs, and a removal shifts back what it would cut off.
+use crate::table::{Number, Slab, id, number};
+
+/// Linear hashing (Litwin 1980): values of one bucket are chained through their slots, and for each
+/// value over the number of buckets one bucket is split. So an insertion moves the values of one
+/// bucket at most, and the load is the same at every size.
 #[derive(Debug)]
-pub(crate) struct Index {
-    /// `hash << 32 | id + 1`, zero when empty.
-    cells: Box<[u64]>,
-    mask: u32,
+pub(crate) struct Index<const KIND: usize> {
+    segments: Vec<Box<[Option<Number>]>>,
+    buckets: u32,
+    len: u32,
 }
 
-impl Index {
-    /// Makes an index for at most `capacity` numbers; at least half of its cells stay empty.
-    pub(crate) fn with_capacity(capacity: u32) -> Self {
-        let cells = capacity
-            .clamp(1, 1 << 30)
-            .saturating_mul(2)
-            .next_power_of_two();
+/// A value that is in one index of the kind `KIND`.
+pub(crate) trait Chained<const KIND: usize> {
+    fn chain(&self) -> Chain;
+    fn chain_mut(&mut self) -> &mut Chain;
+}
+
+/// The next value of the same bucket.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Chain(Option<Number>);
+
+impl<const KIND: usize> Index<KIND> {
+    pub(crate) fn new() -> Self {
         Self {
-            cells: vec![0; usize::try_from(cells).unwrap_or(usize::MAX)].into_boxed_slice(),
-            mask: cells - 1,
+            segments: vec![segment()],
+            buckets: FEWEST,
+            len: 0,
         }
     }
 
     /// Returns the number with this hash for which `is` holds.
-    pub(crate) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
-        let mut at = hash & self.mask;
-        loop {
-            let (found, id) = split(self.cell(at)?)?;
-            if found == hash && is(id) {
-                return Some(id);
+    pub(crate) fn find<T: Chained<KIND>>(
+        &self,
+        slab: &Slab<T>,
+        hash: u32,
+        mut is: impl FnMut(&T) -> bool,
+    ) -> Option<u32> {
+        let mut next = self.head(self.bucket(hash));
+        while let Some(found) = next {
+            let value = slab.get(id(found))?;
+            if is(value) {
+                return Some(id(found));
             }
-            at = (at + 1) & self.mask;
+            next = value.chain().0;
+        }
+        None
+    }
+
+    /// Puts a value in; the caller keeps to one value per key. `hash_of` returns the hash of any
+    /// value that is in.
+    pub(crate) fn insert<T: Chained<KIND>>(
+        &mut self,
+        slab: &mut Slab<T>,
+        new: u32,
+        hash: u32,
+        hash_of: impl Fn(&T) -> u32,
+    ) {
+        self.push(slab, self.bucket(hash), new);
+        self.len += 1;
+        if self.len > self.buckets {
+            self.split(slab, hash_of);
         }
     }
 
-    /// Puts a number in; the caller keeps to the capacity and to one number per key.
-    pub(crate) fn insert(&mut self, hash: u32, id: u32) {
-        let mut at = hash & self.mask;
-        while self.cell(at).is_some_and(|cell| cell != 0) {
-            at = (at + 1) & self.mask;
-        }
-        self.set(at, u64::from(hash) << 32 | u64::from(id + 1));
-    }
-
-    pub(crate) fn remove(&mut self, hash: u32, id: u32) {
-        let wanted = u64::from(hash) << 32 | u64::from(id + 1);
-        let mut hole = hash & self.mask;
-        loop {
-            match self.cell(hole) {
-                Some(cell) if cell == wanted => break,
-                None | Some(0) => return,
-                Some(_) => hole = (hole + 1) & self.mask,
+    pub(crate) fn remove<T: Chained<KIND>>(&mut self, slab: &mut Slab<T>, old: u32, hash: u32) {
+        let bucket = self.bucket(hash);
+        let Some(after) = slab.get(old).map(Chained::chain) else {
+            return;
+        };
+        let mut next = self.head(bucket);
+        if next == number(old) {
+            self.set(bucket, after.0);
+        } else {
+            let before = loop {
+                let Some(at) = next else {
+                    return;
+                };
+                next = slab.get(id(at)).and_then(|value| value.chain().0);
+                if next == number(old) {
+                    break at;
+                }
+            };
+            if let Some(value) = slab.get_mut(id(before)) {
+                *value.chain_mut() = after;
             }
         }
-        let mut at = hole;
-        loop {
-            at = (at + 1) & self.mask;
-            let Some((hash, id)) = self.cell(at).and_then(split) else {
+        self.len -= 1;
+        // Two, because one for each value would leave the load to fall.
+        for _ in 0..2 {
+            if self.buckets > FEWEST && self.len < self.buckets - self.buckets / 4 {
+                self.merge(slab);
+            }
+        }
+    }
+
+    fn split<T: Chained<KIND>>(&mut self, slab: &mut Slab<T>, hash_of: impl Fn(&T) -> u32) {
+        let new = self.buckets;
+        let parent = parent(new);
+        if new.is_multiple_of(SEGMENT) {
+            self.segments.push(segment());
+        }
+        self.buckets += 1;
+        let mut next = self.head(parent);
+        self.set(parent, None);
+        while let Some(at) = next {
+            let Some(value) = slab.get(id(at)) else {
                 break;
             };
-            // What stands at `at` may move to the hole unless its own place lies between them.
-            let from_home = at.wrapping_sub(hash) & self.mask;
-            let from_hole = at.wrapping_sub(hole) & self.mask;
-            if from_home >= from_hole {
-                self.set(hole, u64::from(hash) << 32 | u64::from(id + 1));
-                hole = at;
-            }
+            next = value.chain().0;
+            let bucket = self.bucket(hash_of(value));
+            self.push(slab, bucket, id(at));
         }
-        self.set(hole, 0);
     }
 
-    fn cell(&self, at: u32) -> Option<u64> {
-        self.cells.get(usize::try_from(at).ok()?).copied()
+    /// Puts the values of the last bucket where they were before it was split off.
+    fn merge<T: Chained<KIND>>(&mut self, slab: &mut Slab<T>) {
+        let old = self.buckets - 1;
+        let parent = parent(old);
+        let mut next = self.head(old);
+        self.set(old, None);
+        self.buckets = old;
+        while let Some(at) = next {
+            next = slab.get(id(at)).and_then(|value| value.chain().0);
+            self.push(slab, parent, id(at));
+        }
+        if old.is_multiple_of(SEGMENT) {
+            self.segments.pop();
+        }
     }
 
-    fn set(&mut self, at: u32, value: u64) {
-        if let Some(cell) = usize::try_from(at)
-            .ok()
-            .and_then(|at| self.cells.get_mut(at))
-        {
-            *cell = value;
+    fn push<T: Chained<KIND>>(&mut self, slab: &mut Slab<T>, bucket: u32, new: u32) {
+        let head = self.head(bucket);
+        if let Some(value) = slab.get_mut(new) {
+            *value.chain_mut() = Chain(head);
+            self.set(bucket, number(new));
+        }
+    }
+
+    const fn bucket(&self, hash: u32) -> u32 {
+        let mask = self.buckets.next_power_of_two() - 1;
+        let bucket = hash & mask;
+        if bucket < self.buckets {
+            bucket
+        } else {
+            bucket & (mask >> 1)
+        }
+    }
+
+    fn head(&self, bucket: u32) -> Option<Number> {
+        let (segment, at) = place(bucket);
+        *self.segments.get(segment)?.get(at)?
+    }
+
+    fn set(&mut self, bucket: u32, head: Option<Number>) {
+        let (segment, at) = place(bucket);
+        let segment = self.segments.get_mut(segment);
+        if let Some(cell) = segment.and_then(|segment| segment.get_mut(at)) {
+            *cell = head;
         }
     }
 }
 
-fn split(cell: u64) -> Option<(u32, u32)> {
-    let hash = u32::try_from(cell >> 32).ok()?;
-    let id = u32::try_from(cell & 0xffff_ffff).ok()?.checked_sub(1)?;
-    Some((hash, id))
+/// Returns the bucket whose values a bucket shares when it is made.
+const fn parent(bucket: u32) -> u32 {
+    bucket ^ (1 << bucket.ilog2())
 }
+
+fn segment() -> Box<[Option<Number>]> {
+    vec![None; SEGMENT as usize].into_boxed_slice()
+}
+
+const fn place(bucket: u32) -> (usize, usize) {
+    ((bucket / SEGMENT) as usize, (bucket % SEGMENT) as usize)
+}
+
+/// Buckets that are made at once: a page.
+const SEGMENT: u32 = 1024;
+
+const FEWEST: u32 = SEGMENT;
 
 #[cfg(test)]
 mod tests {
@@ -98,25 +189,96 @@ mod tests {
 
     use super::*;
 
-    proptest! {
-        #[test]
-        fn index_agrees_with_a_map(ops in prop::collection::vec((any::<bool>(), 0..24_u32), 0..300)) {
-            let mut index = Index::with_capacity(24);
+    struct Value {
+        key: u32,
+        chain: Chain,
+    }
+
+    impl Chained<0> for Value {
+        fn chain(&self) -> Chain {
+            self.chain
+        }
+
+        fn chain_mut(&mut self) -> &mut Chain {
+            &mut self.chain
+        }
+    }
+
+    /// Keys of few hashes make long chains, keys of many make many buckets.
+    #[derive(Clone, Copy)]
+    struct Table<'a>(&'a dyn Fn(u32) -> u32);
+
+    impl Table<'_> {
+        fn check(self, ops: &[(bool, u32)]) {
+            let (mut slab, mut index) = (Slab::new(u32::MAX), Index::<0>::new());
             let mut model = BTreeMap::new();
-            for (insert, id) in ops {
-                // few hashes near the end of the table: long runs that wrap round
-                let hash = 60 + id % 5;
-                if !insert {
-                    index.remove(hash, id);
-                    model.remove(&id);
-                } else if model.insert(id, hash).is_none() {
-                    index.insert(hash, id);
+            for (add, key) in ops {
+                let (key, hash) = (*key, self.0(*key));
+                let found = index.find(&slab, hash, |value: &Value| value.key == key);
+                assert_eq!(found, model.get(&key).copied());
+                match found {
+                    None if *add => {
+                        let chain = Chain::default();
+                        let id = slab.insert(Value { key, chain }).unwrap();
+                        index.insert(&mut slab, id, hash, |value| self.0(value.key));
+                        model.insert(key, id);
+                    }
+                    Some(id) if !add => {
+                        index.remove(&mut slab, id, hash);
+                        slab.remove(id);
+                        model.remove(&key);
+                    }
+                    None | Some(_) => {}
                 }
-                for id in 0..24 {
-                    let found = index.find(60 + id % 5, |found| found == id);
-                    prop_assert_eq!(found, model.contains_key(&id).then_some(id));
-                }
+                let load = index.len.max(FEWEST);
+                assert!(index.len as usize == model.len() && index.buckets <= load * 4 / 3 + 4);
+            }
+            for (key, id) in model {
+                let found = index.find(&slab, self.0(key), |value| value.key == key);
+                assert_eq!(found, Some(id));
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn index_agrees_with_a_map(ops in prop::collection::vec((any::<bool>(), 0..40_u32), 0..300)) {
+            Table(&|key| key % 5).check(&ops);
+            Table(&|key| key.wrapping_mul(0x9e37_79b1)).check(&ops);
+        }
+
+        #[test]
+        fn index_grows_and_shrinks_by_a_bucket_at_a_time(most in 1..9000_u32, least in 0..9000_u32) {
+            let grow = (0..most).map(|key| (true, key));
+            let shrink = (least.min(most)..most).map(|key| (false, key));
+            let again = (0..most).rev().map(|key| (true, key));
+            let ops: Vec<_> = grow.chain(shrink).chain(again).collect();
+            Table(&|key| key.wrapping_mul(0x9e37_79b1) >> 3).check(&ops);
+        }
+    }
+
+    #[test]
+    fn load_is_the_same_at_every_size() {
+        let (mut slab, mut index) = (Slab::new(u32::MAX), Index::<0>::new());
+        let hash = |key: u32| key.wrapping_mul(0x9e37_79b1) ^ (key >> 7);
+        let mut probes = Vec::new();
+        for size in [2_000_u32, 10_000, 50_000, 100_000] {
+            for key in slab.len()..size {
+                let chain = Chain::default();
+                let id = slab.insert(Value { key, chain }).unwrap();
+                index.insert(&mut slab, id, hash(key), |value| hash(value.key));
+            }
+            assert_eq!(index.buckets, size);
+            let mut looked_at = 0;
+            for key in 0..size {
+                let found = index.find(&slab, hash(key), |value| {
+                    looked_at += 1;
+                    value.key == key
+                });
+                assert!(found.is_some());
+            }
+            probes.push(looked_at * 100 / size);
+        }
+        assert!(probes.iter().all(|probes| *probes < 200), "{probes:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Doubly linked lists whose links live in the slots of a slab.
 
-use crate::table::Slab;
+use crate::table::{Number, Slab, id, number};
 
 /// The neighbours of a slot in one list.
 #[derive(Debug, Clone, Copy, Default)]
@@ -8,9 +8,6 @@ pub(crate) struct Link {
     prev: Option<Number>,
     next: Option<Number>,
 }
-
-/// A slot number plus one, so that an absent one takes no room.
-type Number = std::num::NonZeroU32;
 
 /// A value that is in one list of the kind `KIND` at a time.
 pub(crate) trait Linked<const KIND: usize> {
@@ -36,7 +33,7 @@ impl<const KIND: usize> List<KIND> {
     }
 
     pub(crate) fn push_back<T: Linked<KIND>>(&mut self, slab: &mut Slab<T>, new: u32) {
-        let number = Number::new(new + 1);
+        let number = number(new);
         if let Some(value) = slab.get_mut(new) {
             *value.link() = Link {
                 prev: self.tail,
@@ -65,8 +62,4 @@ impl<const KIND: usize> List<KIND> {
         }
         self.len -= 1;
     }
-}
-
-fn id(number: Number) -> u32 {
-    number.get() - 1
 }
