@@ -3,15 +3,19 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashboard::model::{NewMapping, NewPrefix};
 use dashboard::{Client, ClientError, Context, Dashboard, Listeners, RoomState, Rooms};
-use gateway::{Config, Handle, Seed};
+use gateway::{Config, Handle, Observe, Seed};
 use mapping::{BootId, Grant, LeaseRequest, Mac, Outcome, Request, Site};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+
+#[path = "api/sessions.rs"]
+mod sessions;
 
 #[tokio::test]
 async fn command_line_opens_lists_and_closes_a_port() {
@@ -299,6 +303,10 @@ struct Home {
 
 impl Home {
     async fn start() -> Self {
+        Self::observed(Vec::new()).await
+    }
+
+    async fn observed(observers: Vec<Arc<dyn Observe>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
         let (boot_id, seed) = (BootId([1; 16]), Seed::default());
@@ -319,7 +327,7 @@ impl Home {
         let unix = net::listen::unix(&folder.path().join("api.sock"), 0o600).unwrap();
         let context = Context {
             handle: handle.clone(),
-            observers: Vec::new(),
+            observers,
             rooms,
             version: "0",
             started: handle.now().mono,

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub mod session;
+
+use session::SessionVerb;
+
 /// Lets people on the IPv6 Internet reach the private IPv4 servers of a home.
 #[derive(Debug, Parser)]
 #[command(name = "portico", version, max_term_width = 100)]
@@ -149,19 +153,6 @@ pub enum MapVerb {
     Close {
         /// Its number, as `portico map list` shows it.
         id: u64,
-    },
-}
-
-/// Verbs over sessions.
-#[derive(Debug, Subcommand)]
-pub enum SessionVerb {
-    /// List the live sessions: who is behind which pool address.
-    List {
-        /// Only those of this device (name, MAC or address).
-        #[arg(long)]
-        server: Option<String>,
-        #[command(flatten)]
-        reading: Reading,
     },
 }
 

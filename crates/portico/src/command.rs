@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use dashboard::ClientError;
 
-use crate::cli::{Cli, HostVerb, LabArgs, LabVerb, MapVerb, PrefixVerb, SessionVerb, Verb};
+use crate::cli::{Cli, HostVerb, LabArgs, LabVerb, MapVerb, PrefixVerb, Verb};
 use crate::config::{Config, Problem, TEMPLATE};
 use crate::daemon;
 
 mod ask;
+pub(crate) mod print;
+mod session;
 mod show;
 
 /// Runs a verb to its end.
@@ -31,13 +33,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Lab(args) => run_lab(args),
         Verb::Check(file) => {
             let config = Config::load(file.config.as_deref())?;
-            show::checked(&config);
-            Ok(())
+            print::text(&show::checked(&config))
         }
-        Verb::Config { .. } => {
-            show::text(TEMPLATE);
-            Ok(())
-        }
+        Verb::Config { .. } => print::text(TEMPLATE),
         Verb::Status(reading) => ask::status(&socket, reading),
         Verb::Host(HostVerb::List(reading)) => ask::hosts(&socket, reading),
         Verb::Host(HostVerb::Show { host, reading }) => ask::host(&socket, &host, reading),
@@ -61,9 +59,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             ask::open(&socket, &mapping)
         }
         Verb::Map(MapVerb::Close { id }) => ask::close(&socket, id),
-        Verb::Session(SessionVerb::List { server, reading }) => {
-            ask::sessions(&socket, server.as_deref(), reading)
-        }
+        Verb::Session(verb) => session::run(&socket, verb),
         Verb::Prefix(PrefixVerb::List(reading)) => ask::prefixes(&socket, reading),
         Verb::Prefix(PrefixVerb::Set { prefix, old_valid }) => {
             let prefix = dashboard::model::NewPrefix {
@@ -92,9 +88,19 @@ impl Failure {
     /// This user may not do it.
     pub const NOT_PERMITTED: u8 = 4;
 
+    /// Nothing went wrong, but there is nobody left to print for.
+    const fn seen_enough() -> Self {
+        Self {
+            code: 0,
+            message: String::new(),
+        }
+    }
+
     /// Prints what went wrong and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        show::error(&self.message);
+        if !self.message.is_empty() {
+            print::error(&self.message);
+        }
         ExitCode::from(self.code)
     }
 }

@@ -22,13 +22,15 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap's own way to say help, version and usage; a closed pipe changes nothing
-            let _ignored = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                Failure::USAGE
-            } else {
-                0
-            });
+            // clap's own way to say help, version and usage
+            let printed = error.print();
+            if error.use_stderr() {
+                return ExitCode::from(Failure::USAGE);
+            }
+            return match command::print::written(printed) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.report(),
+            };
         }
     };
     match command::run(cli) {

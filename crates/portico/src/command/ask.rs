@@ -4,11 +4,11 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use dashboard::model::{NewMapping, NewPrefix, SessionChoice};
+use dashboard::model::{NewMapping, NewPrefix};
 use dashboard::{Client, ClientError};
 use serde::Serialize;
 
-use super::{Failure, show};
+use super::{Failure, print, show};
 use crate::cli::Reading;
 
 pub(super) fn status(socket: &Path, reading: Reading) -> Result<(), Failure> {
@@ -17,60 +17,44 @@ pub(super) fn status(socket: &Path, reading: Reading) -> Result<(), Failure> {
         let status = client.status().await?;
         Ok((status, client.hosts().await?))
     })?;
-    print(reading, &status, |status| show::status(status, &hosts))
+    give(reading, &status, |status| show::status(status, &hosts))
 }
 
 pub(super) fn hosts(socket: &Path, reading: Reading) -> Result<(), Failure> {
     let hosts = wait(Client::new(socket).hosts())?;
-    print(reading, &hosts, |hosts| show::hosts(hosts))
+    give(reading, &hosts, |hosts| show::hosts(hosts))
 }
 
 pub(super) fn host(socket: &Path, host: &str, reading: Reading) -> Result<(), Failure> {
     let host = wait(Client::new(socket).host(host))?;
-    print(reading, &host, show::host)
+    give(reading, &host, show::host)
 }
 
 pub(super) fn rename(socket: &Path, host: &str, name: &str) -> Result<(), Failure> {
     let client = Client::new(socket);
     let host = wait(patiently(async || client.rename(host, name).await))?;
-    show::text(&format!("{} is now {}\n", host.mac, host.fqdn));
-    Ok(())
+    print::text(&format!("{} is now {}\n", host.mac, host.fqdn))
 }
 
 pub(super) fn mappings(socket: &Path, reading: Reading) -> Result<(), Failure> {
     let mappings = wait(Client::new(socket).mappings())?;
-    print(reading, &mappings, |mappings| show::mappings(mappings))
+    give(reading, &mappings, |mappings| show::mappings(mappings))
 }
 
 pub(super) fn open(socket: &Path, mapping: &NewMapping) -> Result<(), Failure> {
     let client = Client::new(socket);
     let mapping = wait(patiently(async || client.open(mapping).await))?;
-    show::mappings(&[mapping]);
-    Ok(())
+    print::text(&show::mappings(&[mapping]))
 }
 
 pub(super) fn close(socket: &Path, id: u64) -> Result<(), Failure> {
     wait(Client::new(socket).close(id))?;
-    show::text(&format!("mapping {id} is closed\n"));
-    Ok(())
-}
-
-pub(super) fn sessions(
-    socket: &Path,
-    server: Option<&str>,
-    reading: Reading,
-) -> Result<(), Failure> {
-    let choice = SessionChoice {
-        server: server.map(str::to_owned),
-        ..SessionChoice::default()
-    };
-    let sessions = wait(Client::new(socket).sessions(&choice))?;
-    print(reading, &sessions, |sessions| show::sessions(sessions))
+    print::text(&format!("mapping {id} is closed\n"))
 }
 
 pub(super) fn prefixes(socket: &Path, reading: Reading) -> Result<(), Failure> {
     let prefixes = wait(Client::new(socket).prefixes())?;
-    print(reading, &prefixes, |prefixes| show::prefixes(prefixes))
+    give(reading, &prefixes, |prefixes| show::prefixes(prefixes))
 }
 
 pub(super) fn set_prefix(socket: &Path, prefix: &NewPrefix) -> Result<(), Failure> {
@@ -79,11 +63,10 @@ pub(super) fn set_prefix(socket: &Path, prefix: &NewPrefix) -> Result<(), Failur
         patiently(async || client.set_prefix(prefix).await).await?;
         client.prefixes().await
     })?;
-    show::prefixes(&prefixes);
-    Ok(())
+    print::text(&show::prefixes(&prefixes))
 }
 
-fn wait<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+pub(super) fn wait<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -107,14 +90,17 @@ async fn patiently<T>(
     call().await
 }
 
-fn print<T: Serialize>(reading: Reading, value: &T, human: impl FnOnce(&T)) -> Result<(), Failure> {
+pub(super) fn give<T: Serialize>(
+    reading: Reading,
+    value: &T,
+    human: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
     if reading.json {
         let json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
-        show::text(&format!("{json}\n"));
+        print::text(&format!("{json}\n"))
     } else {
-        human(value);
+        print::text(&human(value))
     }
-    Ok(())
 }
 
 /// How often a person's command asks again before it says that it failed.

@@ -1,34 +1,26 @@
 //! Answers as people read them: plain tables, one line an item.
 
-use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use dashboard::model::{HostView, MappingView, PrefixView, SessionView, Status};
+use dashboard::model::{
+    Endpoint, HostView, LoggedView, MappingView, PrefixView, SessionView, Status,
+};
 
 use crate::config::Config;
 
-/// Prints text; a reader that has gone away is no failure of ours.
-pub(super) fn text(text: &str) {
-    let _gone = std::io::stdout().write_all(text.as_bytes());
-}
-
-pub(super) fn error(message: &str) {
-    let _gone = writeln!(std::io::stderr(), "portico: {message}");
-}
-
-pub(super) fn checked(config: &Config) {
+pub(super) fn checked(config: &Config) -> String {
     let roles = config.roles.as_ref().map_or_else(
         || "no interface has a role: Portico would only observe".to_owned(),
         |roles| format!("LAN {}, WAN {}", roles.lan, roles.wan),
     );
     let (network, len) = config.subnet;
-    text(&format!(
+    format!(
         "the configuration is valid: {roles}; {network}/{len}; zone {}\n",
         config.dns.zone
-    ));
+    )
 }
 
-pub(super) fn status(status: &Status, hosts: &[HostView]) {
+pub(super) fn status(status: &Status, hosts: &[HostView]) -> String {
     let wan = status.wan.interface.as_deref().unwrap_or("not chosen");
     let addresses: Vec<_> = status
         .wan
@@ -36,7 +28,7 @@ pub(super) fn status(status: &Status, hosts: &[HostView]) {
         .iter()
         .map(ToString::to_string)
         .collect();
-    text(&format!(
+    let mut shown = format!(
         "Portico {} · up {} · WAN {wan} {} · delegated {}\n",
         status.version,
         time(status.uptime_s),
@@ -46,8 +38,8 @@ pub(super) fn status(status: &Status, hosts: &[HostView]) {
             addresses.join(" ")
         },
         status.wan.delegated.as_deref().unwrap_or("nothing yet"),
-    ));
-    text(&format!(
+    );
+    shown += &format!(
         "NSP {} · zone {} (serial {}, {} names) · LAN {} {} · pool {}\n",
         status.wan.nsp.as_deref().unwrap_or("none yet"),
         status.zone.name,
@@ -56,37 +48,33 @@ pub(super) fn status(status: &Status, hosts: &[HostView]) {
         status.lan.interface.as_deref().unwrap_or("not chosen"),
         status.lan.subnet,
         status.lan.pool,
-    ));
+    );
     if status.observing {
-        text("observing: choose lan.interface and wan.interface in the configuration\n");
+        shown += "observing: choose lan.interface and wan.interface in the configuration\n";
     }
     for room in status.rooms.iter().filter(|room| room.state == "failed") {
-        text(&format!(
+        shown += &format!(
             "{} failed: {}\n",
             room.room,
             room.error.as_deref().unwrap_or("unknown")
-        ));
+        );
     }
-    hosts_table(hosts);
+    shown + &self::hosts(hosts)
 }
 
-pub(super) fn hosts(hosts: &[HostView]) {
-    hosts_table(hosts);
-}
-
-pub(super) fn host(host: &HostView) {
-    hosts_table(std::slice::from_ref(host));
-    text(&format!("name in DNS  {}\n", host.fqdn));
+pub(super) fn host(host: &HostView) -> String {
+    let mut shown = hosts(std::slice::from_ref(host));
+    shown += &format!("name in DNS  {}\n", host.fqdn);
     if let Some(declared) = &host.declared_name {
-        text(&format!("calls itself {}\n", declared.escape_debug()));
+        shown += &format!("calls itself {}\n", declared.escape_debug());
     }
     if let Some(left) = host.lease_expires_in_s {
-        text(&format!("lease        {} left\n", time(left)));
+        shown += &format!("lease        {} left\n", time(left));
     }
-    mappings(&host.mappings);
+    shown + &mappings(&host.mappings)
 }
 
-pub(super) fn mappings(mappings: &[MappingView]) {
+pub(super) fn mappings(mappings: &[MappingView]) -> String {
     let rows = mappings.iter().map(|it| {
         [
             it.id.to_string(),
@@ -102,17 +90,18 @@ pub(super) fn mappings(mappings: &[MappingView]) {
     table(
         ["ID", "NAME", "OPEN", "SERVER", "BY", "LEFT", "DESCRIPTION"],
         rows,
-    );
+    )
 }
 
-pub(super) fn sessions(sessions: &[SessionView]) {
+pub(super) fn sessions(sessions: &[SessionView]) -> String {
     let rows = sessions.iter().map(|it| {
         [
+            it.id.clone(),
             it.protocol.clone(),
-            format!("[{}]:{}", it.remote.address, it.remote.port),
-            format!("[{}]:{}", it.external.address, it.external.port),
-            format!("{}:{}", it.pool.address, it.pool.port),
-            format!("{}:{}", it.server.address, it.server.port),
+            six(&it.remote),
+            six(&it.external),
+            four(&it.pool),
+            four(&it.server),
             it.state.clone(),
             format!("{}/{}", it.packets_in, it.packets_out),
             time(it.expires_in_s),
@@ -120,6 +109,7 @@ pub(super) fn sessions(sessions: &[SessionView]) {
     });
     table(
         [
+            "ID",
             "PROTO",
             "REMOTE",
             "EXTERNAL",
@@ -130,10 +120,56 @@ pub(super) fn sessions(sessions: &[SessionView]) {
             "LEFT",
         ],
         rows,
-    );
+    )
 }
 
-pub(super) fn prefixes(prefixes: &[PrefixView]) {
+pub(super) fn logged(sessions: &[LoggedView]) -> String {
+    let rows = sessions.iter().map(|it| {
+        let ended = match (it.ended, &it.why) {
+            (Some(at), Some(why)) => format!("{} ({why})", date(at)),
+            (Some(at), None) => date(at),
+            (None, _) => "-".to_owned(),
+        };
+        [
+            it.protocol.clone(),
+            six(&it.remote),
+            six(&it.external),
+            four(&it.pool),
+            four(&it.server),
+            date(it.began),
+            ended,
+        ]
+    });
+    let head = [
+        "PROTO", "REMOTE", "EXTERNAL", "POOL", "SERVER", "BEGAN", "ENDED",
+    ];
+    table(head, rows)
+}
+
+/// One line about a session that is watched.
+pub(super) fn watched(now: u64, what: &str, session: &SessionView) -> String {
+    format!(
+        "{}  {what}  {}  {}  behind {}  to {}  {}  {}/{} packets\n",
+        date(now),
+        session.protocol,
+        six(&session.remote),
+        four(&session.pool),
+        four(&session.server),
+        session.state,
+        session.packets_in,
+        session.packets_out,
+    )
+}
+
+fn six(end: &Endpoint<std::net::Ipv6Addr>) -> String {
+    format!("[{}]:{}", end.address, end.port)
+}
+
+fn four(end: &Endpoint<std::net::Ipv4Addr>) -> String {
+    format!("{}:{}", end.address, end.port)
+}
+
+pub(super) fn prefixes(prefixes: &[PrefixView]) -> String {
     let rows = prefixes.iter().map(|it| {
         [
             it.delegated.clone(),
@@ -142,10 +178,10 @@ pub(super) fn prefixes(prefixes: &[PrefixView]) {
             it.valid_for_s.map_or_else(|| "open".to_owned(), time),
         ]
     });
-    table(["DELEGATED", "NSP", "STATE", "LEFT"], rows);
+    table(["DELEGATED", "NSP", "STATE", "LEFT"], rows)
 }
 
-fn hosts_table(hosts: &[HostView]) {
+pub(super) fn hosts(hosts: &[HostView]) -> String {
     let rows = hosts.iter().map(|it| {
         let open: Vec<_> = it
             .mappings
@@ -166,11 +202,11 @@ fn hosts_table(hosts: &[HostView]) {
             },
         ]
     });
-    table(["NAME", "IPV4", "AAAA", "MAC", "STATE", "OPEN"], rows);
+    table(["NAME", "IPV4", "AAAA", "MAC", "STATE", "OPEN"], rows)
 }
 
-/// Prints rows under a head, each column as wide as its widest cell.
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+/// Sets rows under a head, each column as wide as its widest cell.
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
         .chain(rows)
         .collect();
@@ -180,16 +216,32 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
             *width = cell.chars().count().max(*width);
         }
     }
+    let mut shown = String::new();
     for row in rows {
         let cells = row
             .iter()
             .zip(widths)
             .map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
-        text(&format!("{}\n", line.trim_end()));
+        shown += line.trim_end();
+        shown.push('\n');
     }
+    shown
+}
+
+/// A time of the wall clock, in seconds since 1970.
+pub(super) fn date(seconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let time = time.filter(|_| seconds < YEAR_10_000);
+    time.map_or_else(
+        || "never".to_owned(),
+        |time| humantime::format_rfc3339_seconds(time).to_string(),
+    )
 }
 
 fn time(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
+
+/// What RFC 3339 can write ends here.
+const YEAR_10_000: u64 = 253_402_300_800;
