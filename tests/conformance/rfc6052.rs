@@ -69,7 +69,7 @@ fn x_a2_suffix_is_ignored_on_receipt_and_zero_when_sent() {
     {
         let prefix: Pref64 = prefix.parse().unwrap();
         let mut home = Home::new();
-        home.translator.handle_pref64s(&[prefix]);
+        home.translator.handle_pref64s(&[prefix], home.now);
         let server = prefix.embed(CAMERA);
         let with_suffix = Ipv6Addr::from(u128::from(server) | 0xbeef);
         let remote: Ipv6Addr = "2a00::1".parse().unwrap();
@@ -117,7 +117,7 @@ fn x_a5_several_prefixes_of_different_lengths_work_at_once() {
     let mut home = Home::new();
     let prefixes = ["2001:db8:64:1::/96", "64:ff9b:1::/48", "fd00:64::/32"]
         .map(|text| text.parse::<Pref64>().unwrap());
-    home.translator.handle_pref64s(&prefixes);
+    home.translator.handle_pref64s(&prefixes, home.now);
 
     for (number, prefix) in (0..).zip(prefixes) {
         let dst = prefix.embed(CAMERA).into();

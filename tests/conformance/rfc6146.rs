@@ -12,7 +12,7 @@ use home::{
     new_nsp, nsp, to_camera,
 };
 use mapping::Protocol;
-use translator::{DropReason, TcpState, Transport};
+use translator::{DropReason, EndReason, TcpState, Transport};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ fn n6_1_external_and_internal_port_are_exchanged_both_ways() {
 #[test]
 fn n6_3_source_in_a_valid_prefix_is_dropped() {
     let mut home = Home::new();
-    home.translator.handle_nsps(&[nsp(), new_nsp()]);
+    home.translator.handle_nsps(&[nsp(), new_nsp()], home.now);
 
     for prefix in [nsp(), new_nsp()] {
         let mut packet = to_camera(Segment::udp(4000, 5000));
@@ -185,7 +185,7 @@ fn n6_7_udp_session_lives_five_minutes_from_its_last_packet() {
     assert_eq!(home.live(), 0);
     let late = home.send(&from_camera(Segment::udp(5001, 4000)));
     assert_eq!(late, Err(DropReason::NoSession));
-    assert_eq!(home.translator.counters().sessions_expired, 1);
+    assert_eq!(home.translator.counters().ended(EndReason::Expired), 1);
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn s3_5_admission_closing_a_port_ends_its_sessions_and_no_other() {
             .is_ok()
     );
     assert!(home.send(&from_camera(Segment::udp(5001, 4000))).is_ok());
-    assert_eq!(home.translator.counters().sessions_closed, 1);
+    assert_eq!(home.translator.counters().ended(EndReason::Closed), 1);
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn s3_5_admission_another_internal_port_ends_the_sessions_of_the_old_one() {
 fn s3_5_generations_live_side_by_side_and_end_with_their_sessions() {
     let mut home = Home::new();
     home.connect(4000);
-    home.translator.handle_nsps(&[nsp(), new_nsp()]);
+    home.translator.handle_nsps(&[nsp(), new_nsp()], home.now);
     // the same socket of the remote speaks to both prefixes
     let mut syn = to_camera(Segment::tcp(4000, 80, SYN));
     syn.dst = new_nsp().embed(CAMERA).into();
@@ -475,7 +475,7 @@ fn s3_5_generations_live_side_by_side_and_end_with_their_sessions() {
     assert_eq!(old.src, IpAddr::from(nsp().embed(CAMERA)));
     assert_eq!(new.src, IpAddr::from(new_nsp().embed(CAMERA)));
 
-    home.translator.handle_nsps(&[new_nsp()]);
+    home.translator.handle_nsps(&[new_nsp()], home.now);
 
     assert_eq!(home.live(), 1);
     let packet = to_camera(Segment::tcp(4000, 80, ACK));
@@ -540,7 +540,10 @@ fn s3_5_flood_of_forged_syns_ends_nothing_and_keeps_nobody_out() {
         assert!(home.send(&packet).is_ok(), "{packet:?}");
     }
     let counters = home.translator.counters();
-    assert_eq!(counters.sessions_evicted, counters.sessions_opened - 100);
+    assert_eq!(
+        counters.ended(EndReason::Evicted),
+        counters.sessions_opened - 100
+    );
     assert_eq!(home.dropped(DropReason::SessionsFull), 0);
 }
 

@@ -15,8 +15,21 @@ pub(crate) struct RuleId(pub(crate) u32);
 pub(crate) struct Admissions {
     ports: BTreeMap<(Ipv4Addr, Protocol, ExternalPort), Port>,
     servers: BTreeMap<Ipv4Addr, Server>,
+    rules: Vec<Rule>,
     free: Vec<RuleId>,
-    end: u32,
+}
+
+/// What becomes of the sessions of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// They have ended; some may not have been looked at.
+    Ended,
+    /// The number is given to no rule.
+    Free,
+    /// They go on, and there will be no others.
+    Lingering,
+    /// They go on.
+    Open,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +45,7 @@ struct Server {
     open_ports: u32,
 }
 
-/// Rules whose sessions must end.
+/// Rules that have gone, and whose numbers are kept until [`Admissions::free`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ended {
     pub(crate) port: Option<RuleId>,
@@ -57,7 +70,25 @@ impl Admissions {
         self.servers.get(&server).map(|server| server.echo)
     }
 
-    /// Applies a change and returns the rules whose sessions must end.
+    /// Tells whether the sessions of a rule go on.
+    pub(crate) fn keeps(&self, rule: RuleId) -> bool {
+        matches!(self.rule(rule), Some(Rule::Lingering | Rule::Open))
+    }
+
+    /// Lets the sessions of a rule that has gone go on.
+    pub(crate) fn linger(&mut self, rule: RuleId) {
+        self.set(rule, Rule::Lingering);
+    }
+
+    /// Says that a rule has no session: if it has gone, its number may be given out again.
+    pub(crate) fn free(&mut self, rule: RuleId) {
+        if matches!(self.rule(rule), Some(Rule::Ended | Rule::Lingering)) {
+            self.set(rule, Rule::Free);
+            self.free.push(rule);
+        }
+    }
+
+    /// Applies a change and returns the rules that have gone.
     pub(crate) fn apply(&mut self, change: Admission) -> Ended {
         match change {
             Admission::Close(server, protocol, port) => self.close(server, protocol, port),
@@ -78,11 +109,11 @@ impl Admissions {
         if old.is_some_and(|(_, old)| old == internal) {
             return Ended::default();
         }
-        let rule = self.rule();
+        let rule = self.new_rule();
         self.ports
             .insert((server, protocol, port), Port { rule, internal });
         if let Some((rule, _)) = old {
-            self.free.push(rule);
+            self.set(rule, Rule::Ended);
             return Ended {
                 port: Some(rule),
                 echo: None,
@@ -91,7 +122,7 @@ impl Admissions {
         match self.servers.get_mut(&server) {
             Some(server) => server.open_ports += 1,
             None => {
-                let echo = self.rule();
+                let echo = self.new_rule();
                 self.servers.insert(
                     server,
                     Server {
@@ -108,7 +139,7 @@ impl Admissions {
         let Some(old) = self.ports.remove(&(server, protocol, port)) else {
             return Ended::default();
         };
-        self.free.push(old.rule);
+        self.set(old.rule, Rule::Ended);
         let mut ended = Ended {
             port: Some(old.rule),
             echo: None,
@@ -117,19 +148,34 @@ impl Admissions {
             entry.open_ports -= 1;
             if entry.open_ports == 0 {
                 ended.echo = Some(entry.echo);
-                self.free.push(entry.echo);
+                let echo = entry.echo;
                 self.servers.remove(&server);
+                self.set(echo, Rule::Ended);
             }
         }
         ended
     }
 
-    fn rule(&mut self) -> RuleId {
-        self.free.pop().unwrap_or_else(|| {
-            let rule = RuleId(self.end);
-            self.end += 1;
-            rule
-        })
+    fn new_rule(&mut self) -> RuleId {
+        let rule = self.free.pop().unwrap_or_else(|| {
+            self.rules.push(Rule::Free);
+            RuleId(u32::try_from(self.rules.len() - 1).unwrap_or(u32::MAX))
+        });
+        self.set(rule, Rule::Open);
+        rule
+    }
+
+    fn rule(&self, rule: RuleId) -> Option<Rule> {
+        self.rules.get(usize::try_from(rule.0).ok()?).copied()
+    }
+
+    fn set(&mut self, rule: RuleId, to: Rule) {
+        let slot = usize::try_from(rule.0)
+            .ok()
+            .and_then(|at| self.rules.get_mut(at));
+        if let Some(slot) = slot {
+            *slot = to;
+        }
     }
 }
 

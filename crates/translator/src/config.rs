@@ -199,6 +199,7 @@ impl Lifetimes {
             }
             Lifetime::TcpClosing | Lifetime::TcpTransitory => self.tcp_closing,
             Lifetime::TcpOpening => self.tcp_opening,
+            Lifetime::TcpReset => TCP_RESET,
             Lifetime::Udp | Lifetime::UdpOpening => self.udp,
         };
         u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
@@ -235,6 +236,10 @@ const TCP_EST: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// RFC 5382 REQ-5 allows no less; RFC 6146 §4 makes it of `TCP_EST` and `TCP_TRANS`.
 const TCP_ESTABLISHED: Duration = Duration::from_secs(2 * 60 * 60 + 4 * 60);
+
+/// After a reset and before the server is asked whether it was real: a retransmission or the
+/// challenge of RFC 5961 §3 may make the question needless.
+const TCP_RESET: Duration = Duration::from_secs(10);
 
 /// RFC 6146 §4: `TCP_TRANS`; RFC 5382 REQ-5 allows no less.
 const TCP_TRANSITORY: Duration = Duration::from_secs(4 * 60);

@@ -1,5 +1,6 @@
 //! What the translator counts.
 
+use crate::event::EndReason;
 use crate::verdict::DropReason;
 
 /// A reading of everything that is counted.
@@ -17,14 +18,21 @@ pub struct Counters {
     pub sessions: Gauge,
     /// Sessions that ever were.
     pub sessions_opened: u64,
-    /// Sessions that ended because their port closed or their prefix ended.
-    pub sessions_closed: u64,
-    /// Sessions that ended to make room for others.
-    pub sessions_evicted: u64,
-    /// Sessions that ended because nothing came for long enough.
-    pub sessions_expired: u64,
-    /// Sessions that somebody ended.
-    pub sessions_requested: u64,
+    /// Sessions that have ended, in the order of [`EndReason::ALL`].
+    pub sessions_ended: [u64; EndReason::ALL.len()],
+    /// Events that found no room to wait in.
+    pub events_lost: u64,
+}
+
+impl Counters {
+    /// Returns how many sessions have ended for a reason.
+    #[must_use]
+    pub fn ended(&self, why: EndReason) -> u64 {
+        self.sessions_ended
+            .get(why as usize)
+            .copied()
+            .unwrap_or_default()
+    }
 }
 
 /// Packets and their bytes.

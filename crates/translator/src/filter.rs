@@ -6,11 +6,14 @@ use mapping::{ExternalPort, Protocol};
 
 use crate::admission::{Admissions, RuleId};
 use crate::bib::Remote;
+use crate::ending::Endings;
+use crate::event::{EndReason, Events};
 use crate::incoming::{Incoming, Segment};
 use crate::nsps::Nsps;
 use crate::proof::Proof;
 use crate::session::{FourTuple, Lifetime, New, SessionId, SessionTable, SixTuple, Tick};
 use crate::tcp_state::{Direction, TcpState};
+use crate::ticks::Ticks;
 use crate::transport::Transport;
 use crate::verdict::DropReason;
 
@@ -20,10 +23,13 @@ pub(crate) struct Filter {
     pub(crate) nsps: Nsps,
     pub(crate) admissions: Admissions,
     pub(crate) sessions: SessionTable,
+    pub(crate) endings: Endings,
+    pub(crate) events: Events,
+    pub(crate) ticks: Ticks,
     /// Sessions that ever were.
     pub(crate) opened: u64,
-    /// Sessions that made room for others.
-    pub(crate) evicted: u64,
+    /// Sessions that have ended, by reason.
+    pub(crate) ended: [u64; EndReason::ALL.len()],
 }
 
 impl Filter {
@@ -46,7 +52,8 @@ impl Filter {
             server,
             external_port,
         };
-        match self.sessions.find_six(&tuple) {
+        let found = self.sessions.find_six(&tuple);
+        match found.and_then(|id| self.alive(id, now)) {
             Some(id) => {
                 self.update(id, Direction::SixToFour, &incoming.segment, now);
                 Ok(id)
@@ -78,39 +85,17 @@ impl Filter {
         let id = self
             .sessions
             .find_four(&tuple)
+            .and_then(|id| self.alive(id, now))
             .ok_or(DropReason::NoSession)?;
         self.update(id, Direction::FourToSix, &incoming.segment, now);
         Ok(id)
-    }
-
-    /// Ends a session whose lifetime has ended, or gives an established one time to show that it is
-    /// alive.
-    pub(crate) fn expire(&mut self, id: SessionId, now: Tick) -> Expired {
-        let Some(entry) = self.sessions.get_mut(id) else {
-            return Expired::Ended;
-        };
-        if entry.lifetime != Lifetime::TcpEstablished {
-            self.end(id);
-            return Expired::Ended;
-        }
-        if entry.tcp == Some(TcpState::Established) {
-            entry.tcp = Some(TcpState::Trans);
-        }
-        self.sessions.touch(id, Lifetime::TcpTransitory, now);
-        Expired::Waits
-    }
-
-    /// Ends a session and gives back its binding.
-    pub(crate) fn end(&mut self, id: SessionId) {
-        if let Some(entry) = self.sessions.remove(id) {
-            self.sessions.bib.release(entry.bib);
-        }
     }
 
     fn update(&mut self, id: SessionId, direction: Direction, segment: &Segment, now: Tick) {
         let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
+        let untold = !entry.told && entry.proof != Proof::Given;
         entry.proof = entry.proof.next(direction, segment);
         let proven = entry.proof == Proof::Given;
         let lifetime = match segment {
@@ -139,6 +124,9 @@ impl Filter {
         if let Some(lifetime) = lifetime {
             self.sessions.touch(id, lifetime, now);
         }
+        if proven && untold {
+            self.tell(id, now);
+        }
     }
 
     fn start(
@@ -161,7 +149,7 @@ impl Filter {
             Transport::Tcp => (Some(TcpState::V6Init), Lifetime::TcpOpening),
             Transport::Udp => (None, Lifetime::UdpOpening),
         };
-        self.make_room()?;
+        self.make_room(now)?;
         let remote = Remote::of(&six);
         let bib = self
             .sessions
@@ -178,7 +166,7 @@ impl Filter {
         // Two external ports of a server may lead to one internal port; to a remote that uses one
         // port for both, the server could not answer.
         let session = match four {
-            Some(four) if self.sessions.find_four(&four).is_some() => Err(DropReason::TupleInUse),
+            Some(four) if self.is_in_use(&four, now) => Err(DropReason::TupleInUse),
             Some(four) => self
                 .sessions
                 .insert(
@@ -196,20 +184,30 @@ impl Filter {
             None => Err(DropReason::PoolExhausted),
         };
         match session {
-            Ok(_) => self.opened += 1,
+            Ok(id) => {
+                self.opened += 1;
+                self.tell(id, now);
+            }
             Err(_) => self.sessions.bib.release(bib),
         }
         session
     }
 
-    fn make_room(&mut self) -> Result<(), DropReason> {
+    fn is_in_use(&mut self, four: &FourTuple, now: Tick) -> bool {
+        let found = self.sessions.find_four(four);
+        found.and_then(|id| self.alive(id, now)).is_some()
+    }
+
+    fn make_room(&mut self, now: Tick) -> Result<(), DropReason> {
+        if self.sessions.is_full() {
+            self.give_back(LOOKS_FOR_ROOM, now);
+        }
         if self.sessions.is_full() {
             let id = self
                 .sessions
                 .most_dispensable()
                 .ok_or(DropReason::SessionsFull)?;
-            self.end(id);
-            self.evicted += 1;
+            self.end(id, EndReason::Evicted, now);
         }
         Ok(())
     }
@@ -244,15 +242,11 @@ impl Filter {
     }
 }
 
-/// What became of a session whose lifetime ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expired {
-    Ended,
-    Waits,
-}
-
 /// Tells whether an address may stand for somebody on the Internet.
 fn may_be_a_source(addr: Ipv6Addr) -> bool {
     // `to_ipv4`: unspecified, loopback, IPv4-compatible and IPv4-mapped (RFC 4291 §2.5)
     !(addr.to_ipv4().is_some() || addr.is_multicast() || addr.is_unicast_link_local())
 }
+
+/// Bounds the time that a packet waits for places of sessions that have ended.
+const LOOKS_FOR_ROOM: u32 = 16;

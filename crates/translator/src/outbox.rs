@@ -53,6 +53,10 @@ impl Outbox {
         self.bytes.get(start..*end)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.popped == self.ends.len()
+    }
+
     /// Returns how many packets were lost for want of room.
     pub(crate) const fn refused(&self) -> u64 {
         self.refused

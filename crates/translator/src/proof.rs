@@ -12,7 +12,7 @@ pub(crate) enum Proof {
     /// The server has sent nothing.
     #[default]
     Unasked,
-    /// The server has sent a SYN with this sequence number, or a first datagram.
+    /// The server has sent a SYN with this sequence number, a first datagram or an echo.
     Asked(Sequence),
     /// The remote has answered.
     Given,
@@ -32,8 +32,14 @@ impl Proof {
             {
                 Self::Given
             }
-            (Self::Unasked, Direction::FourToSix, Segment::Udp(_)) => Self::Asked(Sequence::new(0)),
-            (Self::Asked(_), Direction::SixToFour, Segment::Udp(_)) => Self::Given,
+            (Self::Unasked, Direction::FourToSix, Segment::Udp(_) | Segment::EchoReply { .. }) => {
+                Self::Asked(Sequence::new(0))
+            }
+            (
+                Self::Asked(_),
+                Direction::SixToFour,
+                Segment::Udp(_) | Segment::EchoRequest { .. },
+            ) => Self::Given,
             _ => self,
         }
     }

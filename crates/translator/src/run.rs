@@ -217,7 +217,7 @@ impl Worker {
     /// changes; what opens is open when this returns.
     async fn follow(&mut self, new: Arc<Snapshot>) -> Result<(), RunError> {
         self.translator
-            .handle_snapshot(self.snapshot.as_deref(), &new);
+            .handle_snapshot(self.snapshot.as_deref(), &new, self.clock.mono());
         let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
         self.snapshot = Some(new);
         self.routes.follow(&nsps).await.map_err(RunError::Routes)
@@ -281,13 +281,17 @@ impl Worker {
         Ok(Burst::SpentBudget)
     }
 
-    /// Writes what the machine sends besides the packets that it translates in place.
+    /// Writes what the machine sends besides the packets that it translates in place, and hears
+    /// what happened to sessions.
     fn transmit(&mut self) {
         while let Some(packet) = self.translator.poll_transmit() {
             if let Err(error) = self.tun.try_write(packet) {
                 self.write_errors = self.write_errors.wrapping_add(1);
                 tracing::trace!(%error, "lost");
             }
+        }
+        while let Some(event) = self.translator.poll_event() {
+            tracing::trace!(?event, "session");
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Entry {
     pub(crate) tcp: Option<TcpState>,
     pub(crate) proof: Proof,
     pub(crate) lifetime: Lifetime,
+    /// Whether its beginning was told of.
+    pub(crate) told: bool,
     /// From the remote, and from the server.
     pub(crate) traffic: (Tally, Tally),
     by_lifetime: Link,
@@ -93,7 +95,9 @@ struct Key32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionId(pub(crate) u32);
 
-/// Whole seconds since the machine was made.
+/// Whole seconds, see [`Ticks`].
+///
+/// [`Ticks`]: crate::ticks::Ticks
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u32);
 
@@ -107,7 +111,9 @@ pub(crate) enum Lifetime {
     TcpEstablished,
     /// The remote has not yet answered to the server.
     TcpOpening,
-    /// One side has reset, the other may go on.
+    /// The remote has reset, or somebody in its name.
+    TcpReset,
+    /// One side has reset, or nothing was heard for long: the other may go on.
     TcpTransitory,
     Udp,
     /// The remote has not yet answered to the server.
@@ -115,7 +121,7 @@ pub(crate) enum Lifetime {
 }
 
 impl Lifetime {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     /// Sessions whose place a new session may take when the table is full. An established
     /// connection, or one whose reset may be forged, is not among them.
@@ -130,9 +136,11 @@ impl Lifetime {
     const fn transport(self) -> Transport {
         match self {
             Self::IcmpQuery => Transport::IcmpQuery,
-            Self::TcpClosing | Self::TcpEstablished | Self::TcpOpening | Self::TcpTransitory => {
-                Transport::Tcp
-            }
+            Self::TcpClosing
+            | Self::TcpEstablished
+            | Self::TcpOpening
+            | Self::TcpReset
+            | Self::TcpTransitory => Transport::Tcp,
             Self::Udp | Self::UdpOpening => Transport::Udp,
         }
     }
@@ -260,6 +268,7 @@ impl SessionTable {
             tcp: new.tcp,
             proof: Proof::default(),
             lifetime: new.lifetime,
+            told: false,
             traffic: Default::default(),
             by_lifetime: Link::default(),
             by_rule: Link::default(),

@@ -60,7 +60,10 @@ impl TcpState {
     pub(crate) fn next(self, direction: Direction, flags: Flags) -> (Self, Option<Lifetime>) {
         let closing = Some(Lifetime::TcpClosing);
         let opening = Some(Lifetime::TcpOpening);
-        let transitory = Some(Lifetime::TcpTransitory);
+        let reset = match direction {
+            Direction::FourToSix => Some(Lifetime::TcpTransitory),
+            Direction::SixToFour => Some(Lifetime::TcpReset),
+        };
         let established = Some(Lifetime::TcpEstablished);
         match (self, direction, Event::of(flags)) {
             (Self::V6Init, Direction::FourToSix, Event::Syn) => (Self::Established, established),
@@ -70,7 +73,7 @@ impl TcpState {
             // DEVIATION RFC 6146 §3.5.2.2: a reset leads to TRANS from the FIN states too, because
             // RFC 7857 §2.2 ends every session four minutes after a reset.
             (Self::Established | Self::V4FinRcv | Self::V6FinRcv, _, Event::Rst) => {
-                (Self::Trans, transitory)
+                (Self::Trans, reset)
             }
             (Self::Established, Direction::FourToSix, Event::Fin) => (Self::V4FinRcv, established),
             (Self::Established, Direction::SixToFour, Event::Fin) => (Self::V6FinRcv, established),
@@ -123,6 +126,7 @@ mod tests {
         const EST: Option<Lifetime> = Some(Lifetime::TcpEstablished);
         const CLOSE: Option<Lifetime> = Some(Lifetime::TcpClosing);
         const OPEN: Option<Lifetime> = Some(Lifetime::TcpOpening);
+        const RESET: Option<Lifetime> = Some(Lifetime::TcpReset);
         const TRANS: Option<Lifetime> = Some(Lifetime::TcpTransitory);
         let none = None;
 
@@ -131,11 +135,11 @@ mod tests {
             // state          direction  SYN                     FIN                     RST             data
             (V6Init,        SixToFour, [(V6Init, OPEN),        (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (V6Init,        FourToSix, [(Established, EST),    (V6Init, none),         (V6Init, none), (V6Init, none)]),
-            (Established,   SixToFour, [(Established, EST),    (V6FinRcv, EST),        (Trans, TRANS), (Established, EST)]),
+            (Established,   SixToFour, [(Established, EST),    (V6FinRcv, EST),        (Trans, RESET), (Established, EST)]),
             (Established,   FourToSix, [(Established, EST),    (V4FinRcv, EST),        (Trans, TRANS), (Established, EST)]),
-            (V4FinRcv,      SixToFour, [(V4FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, TRANS), (V4FinRcv, EST)]),
+            (V4FinRcv,      SixToFour, [(V4FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, RESET), (V4FinRcv, EST)]),
             (V4FinRcv,      FourToSix, [(V4FinRcv, EST),       (V4FinRcv, EST),        (Trans, TRANS), (V4FinRcv, EST)]),
-            (V6FinRcv,      SixToFour, [(V6FinRcv, EST),       (V6FinRcv, EST),        (Trans, TRANS), (V6FinRcv, EST)]),
+            (V6FinRcv,      SixToFour, [(V6FinRcv, EST),       (V6FinRcv, EST),        (Trans, RESET), (V6FinRcv, EST)]),
             (V6FinRcv,      FourToSix, [(V6FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, TRANS), (V6FinRcv, EST)]),
             (V4FinV6FinRcv, SixToFour, [(V6Init, OPEN),        (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (V4FinV6FinRcv, FourToSix, [(V4FinV6FinRcv, none), (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),

@@ -2,26 +2,26 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
-use std::time::Duration;
 
 use mapping::{Admission, Instant, Nsp, Snapshot};
 
-use crate::admission::RuleId;
 use crate::bib::Bib;
 use crate::config::Config;
-use crate::counters::{Counters, Traffic};
-use crate::filter::{Expired, Filter};
+use crate::counters::Counters;
+use crate::ending::{Endings, Expired};
+use crate::event::{EndReason, Event, Events};
+use crate::filter::Filter;
 use crate::frame::Frame;
 use crate::hash::Key;
 use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
 use crate::nsps::{NspId, Nsps};
 use crate::outbox::Outbox;
 use crate::pref64::Pref64;
-use crate::session::{Found, SessionId, SessionTable, Tick};
-use crate::tcp_state::TcpState;
-use crate::transport::Transport;
+use crate::session::{SessionId, SessionTable, Tick};
+use crate::ticks::Ticks;
 use crate::verdict::{DropReason, Verdict};
-use crate::{v4_to_v6, v6_to_v4};
+use crate::view::Session;
+use crate::{probe, v4_to_v6, v6_to_v4};
 
 /// A stateful NAT64 (RFC 6146).
 ///
@@ -41,7 +41,6 @@ use crate::{v4_to_v6, v6_to_v4};
 #[derive(Debug)]
 pub struct Translator {
     config: Config,
-    start: Instant,
     last_seen: Instant,
     filter: Filter,
     counters: Counters,
@@ -53,33 +52,12 @@ pub struct Translator {
 /// Why the machine wants to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
+    /// Queued output has not been drained.
+    Drain,
+    /// Places of sessions that have ended are still to be given back.
+    Ending,
     /// A session's lifetime ends.
     SessionExpiry,
-}
-
-/// A session, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// Its kind.
-    pub transport: Transport,
-    /// The remote and its port or identifier.
-    pub remote: (Ipv6Addr, u16),
-    /// Where the remote knocks.
-    pub external: (Ipv6Addr, u16),
-    /// How the remote appears to the server.
-    pub pool: (Ipv4Addr, u16),
-    /// Where the server answers.
-    pub server: (Ipv4Addr, u16),
-    /// Present for TCP.
-    pub tcp: Option<TcpState>,
-    /// How long it has been there.
-    pub age: Duration,
-    /// How long until it ends if nothing comes.
-    pub expires_in: Duration,
-    /// From the remote.
-    pub six_to_four: Traffic,
-    /// From the server.
-    pub four_to_six: Traffic,
 }
 
 impl Translator {
@@ -95,12 +73,14 @@ impl Translator {
             nsps: Nsps::default(),
             admissions: crate::admission::Admissions::default(),
             sessions: SessionTable::new(capacity, config.lifetimes, bib, hash),
+            endings: Endings::default(),
+            events: Events::default(),
+            ticks: Ticks::new(now),
             opened: 0,
-            evicted: 0,
+            ended: Default::default(),
         };
         Self {
             config,
-            start: now,
             last_seen: now,
             filter,
             counters: Counters::default(),
@@ -128,40 +108,42 @@ impl Translator {
     }
 
     /// Follows from one snapshot to another; without an old one, everything is new.
-    pub fn handle_snapshot(&mut self, old: Option<&Snapshot>, new: &Snapshot) {
+    pub fn handle_snapshot(&mut self, old: Option<&Snapshot>, new: &Snapshot, now: Instant) {
         match old {
-            Some(old) => self.handle_admissions(&new.admission_changes(old)),
+            Some(old) => self.handle_admissions(&new.admission_changes(old), now),
             None => {
                 let opened: Vec<_> = new
                     .admissions()
                     .map(|(server, protocol, port, to)| Admission::Open(server, protocol, port, to))
                     .collect();
-                self.handle_admissions(&opened);
+                self.handle_admissions(&opened, now);
             }
         }
         let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
-        self.handle_nsps(&nsps);
+        self.handle_nsps(&nsps, now);
     }
 
-    /// Opens and closes ports; the sessions of a port that closes end.
-    pub fn handle_admissions(&mut self, changes: &[Admission]) {
+    /// Opens and closes ports; the sessions of a port that closes end or go on, see
+    /// [`Config::end_on_close`].
+    pub fn handle_admissions(&mut self, changes: &[Admission], now: Instant) {
+        self.last_seen = now;
         for change in changes {
-            let ended = self.filter.admissions.apply(*change);
-            for rule in ended.port.into_iter().chain(ended.echo) {
-                self.close_rule(rule);
-            }
+            let gone = self.filter.admissions.apply(*change);
+            self.filter.handle_gone(gone, self.config.end_on_close);
         }
+        self.filter.give_back(LOOKS_AT_ONCE, self.tick());
     }
 
     /// Makes exactly these prefixes valid; the sessions of a prefix that is no longer among them
     /// end.
-    pub fn handle_nsps(&mut self, valid: &[Nsp]) {
+    pub fn handle_nsps(&mut self, valid: &[Nsp], now: Instant) {
         let valid: Vec<Pref64> = valid.iter().copied().map(Pref64::from).collect();
-        self.handle_pref64s(&valid);
+        self.handle_pref64s(&valid, now);
     }
 
     /// As [`Self::handle_nsps`], for prefixes of any length; none may hold another.
-    pub fn handle_pref64s(&mut self, valid: &[Pref64]) {
+    pub fn handle_pref64s(&mut self, valid: &[Pref64], now: Instant) {
+        self.last_seen = now;
         let ended: Vec<NspId> = self
             .filter
             .nsps
@@ -170,21 +152,12 @@ impl Translator {
             .map(|(id, _)| id)
             .collect();
         for nsp in ended {
-            for id in (0..self.filter.sessions.end()).map(SessionId) {
-                if self
-                    .filter
-                    .sessions
-                    .get(id)
-                    .is_some_and(|entry| entry.six.nsp == nsp)
-                {
-                    self.close(id);
-                }
-            }
-            self.filter.nsps.remove(nsp);
+            self.filter.end_nsp(nsp);
         }
         for nsp in valid {
             self.filter.nsps.add(*nsp);
         }
+        self.filter.give_back(LOOKS_AT_ONCE, self.tick());
     }
 
     /// Sets the largest IPv6 packet that the WAN carries.
@@ -192,8 +165,7 @@ impl Translator {
         self.config.mtu = mtu;
     }
 
-    /// Ends sessions whose lifetime has ended, a bounded number at a time; early and repeated
-    /// calls change nothing.
+    /// Does what is due, a bounded amount at a time; early and repeated calls change nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.last_seen = now;
         let tick = self.tick();
@@ -201,18 +173,34 @@ impl Translator {
             let Some(id) = self.filter.sessions.any_expired(tick) else {
                 break;
             };
-            if self.filter.expire(id, tick) == Expired::Ended {
-                self.counters.sessions_expired += 1;
+            match self.filter.expire(id, tick) {
+                Expired::Ended | Expired::Waits => {}
+                Expired::ProbeBoth => self.probe(id, true),
+                Expired::ProbeServer => self.probe(id, false),
             }
         }
+        self.filter.give_back(LOOKS_AT_ONCE, tick);
     }
 
     /// Returns when to call [`Self::handle_timeout`] next, and for which timer.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let tick = self.filter.sessions.next_expiry()?;
-        let due = self.start + Duration::from_secs(u64::from(tick.0));
-        Some((due.max(self.last_seen), Timer::SessionExpiry))
+        if !self.outbox.is_empty() || !self.filter.events.is_empty() {
+            return Some((self.last_seen, Timer::Drain));
+        }
+        if self.filter.is_ending() {
+            return Some((self.last_seen, Timer::Ending));
+        }
+        let expiry = self
+            .filter
+            .ticks
+            .instant(self.filter.sessions.next_expiry()?);
+        Some((expiry.max(self.last_seen), Timer::SessionExpiry))
+    }
+
+    /// Returns what happened to a session; drain it after each `handle_*`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.filter.events.pop()
     }
 
     /// Returns everything that is counted.
@@ -221,7 +209,8 @@ impl Translator {
         Counters {
             sessions: self.filter.sessions.live(),
             sessions_opened: self.filter.opened,
-            sessions_evicted: self.filter.evicted,
+            sessions_ended: self.filter.ended,
+            events_lost: self.filter.events.lost(),
             outbox_full: self.outbox.refused(),
             ..self.counters
         }
@@ -234,10 +223,7 @@ impl Translator {
         now: Instant,
     ) -> impl Iterator<Item = (u32, Session)> {
         let end = numbers.end.min(self.filter.sessions.end());
-        (numbers.start..end).filter_map(move |id| {
-            let entry = self.filter.sessions.get(SessionId(id))?;
-            Some((id, self.session(&entry, now)?))
-        })
+        (numbers.start..end).filter_map(move |id| Some((id, self.session(SessionId(id), now)?)))
     }
 
     /// Tells whether a session has this number or a higher one; never wrongly no.
@@ -247,14 +233,14 @@ impl Translator {
     }
 
     /// Ends the session that has this number, and tells whether there was one.
-    pub fn end_session(&mut self, number: u32) -> bool {
+    pub fn end_session(&mut self, number: u32, now: Instant) -> bool {
+        self.last_seen = now;
         let id = SessionId(number);
-        if self.filter.sessions.get(id).is_none() {
-            return false;
+        let there = self.session(id, now).is_some();
+        if there {
+            self.filter.end(id, EndReason::Requested, self.tick());
         }
-        self.filter.end(id);
-        self.counters.sessions_requested += 1;
-        true
+        there
     }
 
     /// Returns the configuration.
@@ -322,36 +308,25 @@ impl Translator {
         Ok(())
     }
 
-    fn close_rule(&mut self, rule: RuleId) {
-        while let Some(id) = self.filter.sessions.any_of_rule(rule) {
-            self.close(id);
+    fn session(&self, id: SessionId, now: Instant) -> Option<Session> {
+        let entry = self.filter.sessions.get(id)?;
+        self.filter
+            .passes(&entry)
+            .then(|| self.filter.view(id, now))?
+    }
+
+    /// Asks the server, and the remote too if it is so, whether a connection is alive.
+    fn probe(&mut self, id: SessionId, both: bool) {
+        if let Some(session) = self.filter.view(id, self.last_seen) {
+            self.outbox.push(&[&probe::to_server(&session)]);
+            if both {
+                self.outbox.push(&[&probe::to_remote(&session)]);
+            }
         }
     }
 
-    fn close(&mut self, id: SessionId) {
-        self.filter.end(id);
-        self.counters.sessions_closed += 1;
-    }
-
-    fn session(&self, entry: &Found<'_>, now: Instant) -> Option<Session> {
-        let nsp = self.filter.nsps.get(entry.six.nsp)?;
-        let at = |tick: Tick| self.start + Duration::from_secs(u64::from(tick.0));
-        Some(Session {
-            transport: entry.six.transport,
-            remote: (entry.six.remote, entry.six.remote_port),
-            external: (nsp.embed(entry.six.server), entry.six.external_port),
-            pool: (entry.four.pool, entry.four.pool_port),
-            server: (entry.four.server, entry.four.internal_port),
-            tcp: entry.tcp,
-            age: now - at(entry.opened),
-            expires_in: at(self.filter.sessions.deadline(entry)) - now,
-            six_to_four: entry.traffic.0.total(),
-            four_to_six: entry.traffic.1.total(),
-        })
-    }
-
     fn tick(&self) -> Tick {
-        Tick(u32::try_from((self.last_seen - self.start).as_secs()).unwrap_or(u32::MAX))
+        self.filter.ticks.at(self.last_seen)
     }
 }
 
@@ -362,3 +337,6 @@ const fn mss(mtu: u16) -> u16 {
 
 /// Bounds the time that packets wait for expiries.
 const EXPIRIES_AT_ONCE: usize = 256;
+
+/// Bounds the time that packets wait for places to be given back.
+const LOOKS_AT_ONCE: u32 = 1024;

@@ -86,6 +86,8 @@ proptest! {
             {
                 last_pool_port = packet.segment.ports().0;
             }
+            home.transmitted();
+            home.events();
             check(&home);
         }
     }
@@ -135,9 +137,9 @@ fn act(home: &mut Home, step: Step, pool_port: u16) -> Option<Result<Packet, Dro
             to,
         } => home.open(servers[server], protocol, port, to),
         Step::Nsps(old, new) => {
-            let old = old.then(nsp);
-            home.translator
-                .handle_nsps(&old.into_iter().chain(new.then(new_nsp)).collect::<Vec<_>>());
+            let nsps = [old.then(nsp), new.then(new_nsp)];
+            let nsps: Vec<_> = nsps.into_iter().flatten().collect();
+            home.translator.handle_nsps(&nsps, home.now);
         }
         Step::Pass(secs) => home.pass(Duration::from_secs(u64::from(secs))),
         Step::FromRemote {
@@ -200,7 +202,7 @@ fn check(home: &Home) {
     assert_eq!(gauge.icmp + gauge.tcp + gauge.udp, live);
     assert_eq!(home.translator.poll_timeout().is_some(), live > 0);
     let counters = home.translator.counters();
-    let gone = counters.sessions_closed + counters.sessions_evicted + counters.sessions_expired;
+    let gone: u64 = counters.sessions_ended.iter().sum();
     assert_eq!(counters.sessions_opened - gone, u64::from(live));
 }
 

@@ -232,7 +232,7 @@ impl World {
     fn renumbering(&mut self, script: &mut Script<'_>) {
         let both = [nsp(), new_nsp()];
         let valid = script.of(&[&both[..], &both[..1], &both[1..], &[]]);
-        self.home.translator.handle_nsps(valid);
+        self.home.translator.handle_nsps(valid, self.home.now);
     }
 
     /// Sends a packet, changed in a few places if the script wants it.
@@ -282,6 +282,7 @@ impl World {
         while let Some(bytes) = self.home.translator.poll_transmit().map(<[u8]>::to_vec) {
             self.leaves(&bytes);
         }
+        self.home.events();
     }
 
     /// Checks a packet that leaves: whole, and with translated addresses on both ends.

@@ -11,9 +11,11 @@ use mapping::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::counters::Counters;
+use crate::event::EndReason;
 use crate::tcp_state::TcpState;
-use crate::translator::{Session, Translator};
+use crate::translator::Translator;
 use crate::transport::Transport;
+use crate::view::Session;
 
 /// Asks the packet thread. While the thread is not running or too many ask at once, it is
 /// [`Busy`].
@@ -120,18 +122,16 @@ pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64
         count("sessions", Transport::Tcp.as_str(), live.tcp.into()),
         count("sessions", Transport::Udp.as_str(), live.udp.into()),
         count("sessions_opened_total", "", counters.sessions_opened),
-        count("sessions_ended_total", "closed", counters.sessions_closed),
-        count("sessions_ended_total", "evicted", counters.sessions_evicted),
-        count("sessions_ended_total", "expired", counters.sessions_expired),
-        count(
-            "sessions_ended_total",
-            "requested",
-            counters.sessions_requested,
-        ),
         count("device_losses_total", "outbox_full", counters.outbox_full),
         count("device_losses_total", "read_queue_full", device_dropped),
         count("device_losses_total", "write_refused", write_errors),
     ];
+    let ended = EndReason::ALL.map(|why| {
+        let reason = why.as_str();
+        count("sessions_ended_total", reason, counters.ended(why))
+    });
+    counts.extend(ended);
+    counts.push(count("events_lost_total", "", counters.events_lost));
     let drops = counters.drops.iter();
     counts.extend(drops.map(|(reason, value)| count("drops_total", reason.as_str(), value)));
     counts
@@ -176,7 +176,9 @@ pub(super) fn end(
         .filter(|(number, session)| filter.fits(&observed(*number, session, now)))
         .map(|(number, _)| number)
         .collect();
-    let ended = fit.into_iter().filter(|it| translator.end_session(*it));
+    let ended = fit
+        .into_iter()
+        .filter(|it| translator.end_session(*it, now));
     EndedPage {
         count: ended.map(|_| 1).sum(),
         next: after(translator, filter, numbers.end),

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mapping::{Admission, ExternalPort, Instant, InternalPort, Nsp, Protocol};
-use translator::{Config, DropReason, Frame, PoolRange, Translator, Verdict};
+use translator::{Config, DropReason, Event, Frame, PoolRange, Translator, Verdict};
 
 pub const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
 pub const NAS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 8);
@@ -51,7 +51,7 @@ impl Home {
         configure(&mut config);
         let now = Instant::from_nanos(1_000_000_000);
         let mut translator = Translator::new(config, [7; 16], now);
-        translator.handle_nsps(&[nsp()]);
+        translator.handle_nsps(&[nsp()], now);
         let mut home = Self { translator, now };
         home.open(CAMERA, Protocol::Tcp, 80, 8080);
         home.open(CAMERA, Protocol::Udp, 5000, 5001);
@@ -62,12 +62,12 @@ impl Home {
         let external = ExternalPort::new(external).unwrap();
         let internal = InternalPort::new(internal).unwrap();
         let change = Admission::Open(server, protocol, external, internal);
-        self.translator.handle_admissions(&[change]);
+        self.translator.handle_admissions(&[change], self.now);
     }
 
     pub fn close(&mut self, server: Ipv4Addr, protocol: Protocol, external: u16) {
         let change = Admission::Close(server, protocol, ExternalPort::new(external).unwrap());
-        self.translator.handle_admissions(&[change]);
+        self.translator.handle_admissions(&[change], self.now);
     }
 
     /// Lets time pass, waking the machine exactly when it asks for it.
@@ -80,8 +80,15 @@ impl Home {
         {
             self.now = self.now.max(due);
             self.translator.handle_timeout(self.now);
+            self.transmitted();
+            self.events();
         }
         self.now = end;
+    }
+
+    /// Returns what happened to sessions since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.translator.poll_event()).collect()
     }
 
     pub fn live(&self) -> usize {

@@ -8,6 +8,7 @@ use mapping::{
 };
 
 use super::home::*;
+use crate::event::EndReason;
 use crate::run::*;
 use crate::verdict::DropReason;
 
@@ -78,7 +79,10 @@ fn server_without_default_route_talks_to_a_remote() {
         let page = observer::page(&home.worker.translator, udp, first, now);
         assert_eq!(page.sessions, []);
         let counters = home.worker.translator.counters();
-        assert_eq!((counters.sessions.tcp, counters.sessions_requested), (1, 1));
+        assert_eq!(
+            (counters.sessions.tcp, counters.ended(EndReason::Requested)),
+            (1, 1)
+        );
     });
 }
 
