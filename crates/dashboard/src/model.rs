@@ -42,7 +42,7 @@ pub struct Lan {
     pub subnet: String,
     /// Our address.
     pub gateway: Ipv4Addr,
-    /// The translator's networks, separated by commas.
+    /// The translator's addresses.
     pub pool: String,
 }
 

@@ -1,6 +1,10 @@
 //! The binding information base: which transport address stands for a remote (RFC 6146 §3.1).
 
+mod hosts;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hosts::{HostId, Hosts};
 
 use crate::hash::Key;
 use crate::nsps::NspId;
@@ -30,21 +34,206 @@ impl Remote {
     }
 }
 
-/// A binding; it lives as long as a session uses it.
+/// A binding as it is kept.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    remote: Remote,
+struct Entry {
+    host: HostId,
+    addr: Ipv4Addr,
+    port: u16,
+    remote_port: u16,
+    kind: Kind,
+    sessions: u16,
+    chain: Chain,
+}
+
+/// A binding; it lives as long as a session uses it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Binding {
+    pub(crate) remote: Remote,
     /// `T`.
     pub(crate) addr: Ipv4Addr,
     /// `t`.
     pub(crate) port: u16,
-    sessions: u32,
-    chain: Chain,
+}
+
+/// All bindings, endpoint-independent (RFC 4787 REQ-1).
+#[derive(Debug)]
+pub(crate) struct Bib {
+    entries: Slab<Entry>,
+    by_remote: Index<BY_REMOTE>,
+    hosts: Hosts,
+    pub(crate) pool: Pool,
+    key: Key,
+}
+
+/// Names a [`Binding`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BibId(u32);
+
+impl Bib {
+    pub(crate) fn new(pool: &[PoolRange], capacity: u32, key: Key) -> Self {
+        Self {
+            entries: Slab::new(capacity),
+            by_remote: Index::new(),
+            hosts: Hosts::new(capacity, key),
+            pool: Pool::new(pool),
+            key,
+        }
+    }
+
+    /// Tells whether an address is one of the pool's.
+    pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
+        self.pool.contains(addr)
+    }
+
+    pub(crate) fn get(&self, id: BibId) -> Option<Binding> {
+        let entry = self.entries.get(id.0)?;
+        let (addr, _) = self.hosts.get(entry.host)?;
+        let (transport, nsp) = entry.kind.parts();
+        Some(Binding {
+            remote: Remote {
+                transport,
+                addr,
+                port: entry.remote_port,
+                nsp,
+            },
+            addr: entry.addr,
+            port: entry.port,
+        })
+    }
+
+    /// Returns the binding of a remote, made now if there is none; [`Self::release`] gives it
+    /// back.
+    pub(crate) fn acquire(&mut self, remote: Remote) -> Option<BibId> {
+        let host = self.hosts.find(remote.addr);
+        if let Some(id) = host.and_then(|host| self.find(host, &remote)) {
+            return self.share(id);
+        }
+        if self.entries.is_full() {
+            return None;
+        }
+        let (transport, wanted) = (remote.transport, remote.port);
+        let spread = self.key.remote(&remote);
+        let addr = match host {
+            Some(host) => self.hosts.get(host)?.1,
+            None => {
+                let hash = self.key.addr(remote.addr);
+                self.pool.join(hash, transport, wanted)?
+            }
+        };
+        match self
+            .pool
+            .take(transport, addr, wanted, (spread >> 16) as u16)
+        {
+            Some(port) => self.insert(host, remote, (addr, port)),
+            None => {
+                if host.is_none() {
+                    self.pool.leave(addr);
+                }
+                None
+            }
+        }
+    }
+
+    /// Binds a remote to this pool address and port, or says that it is bound to them already;
+    /// `None` when that cannot be. [`Self::release`] gives the binding back.
+    #[cfg_attr(not(test), expect(dead_code, reason = "static and restored bindings"))]
+    pub(crate) fn bind(&mut self, remote: Remote, addr: Ipv4Addr, port: u16) -> Option<BibId> {
+        let host = self.hosts.find(remote.addr);
+        if let Some(id) = host.and_then(|host| self.find(host, &remote)) {
+            let entry = self.entries.get(id)?;
+            if (entry.addr, entry.port) != (addr, port) {
+                return None;
+            }
+            return self.share(id);
+        }
+        if self.entries.is_full() || !self.pool.claim(remote.transport, addr, port) {
+            return None;
+        }
+        let own = host.and_then(|host| self.hosts.get(host));
+        if own.is_some_and(|(_, own)| own == addr) {
+            self.pool.leave(addr);
+        }
+        self.insert(host, remote, (addr, port))
+    }
+
+    /// Says that a session no longer uses a binding.
+    pub(crate) fn release(&mut self, id: BibId) {
+        let Some(entry) = self.entries.get_mut(id.0) else {
+            return;
+        };
+        entry.sessions -= 1;
+        if entry.sessions > 0 {
+            return;
+        }
+        let (host, hash) = (entry.host, entry.hash(self.key));
+        self.by_remote.remove(&mut self.entries, id.0, hash);
+        let Some(entry) = self.entries.remove(id.0) else {
+            return;
+        };
+        let (transport, _) = entry.kind.parts();
+        self.pool.release(transport, entry.addr, entry.port);
+        if self
+            .hosts
+            .get(host)
+            .is_some_and(|(_, own)| own != entry.addr)
+        {
+            self.pool.leave(entry.addr);
+        }
+        if let Some(own) = self.hosts.unbind(host) {
+            self.pool.leave(own);
+        }
+    }
+
+    fn find(&self, host: HostId, remote: &Remote) -> Option<u32> {
+        let kind = Kind::new(remote.transport, remote.nsp)?;
+        let hash = self.key.binding(host.get(), remote.port, kind.0);
+        self.by_remote.find(&self.entries, hash, |entry| {
+            (entry.host, entry.remote_port, entry.kind) == (host, remote.port, kind)
+        })
+    }
+
+    fn share(&mut self, id: u32) -> Option<BibId> {
+        let entry = self.entries.get_mut(id)?;
+        entry.sessions = entry.sessions.checked_add(1)?;
+        Some(BibId(id))
+    }
+
+    /// Adds a binding whose pool port is taken; there is room for it.
+    fn insert(
+        &mut self,
+        host: Option<HostId>,
+        remote: Remote,
+        (addr, port): (Ipv4Addr, u16),
+    ) -> Option<BibId> {
+        let kind = Kind::new(remote.transport, remote.nsp)?;
+        let host = match host {
+            Some(host) => {
+                self.hosts.bind(host);
+                host
+            }
+            None => self.hosts.insert(remote.addr, addr)?,
+        };
+        let entry = Entry {
+            host,
+            addr,
+            port,
+            remote_port: remote.port,
+            kind,
+            sessions: 1,
+            chain: Chain::default(),
+        };
+        let (key, hash) = (self.key, entry.hash(self.key));
+        let id = self.entries.insert(entry)?;
+        self.by_remote
+            .insert(&mut self.entries, id, hash, |entry| entry.hash(key));
+        Some(BibId(id))
+    }
 }
 
 impl Entry {
-    pub(crate) const fn remote(&self) -> Remote {
-        self.remote
+    fn hash(&self, key: Key) -> u32 {
+        key.binding(self.host.get(), self.remote_port, self.kind.0)
     }
 }
 
@@ -58,123 +247,30 @@ impl Chained<BY_REMOTE> for Entry {
     }
 }
 
-/// All bindings, endpoint-independent (RFC 4787 REQ-1).
-#[derive(Debug)]
-pub(crate) struct Bib {
-    entries: Slab<Entry>,
-    by_remote: Index<BY_REMOTE>,
-    pool: Pool,
-    key: Key,
-}
-
-/// Names an [`Entry`].
+/// A transport and a prefix in two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BibId(u32);
+struct Kind(u16);
 
-impl Bib {
-    pub(crate) fn new(pool: &[PoolRange], capacity: u32, key: Key) -> Self {
-        Self {
-            entries: Slab::new(capacity),
-            by_remote: Index::new(),
-            pool: Pool::new(pool),
-            key,
-        }
+impl Kind {
+    fn new(transport: Transport, nsp: NspId) -> Option<Self> {
+        let nsp = nsp.0.checked_mul(4)?;
+        Some(Self(nsp | transport as u16))
     }
 
-    /// Tells whether an address is one of the pool's.
-    pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
-        self.pool.contains(addr)
-    }
-
-    pub(crate) fn get(&self, id: BibId) -> Option<&Entry> {
-        self.entries.get(id.0)
-    }
-
-    /// Returns the binding of a remote, made now if there is none; [`Self::release`] gives it
-    /// back.
-    pub(crate) fn acquire(&mut self, remote: Remote) -> Option<BibId> {
-        let hash = self.key.remote(&remote);
-        let is = |entry: &Entry| entry.remote == remote;
-        let found = self.by_remote.find(&self.entries, hash, is);
-        if let Some(id) = found {
-            self.entries.get_mut(id)?.sessions += 1;
-            return Some(BibId(id));
-        }
-        if self.entries.is_full() {
-            return None;
-        }
-        let spread = (hash >> 16) as u16;
-        let (addr, port) = self.pool.allocate(remote.transport, remote.port, spread)?;
-        let id = self.entries.insert(Entry {
-            remote,
-            addr,
-            port,
-            sessions: 1,
-            chain: Chain::default(),
-        })?;
-        let key = self.key;
-        let hash_of = |entry: &Entry| key.remote(&entry.remote);
-        self.by_remote.insert(&mut self.entries, id, hash, hash_of);
-        Some(BibId(id))
-    }
-
-    /// Says that a session no longer uses a binding.
-    pub(crate) fn release(&mut self, id: BibId) {
-        let Some(entry) = self.entries.get_mut(id.0) else {
-            return;
+    const fn parts(self) -> (Transport, NspId) {
+        let transport = match self.0 % 4 {
+            ICMP => Transport::IcmpQuery,
+            TCP => Transport::Tcp,
+            _ => Transport::Udp,
         };
-        entry.sessions -= 1;
-        if entry.sessions > 0 {
-            return;
-        }
-        let (remote, addr, port) = (entry.remote, entry.addr, entry.port);
-        let hash = self.key.remote(&remote);
-        self.by_remote.remove(&mut self.entries, id.0, hash);
-        self.entries.remove(id.0);
-        self.pool.release(remote.transport, addr, port);
+        (transport, NspId(self.0 / 4))
     }
 }
+
+const ICMP: u16 = Transport::IcmpQuery as u16;
+const TCP: u16 = Transport::Tcp as u16;
 
 const BY_REMOTE: usize = 0;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n6_5_binding_is_shared_until_its_last_session_ends() {
-        let mut bib = bib();
-        let first = bib.acquire(remote(1)).unwrap();
-
-        assert_eq!(bib.acquire(remote(1)), Some(first));
-        bib.release(first);
-        assert!(bib.get(first).is_some());
-        bib.release(first);
-        assert!(bib.get(first).is_none());
-    }
-
-    #[test]
-    fn n6_6_two_remotes_with_one_port_number_get_different_pool_ports() {
-        let mut bib = bib();
-        let ids = [1, 2].map(|host| bib.acquire(remote(host)).unwrap());
-        let [first, second] = ids.map(|id| bib.get(id).map(|entry| (entry.addr, entry.port)));
-
-        assert_eq!(first.unwrap().1, 5000);
-        assert_ne!(first, second);
-    }
-
-    fn bib() -> Bib {
-        let range = PoolRange::new([192, 168, 64, 192].into(), 26).unwrap();
-        Bib::new(&[range], 8, Key::new([3; 16]))
-    }
-
-    fn remote(host: u16) -> Remote {
-        let addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host);
-        Remote {
-            transport: Transport::Tcp,
-            addr,
-            port: 5000,
-            nsp: NspId(0),
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! A keyed hash: nobody outside can choose addresses and ports that collide.
 
+use std::net::Ipv6Addr;
+
 use siphasher::sip::SipHasher13;
 
 use crate::bib::Remote;
@@ -38,6 +40,15 @@ impl Key {
             tuple.transport as u32,
         ];
         low(self.0.hash(&pack(numbers).to_be_bytes()))
+    }
+
+    pub(crate) fn addr(&self, addr: Ipv6Addr) -> u32 {
+        low(self.0.hash(&addr.octets()))
+    }
+
+    pub(crate) fn binding(&self, host: u32, port: u16, kind: u16) -> u32 {
+        let numbers = u64::from(host) << 32 | u64::from(port) << 16 | u64::from(kind);
+        low(self.0.hash(&numbers.to_be_bytes()))
     }
 
     pub(crate) fn remote(&self, remote: &Remote) -> u32 {

@@ -1,261 +1,251 @@
 //! The IPv4 transport addresses that remotes are bound to.
 
+mod ports;
+mod range;
+
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+
+use ports::PortSet;
+pub use range::{InvalidPool, PoolRange};
 
 use crate::transport::Transport;
 
-/// A range of IPv4 addresses that is routed to the translator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolRange {
-    network: Ipv4Addr,
-    len: u8,
-}
-
-impl PoolRange {
-    /// Makes a range from its network address and prefix length.
-    ///
-    /// # Errors
-    /// When `len` is over 30 or a bit beyond it is set.
-    pub fn new(network: Ipv4Addr, len: u8) -> Result<Self, InvalidPool> {
-        if !(1..=30).contains(&len) {
-            return Err(InvalidPool::Length);
-        }
-        let range = Self { network, len };
-        if network.to_bits() & !range.mask() != 0 {
-            return Err(InvalidPool::HostBits);
-        }
-        Ok(range)
-    }
-
-    /// Returns the network address.
-    #[must_use]
-    pub const fn network(self) -> Ipv4Addr {
-        self.network
-    }
-
-    /// Returns the prefix length.
-    #[must_use]
-    pub const fn prefix_len(self) -> u8 {
-        self.len
-    }
-
-    /// Tells whether `addr` lies in the range.
-    #[must_use]
-    pub const fn contains(self, addr: Ipv4Addr) -> bool {
-        addr.to_bits() & self.mask() == self.network.to_bits()
-    }
-
-    /// Returns the address `T` behind which all remotes appear: the first one that is a host
-    /// address whatever the subnet around the range is.
-    #[must_use]
-    pub const fn shared(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() | 1)
-    }
-
-    const fn mask(self) -> u32 {
-        u32::MAX << (32 - self.len)
-    }
-}
-
-/// Why a range cannot be the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPool {
-    /// A bit beyond the length is set.
-    #[error("bits beyond the prefix length of the pool are set")]
-    HostBits,
-    /// The length does not fit.
-    #[error("the prefix length of the pool must be from 1 to 30")]
-    Length,
-}
-
-/// Which transport addresses are free.
+/// Which transport addresses are free. Each remote has an address of its own while they last, so
+/// that a server's log tells remotes apart; after that several share one.
+///
+/// Only addresses in use take room.
 #[derive(Debug)]
 pub(crate) struct Pool {
     ranges: Vec<PoolRange>,
-    addrs: Vec<PoolAddr>,
+    /// The first host of each range that lies in no other one, and how many there are.
+    spans: Vec<(u32, u32)>,
+    router: Ipv4Addr,
+    /// How many addresses there are, and how many are nobody's.
+    len: u32,
+    free: u32,
+    /// A bit for each address, set for those that are not free.
+    taken: Box<[u64]>,
+    addrs: BTreeMap<Ipv4Addr, PoolAddr>,
 }
 
-/// A pool address `T` and its used ports, for each BIB.
-#[derive(Debug)]
+/// A pool address `T` that is in use, and its used ports for each BIB.
+#[derive(Debug, Default)]
 struct PoolAddr {
-    addr: Ipv4Addr,
+    holders: u32,
     used: [PortSet; Transport::ALL.len()],
 }
 
 impl Pool {
-    /// Makes a pool in which all remotes share the address of a range.
     pub(crate) fn new(ranges: &[PoolRange]) -> Self {
-        let addr = |range: &PoolRange| PoolAddr {
-            addr: range.shared(),
-            used: [PortSet::new(), PortSet::new(), PortSet::new()],
-        };
-        Self {
+        let spans = disjoint(ranges);
+        let len = spans.iter().map(|(_, len)| len).sum();
+        let bits = u64::from(len).div_ceil(64) * 64;
+        let words = usize::try_from(bits / 64).unwrap_or_default();
+        let mut pool = Self {
             ranges: ranges.to_vec(),
-            addrs: ranges.iter().map(addr).collect(),
+            spans,
+            router: Ipv4Addr::UNSPECIFIED,
+            len,
+            free: len,
+            taken: vec![0; words].into_boxed_slice(),
+            addrs: BTreeMap::new(),
+        };
+        if let Some(last) = pool.taken.last_mut()
+            && len % 64 != 0
+        {
+            *last = u64::MAX << (len % 64);
         }
+        pool.router = pool
+            .nth(len.saturating_sub(1))
+            .unwrap_or(Ipv4Addr::UNSPECIFIED);
+        if len > 1 {
+            pool.set_taken(len - 1, true);
+        }
+        pool
     }
 
+    /// Tells whether an address is led to the translator.
     pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
         self.ranges.iter().any(|range| range.contains(addr))
     }
 
-    /// Takes a transport address for a remote's port. Keeps the number where it is free, else its
-    /// class (0-1023 or the rest) and for UDP its parity, else what there is; `spread` says where
-    /// to look first (RFC 6146 §3.5.1.1, §3.5.2.3, §3.5.3).
-    pub(crate) fn allocate(
+    /// Returns the address from which the translator itself speaks: nobody's, unless there is only
+    /// one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "answers of our own"))]
+    pub(crate) const fn router(&self) -> Ipv4Addr {
+        self.router
+    }
+
+    /// Gives a new remote an address: one of its own, nearly always the same one, or where all are
+    /// taken one where its port is free and that few others have. `hash` is the remote's.
+    pub(crate) fn join(&mut self, hash: u32, transport: Transport, port: u16) -> Option<Ipv4Addr> {
+        let start = u32::try_from((u64::from(hash) * u64::from(self.len)) >> 32).ok()?;
+        let addr = match self.next_free(start) {
+            Some(index) => self.nth(index)?,
+            None => {
+                (0..self.len.min(LOOKED_AT))
+                    .filter_map(|step| self.nth((start + step) % self.len))
+                    .filter_map(|addr| Some((addr, self.addrs.get(&addr)?)))
+                    .min_by_key(|(_, pool)| pool.rank(transport, port))?
+                    .0
+            }
+        };
+        self.hold(addr);
+        Some(addr)
+    }
+
+    /// Takes exactly this port of exactly this address, which is one use of it; `false` where the
+    /// port is taken or no remote may have the address.
+    pub(crate) fn claim(&mut self, transport: Transport, addr: Ipv4Addr, port: u16) -> bool {
+        if self.index(addr).is_none() {
+            return false;
+        }
+        self.hold(addr);
+        let used = self.addrs.get_mut(&addr);
+        let claimed = used
+            .and_then(|pool| pool.used.get_mut(transport as usize))
+            .is_some_and(|used| used.claim(transport, port));
+        if !claimed {
+            self.leave(addr);
+        }
+        claimed
+    }
+
+    /// Takes back one use of an address.
+    pub(crate) fn leave(&mut self, addr: Ipv4Addr) {
+        let Some(pool) = self.addrs.get_mut(&addr) else {
+            return;
+        };
+        pool.holders -= 1;
+        if pool.holders == 0 {
+            self.addrs.remove(&addr);
+            if let Some(index) = self.index(addr)
+                && (addr != self.router || self.len == 1)
+            {
+                self.set_taken(index, false);
+            }
+        }
+    }
+
+    /// Takes a port of an address in use, see [`PortSet::take`].
+    pub(crate) fn take(
         &mut self,
         transport: Transport,
+        addr: Ipv4Addr,
         wanted: u16,
         spread: u16,
-    ) -> Option<(Ipv4Addr, u16)> {
-        self.addrs.iter_mut().find_map(|pool| {
-            let port = pool
-                .used
-                .get_mut(transport as usize)?
-                .take(transport, wanted, spread)?;
-            Some((pool.addr, port))
-        })
+    ) -> Option<u16> {
+        let used = &mut self.addrs.get_mut(&addr)?.used;
+        used.get_mut(transport as usize)?
+            .take(transport, wanted, spread)
     }
 
     pub(crate) fn release(&mut self, transport: Transport, addr: Ipv4Addr, port: u16) {
-        let pool = self.addrs.iter_mut().find(|pool| pool.addr == addr);
+        let pool = self.addrs.get_mut(&addr);
         if let Some(used) = pool.and_then(|pool| pool.used.get_mut(transport as usize)) {
             used.remove(port);
         }
     }
-}
 
-/// A bit for each of 65536 numbers.
-struct PortSet(Box<[u64]>);
-
-impl PortSet {
-    fn new() -> Self {
-        Self(vec![0; WORDS].into_boxed_slice())
-    }
-
-    fn take(&mut self, transport: Transport, wanted: u16, spread: u16) -> Option<u16> {
-        // Identifiers have no classes, and zero is as good as any.
-        let (lowest, parity) = match transport {
-            Transport::IcmpQuery => (0, ANY),
-            Transport::Tcp => (1, ANY),
-            Transport::Udp => (1, if wanted & 1 == 0 { EVEN } else { ODD }),
-        };
-        let class = match wanted {
-            _ if transport == Transport::IcmpQuery => (0, u16::MAX),
-            0..=1023 => (lowest, 1023),
-            1024.. => (1024, u16::MAX),
-        };
-        let port = if wanted >= lowest && !self.contains(wanted) {
-            Some(wanted)
-        } else {
-            self.free(class, parity, spread)
-                .or_else(|| self.free(class, ANY, spread))
-                .or_else(|| self.free((lowest, u16::MAX), ANY, spread))
-        }?;
-        if let Some(word) = self.0.get_mut(usize::from(port / 64)) {
-            *word |= 1 << (port % 64);
-        }
-        Some(port)
-    }
-
-    /// Returns a free number of `parity` within bounds, the first one from `spread` onward.
-    fn free(&self, (low, high): (u16, u16), parity: u64, spread: u16) -> Option<u16> {
-        let size = u32::from(high - low) + 1;
-        let start = u16::try_from(u32::from(low) + u32::from(spread) % size).ok()?;
-        self.first_free(start, high, parity)
-            .or_else(|| self.first_free(low, start, parity))
-    }
-
-    fn first_free(&self, from: u16, to: u16, parity: u64) -> Option<u16> {
-        let words = self.0.get(usize::from(from / 64)..=usize::from(to / 64))?;
-        let (first, rest) = words.split_first()?;
-        let free = !first & parity & (u64::MAX << (from % 64));
-        let (index, free) = if free != 0 {
-            (0, free)
-        } else {
-            let index = rest.iter().position(|used| !used & parity != 0)?;
-            (index + 1, !rest.get(index)? & parity)
-        };
-        let word = from / 64 + u16::try_from(index).ok()?;
-        let port = word * 64 + u16::try_from(free.trailing_zeros()).ok()?;
-        (port <= to).then_some(port)
-    }
-
-    fn contains(&self, port: u16) -> bool {
-        self.0
-            .get(usize::from(port / 64))
-            .is_none_or(|word| word & (1 << (port % 64)) != 0)
-    }
-
-    fn remove(&mut self, port: u16) {
-        if let Some(word) = self.0.get_mut(usize::from(port / 64)) {
-            *word &= !(1 << (port % 64));
+    fn hold(&mut self, addr: Ipv4Addr) {
+        self.addrs.entry(addr).or_default().holders += 1;
+        if let Some(index) = self.index(addr) {
+            self.set_taken(index, true);
         }
     }
-}
 
-impl std::fmt::Debug for PortSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let used: u32 = self.0.iter().map(|word| word.count_ones()).sum();
-        write!(f, "PortSet({used} used)")
+    fn next_free(&self, start: u32) -> Option<u32> {
+        if self.free == 0 {
+            return None;
+        }
+        let first = usize::try_from(start / 64).ok()?;
+        let (before, after) = self.taken.split_at_checked(first)?;
+        let (at, rest) = after.split_first()?;
+        let late = !at & (u64::MAX << (start % 64));
+        let words = [(first, late)]
+            .into_iter()
+            .chain((first + 1..).zip(rest.iter().map(|taken| !taken)))
+            .chain((0..).zip(before.iter().map(|taken| !taken)))
+            .chain([(first, !at)]);
+        let (word, free) = words.into_iter().find(|(_, free)| *free != 0)?;
+        Some(u32::try_from(word).ok()? * 64 + free.trailing_zeros())
+    }
+
+    fn set_taken(&mut self, index: u32, taken: bool) {
+        let word = usize::try_from(index / 64).unwrap_or(usize::MAX);
+        let Some(word) = self.taken.get_mut(word) else {
+            return;
+        };
+        let bit = 1 << (index % 64);
+        match (taken, *word & bit != 0) {
+            (true, false) => self.free -= 1,
+            (false, true) => self.free += 1,
+            (true, true) | (false, false) => return,
+        }
+        *word ^= bit;
+    }
+
+    fn nth(&self, mut index: u32) -> Option<Ipv4Addr> {
+        for (first, len) in &self.spans {
+            match index.checked_sub(*len) {
+                Some(rest) => index = rest,
+                None => return Some(Ipv4Addr::from_bits(first + index)),
+            }
+        }
+        None
+    }
+
+    fn index(&self, addr: Ipv4Addr) -> Option<u32> {
+        let mut before = 0;
+        for (first, len) in &self.spans {
+            let at = addr.to_bits().wrapping_sub(*first);
+            if at < *len {
+                return Some(before + at);
+            }
+            before += len;
+        }
+        None
     }
 }
 
-const WORDS: usize = 65_536 / 64;
+impl PoolAddr {
+    /// The lower, the better for a new remote with this port.
+    fn rank(&self, transport: Transport, port: u16) -> (bool, bool, u32) {
+        let used = self.used.get(transport as usize);
+        (
+            used.is_none_or(|used| used.is_full(transport)),
+            used.is_none_or(|used| !used.is_free(transport, port)),
+            self.holders,
+        )
+    }
+}
 
-const ANY: u64 = u64::MAX;
-const EVEN: u64 = 0x5555_5555_5555_5555;
-const ODD: u64 = !EVEN;
+/// Returns the hosts of ranges, each once: two ranges are disjoint or one lies in the other.
+fn disjoint(ranges: &[PoolRange]) -> Vec<(u32, u32)> {
+    let inside = |range: &PoolRange, other: &PoolRange| {
+        other.contains(range.network()) && other.prefix_len() < range.prefix_len()
+    };
+    let mut spans = Vec::new();
+    let mut room = MOST;
+    for (at, range) in ranges.iter().enumerate() {
+        let again = ranges.iter().take(at).any(|other| other == range);
+        if again || ranges.iter().any(|other| inside(range, other)) {
+            continue;
+        }
+        let (first, last) = range.host_bounds();
+        let len = (last - first).saturating_add(1).min(room);
+        room -= len;
+        spans.push((first, len));
+    }
+    spans
+}
+
+/// Addresses that a remote is not alone on are compared, at most so many.
+const LOOKED_AT: u32 = 64;
+
+/// Addresses of which use is made: a bit each is 2 MiB.
+const MOST: u32 = 1 << 24;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_port_is_given_out_once_and_zero_never() {
-        for (transport, count) in [
-            (Transport::Tcp, 65_535),
-            (Transport::Udp, 65_535),
-            (Transport::IcmpQuery, 65_536),
-        ] {
-            let mut pool = pool();
-            let mut seen = BTreeSet::new();
-            let mut spread = 77_u16;
-            while let Some((addr, port)) = pool.allocate(transport, 5000, spread) {
-                spread = spread.wrapping_add(40_503);
-                assert_eq!(addr, Ipv4Addr::new(192, 168, 64, 193));
-                assert!(seen.insert(port));
-            }
-            assert_eq!(seen.len(), count);
-            assert_eq!(seen.contains(&0), transport == Transport::IcmpQuery);
-            pool.release(transport, Ipv4Addr::new(192, 168, 64, 193), 4711);
-            assert_eq!(
-                pool.allocate(transport, 9, 9).map(|(_, port)| port),
-                Some(4711)
-            );
-        }
-    }
-
-    #[test]
-    fn number_then_class_and_parity_are_kept() {
-        let mut pool = pool();
-        let mut udp = |wanted| pool.allocate(Transport::Udp, wanted, 12_345).unwrap().1;
-
-        assert_eq!(udp(4000), 4000);
-        assert!((0..32_255).all(|_| {
-            let port = udp(4000);
-            port >= 1024 && port % 2 == 0
-        }));
-        assert!((0..400).all(|_| {
-            let port = udp(53);
-            port < 1024 && port % 2 == 1
-        }));
-        assert_eq!(udp(4000) % 2, 1, "no even port is left");
-    }
-
-    fn pool() -> Pool {
-        Pool::new(&[PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()])
-    }
-}
+mod tests;

@@ -195,7 +195,7 @@ impl SessionTable {
     pub(crate) fn get(&self, id: SessionId) -> Option<Found<'_>> {
         let entry = self.entries.get(id.0)?;
         let bib = self.bib.get(entry.bib)?;
-        let remote = bib.remote();
+        let remote = bib.remote;
         Some(Found {
             six: SixTuple {
                 transport: remote.transport,
@@ -230,7 +230,7 @@ impl SessionTable {
                 && self
                     .bib
                     .get(entry.bib)
-                    .is_some_and(|bib| bib.remote() == remote)
+                    .is_some_and(|bib| bib.remote == remote)
         };
         self.by_six.find(&self.entries, hash, is).map(SessionId)
     }
@@ -242,7 +242,7 @@ impl SessionTable {
                 && entry.server == tuple.server
                 && entry.internal_port == tuple.internal_port
                 && self.bib.get(entry.bib).is_some_and(|bib| {
-                    bib.remote().transport == tuple.transport
+                    bib.remote.transport == tuple.transport
                         && (bib.addr, bib.port) == (tuple.pool, tuple.pool_port)
                 })
         };

@@ -22,6 +22,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
     let context = &shared.context;
     let snapshot = context.handle.snapshot();
     let site = snapshot.site();
+    let (pool, pool_len) = site.pool();
     let preferred = snapshot.preferred();
     let rooms = context.rooms.all().into_iter().map(|(room, state)| {
         let (state, error) = match state {
@@ -43,7 +44,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
             interface: context.lan_interface.clone(),
             subnet: format!("{}/{}", site.network(), site.prefix_len()),
             gateway: site.gateway(),
-            pool: context.pool.join(", "),
+            pool: format!("{pool}/{pool_len}"),
         },
         wan: Wan {
             interface: context.wan_interface.clone(),

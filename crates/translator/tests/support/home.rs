@@ -16,7 +16,7 @@ use translator::{Config, DropReason, Event, Frame, PoolRange, Translator, Verdic
 
 pub const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
 pub const NAS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 8);
-/// `T`.
+/// `T`; the pool of a home has no other address.
 pub const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 193);
 pub const REMOTE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 1);
 pub const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xbbbb, 0, 0, 0, 0, 2);
@@ -46,7 +46,7 @@ impl Home {
     }
 
     pub fn with(configure: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::new(PoolRange::new([192, 168, 64, 192].into(), 26).unwrap());
+        let mut config = Config::new(PoolRange::new(POOL, 32).unwrap());
         config.limits.sessions = 1000;
         configure(&mut config);
         let now = Instant::from_nanos(1_000_000_000);

@@ -19,7 +19,8 @@ use crate::run::*;
 pub const REMOTE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 1);
 pub const WAN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 2);
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
-pub const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 193);
+/// The pool address of the remote, by the key of the settings.
+pub const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 203);
 pub const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 7]);
 
 pub struct Home {

@@ -1,0 +1,107 @@
+//! Ranges of pool addresses as people write them.
+
+use std::net::Ipv4Addr;
+
+/// A range of IPv4 addresses that is routed to the translator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolRange {
+    network: Ipv4Addr,
+    len: u8,
+}
+
+impl PoolRange {
+    /// Makes a range from its network address and prefix length.
+    ///
+    /// # Errors
+    /// When `len` is not from 1 to 32 or a bit beyond it is set.
+    pub fn new(network: Ipv4Addr, len: u8) -> Result<Self, InvalidPool> {
+        if !(1..=32).contains(&len) {
+            return Err(InvalidPool::Length);
+        }
+        let range = Self { network, len };
+        if network.to_bits() & !range.mask() != 0 {
+            return Err(InvalidPool::HostBits);
+        }
+        Ok(range)
+    }
+
+    /// Returns the network address.
+    #[must_use]
+    pub const fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// Returns the prefix length.
+    #[must_use]
+    pub const fn prefix_len(self) -> u8 {
+        self.len
+    }
+
+    /// Tells whether `addr` lies in the range.
+    #[must_use]
+    pub const fn contains(self, addr: Ipv4Addr) -> bool {
+        addr.to_bits() & self.mask() == self.network.to_bits()
+    }
+
+    /// Iterates over the addresses behind which remotes may appear: every one of a range of one or
+    /// two (RFC 3021), else all but the first and the last, which would be the network and the
+    /// broadcast address where the range is at either end of a subnet.
+    pub fn hosts(self) -> impl DoubleEndedIterator<Item = Ipv4Addr> {
+        let (first, last) = self.host_bounds();
+        (first..=last).map(Ipv4Addr::from_bits)
+    }
+
+    /// Returns the first and the last of [`Self::hosts`].
+    pub(super) const fn host_bounds(self) -> (u32, u32) {
+        let (first, last) = (
+            self.network.to_bits(),
+            self.network.to_bits() | !self.mask(),
+        );
+        if self.len >= 31 {
+            (first, last)
+        } else {
+            (first + 1, last - 1)
+        }
+    }
+
+    const fn mask(self) -> u32 {
+        u32::MAX << (32 - self.len)
+    }
+}
+
+/// Why a range cannot be the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPool {
+    /// A bit beyond the length is set.
+    #[error("bits beyond the prefix length of the pool are set")]
+    HostBits,
+    /// The length does not fit.
+    #[error("the prefix length of the pool must be from 1 to 32")]
+    Length,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_neither_network_nor_broadcast() {
+        let hosts = |len| {
+            let range = PoolRange::new([192, 168, 64, 192].into(), len).unwrap();
+            let hosts: Vec<_> = range.hosts().map(|addr| addr.octets()[3]).collect();
+            (hosts[0], hosts[hosts.len() - 1], hosts.len())
+        };
+        assert_eq!(hosts(26), (193, 254, 62));
+        assert_eq!(hosts(30), (193, 194, 2));
+        assert_eq!(hosts(31), (192, 193, 2));
+        assert_eq!(hosts(32), (192, 192, 1));
+    }
+
+    #[test]
+    fn ranges_that_are_none_are_refused() {
+        let range = |len| PoolRange::new([192, 168, 64, 192].into(), len);
+        assert_eq!(range(0), Err(InvalidPool::Length));
+        assert_eq!(range(33), Err(InvalidPool::Length));
+        assert_eq!(range(25), Err(InvalidPool::HostBits));
+    }
+}
