@@ -42,7 +42,7 @@ pub struct Lan {
     pub subnet: String,
     /// Our address.
     pub gateway: Ipv4Addr,
-    /// The translator's addresses.
+    /// The translator's networks, separated by commas.
     pub pool: String,
 }
 

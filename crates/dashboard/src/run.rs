@@ -47,6 +47,8 @@ pub struct Context {
     pub lan_interface: Option<String>,
     /// The interface of the WAN, absent while observing.
     pub wan_interface: Option<String>,
+    /// The networks behind whose addresses servers see remotes.
+    pub pool: Vec<String>,
 }
 
 impl Context {

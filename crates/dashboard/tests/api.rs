@@ -333,6 +333,7 @@ impl Home {
             started: handle.now().mono,
             lan_interface: None,
             wan_interface: None,
+            pool: vec!["192.168.64.192/26".to_owned()],
         };
         let listeners = Listeners {
             unix,

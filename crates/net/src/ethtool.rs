@@ -12,17 +12,35 @@ use socket2::{Domain, Socket, Type};
 ///
 /// Names the interface.
 pub fn set_gro(ifname: &str, on: bool) -> Result<(), EthtoolError> {
-    set(ifname, ETHTOOL_SGRO, u32::from(on)).map_err(|source| EthtoolError {
+    switch(ifname, "generic receive offload", ETHTOOL_SGRO, on)
+}
+
+/// Switches what a card does for those who send: segmentation and checksums. Without, every
+/// packet is whole and of the wire's size before it leaves the host.
+///
+/// # Errors
+///
+/// Names the interface and the offload.
+pub fn set_send_offloads(ifname: &str, on: bool) -> Result<(), EthtoolError> {
+    switch(ifname, "TCP segmentation offload", ETHTOOL_STSO, on)?;
+    switch(ifname, "generic segmentation offload", ETHTOOL_SGSO, on)?;
+    switch(ifname, "transmit checksum offload", ETHTOOL_STXCSUM, on)
+}
+
+fn switch(ifname: &str, offload: &'static str, cmd: u32, on: bool) -> Result<(), EthtoolError> {
+    set(ifname, cmd, u32::from(on)).map_err(|source| EthtoolError {
         ifname: ifname.to_owned(),
+        offload,
         source,
     })
 }
 
 /// An offload that could not be switched.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot switch generic receive offload of {ifname}")]
+#[error("cannot switch {offload} of {ifname}")]
 pub struct EthtoolError {
     ifname: String,
+    offload: &'static str,
     /// What the system said.
     #[source]
     pub source: io::Error,
@@ -66,4 +84,7 @@ fn set(ifname: &str, cmd: u32, data: u32) -> io::Result<()> {
 }
 
 /// `linux/ethtool.h`.
+const ETHTOOL_STXCSUM: u32 = 0x17;
+const ETHTOOL_STSO: u32 = 0x1f;
+const ETHTOOL_SGSO: u32 = 0x24;
 const ETHTOOL_SGRO: u32 = 0x2c;

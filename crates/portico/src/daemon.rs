@@ -99,7 +99,7 @@ impl Daemon {
         roles: &Roles,
         site: &Site,
     ) -> anyhow::Result<()> {
-        self.start_translator(roles, site)?;
+        self.start_translator(config, roles)?;
         self.start_dns(config, roles, site)
     }
 
@@ -116,14 +116,12 @@ impl Daemon {
         self.start_upnp(config, roles, ifindex, site)
     }
 
-    fn start_translator(&mut self, roles: &Roles, site: &Site) -> anyhow::Result<()> {
-        let (network, len) = site.pool();
-        let pool = translator::PoolRange::new(network, len).context("cannot use the pool")?;
+    fn start_translator(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
         let settings = translator::Settings {
             tun: TUN.to_owned(),
             lan: roles.lan.clone(),
             wan: roles.wan.clone(),
-            config: translator::Config::new(pool),
+            config: config.translator.clone(),
             key: random()?,
         };
         let (observer, inbox) = translator::Observer::new();
@@ -283,6 +281,8 @@ impl Daemon {
         }
         let token = self.supervisor.requesters().token();
         let roles = config.roles.as_ref();
+        let pool = config.translator.pool.iter();
+        let pool = pool.map(|range| format!("{}/{}", range.network(), range.prefix_len()));
         let context = Context {
             handle: self.handle.clone(),
             observers: self.observers.clone(),
@@ -291,6 +291,7 @@ impl Daemon {
             started: self.handle.now().mono,
             lan_interface: roles.map(|roles| roles.lan.clone()),
             wan_interface: roles.map(|roles| roles.wan.clone()),
+            pool: pool.collect(),
         };
         let dashboard = Dashboard::new(context, Listeners { unix, tcp }, token)?;
         let task = async move {

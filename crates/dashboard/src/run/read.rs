@@ -22,7 +22,6 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
     let context = &shared.context;
     let snapshot = context.handle.snapshot();
     let site = snapshot.site();
-    let (pool, pool_len) = site.pool();
     let preferred = snapshot.preferred();
     let rooms = context.rooms.all().into_iter().map(|(room, state)| {
         let (state, error) = match state {
@@ -44,7 +43,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
             interface: context.lan_interface.clone(),
             subnet: format!("{}/{}", site.network(), site.prefix_len()),
             gateway: site.gateway(),
-            pool: format!("{pool}/{pool_len}"),
+            pool: context.pool.join(", "),
         },
         wan: Wan {
             interface: context.wan_interface.clone(),

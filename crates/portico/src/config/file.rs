@@ -1,9 +1,11 @@
 //! The file as text: serde's mirror, with the place of each value that is checked later.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
 use toml::Spanned;
+
+pub mod nat64;
+
+pub use nat64::Nat64;
 
 /// The first version of the file.
 #[derive(Debug, Deserialize)]
@@ -56,21 +58,6 @@ pub enum WanMode {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Nat64 {
-    pub prefix: Text,
-    pub pool: Pool,
-}
-
-/// Where the addresses come from that the servers see.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pool {
-    #[default]
-    Auto,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 pub struct Dns {
     pub zone: Text,
     pub ttl: Text,
@@ -84,7 +71,7 @@ pub struct Parent {
     pub server: Spanned<String>,
     pub zone: Spanned<String>,
     pub ns_name: Text,
-    pub tsig_key_file: PathBuf,
+    pub tsig_key_file: Spanned<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mapping::{Nsp, PortClass, PortRange, Prefix6, Site};
 use toml::Spanned;
 
-use super::{Config, Dns, Parent, Protocols, Roles, file};
+use super::{Config, Dns, Parent, Protocols, Roles, file, nat64};
 
 /// A value that is well-formed TOML and makes no sense.
 #[derive(Debug)]
@@ -17,12 +17,16 @@ pub(super) struct Invalid {
     pub(super) span: Option<Range<usize>>,
 }
 
-type Checked<T> = Result<T, Invalid>;
+pub(super) type Checked<T> = Result<T, Invalid>;
 
 pub(super) fn validate(file: &file::V1) -> Checked<Config> {
     let zone = text(file.dns.zone.as_ref(), "home.example", domain)?;
     let subnet = text(file.lan.subnet.as_ref(), "192.168.64.0/24", subnet)?;
     let delegated = optional(file.wan.prefix.as_ref(), prefix)?;
+    let site = site(subnet).map_err(|message| Invalid {
+        message,
+        span: None,
+    })?;
     Ok(Config {
         state: text(file.daemon.state.as_ref(), "/var/lib/portico", path)?,
         socket: text(file.daemon.socket.as_ref(), "/run/portico/api.sock", path)?,
@@ -33,6 +37,7 @@ pub(super) fn validate(file: &file::V1) -> Checked<Config> {
         })?,
         prefix: delegated,
         nsp: text(file.nat64.prefix.as_ref(), "auto", |t| nsp(t, delegated))?,
+        translator: nat64::translator(&file.nat64, &site)?,
         dns: Dns {
             ttl: text(file.dns.ttl.as_ref(), "60s", |t| duration(t, "1s", "1d"))?,
             resolvers: file
@@ -85,7 +90,19 @@ fn parent(file: &file::Parent, zone: &str) -> Checked<Parent> {
         server: spanned(&file.server, resolver)?,
         zone: spanned(&file.zone, |text| above(zone, text))?,
         ns_name: text(file.ns_name.as_ref(), &format!("ns1.{zone}"), domain)?,
-        tsig_key_file: file.tsig_key_file.clone(),
+        tsig_key_file: spanned(&file.tsig_key_file, path)?,
+    })
+}
+
+/// Opens the files that the configuration names, as the daemon will.
+pub(super) fn open_files(file: &file::V1) -> Checked<()> {
+    let Some(parent) = &file.dns.parent else {
+        return Ok(());
+    };
+    spanned(&parent.tsig_key_file, |path| {
+        dns::load_key(path.as_ref())
+            .map(drop)
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     })
 }
 
@@ -150,8 +167,7 @@ fn subnet(text: &str) -> Result<(Ipv4Addr, u8), String> {
         .ok()
         .filter(|len| *len <= 32)
         .ok_or_else(wrong)?;
-    let first = Ipv4Addr::from(u32::from(addr).wrapping_add(1));
-    let site = Site::new(first, len, String::new()).map_err(|error| error.to_string())?;
+    let site = site((addr, len))?;
     if site.network() != addr {
         return Err(format!(
             "bits beyond the prefix length are set; meant is {}/{len}",
@@ -161,7 +177,13 @@ fn subnet(text: &str) -> Result<(Ipv4Addr, u8), String> {
     Ok((addr, len))
 }
 
-fn duration(text: &str, least: &str, most: &str) -> Result<Duration, String> {
+/// The LAN, with its first address as ours: it is divided alike whichever address is.
+fn site((network, len): (Ipv4Addr, u8)) -> Result<Site, String> {
+    let first = Ipv4Addr::from(u32::from(network).wrapping_add(1));
+    Site::new(first, len, String::new()).map_err(|error| error.to_string())
+}
+
+pub(super) fn duration(text: &str, least: &str, most: &str) -> Result<Duration, String> {
     let parse = |text: &str| humantime::parse_duration(text);
     let value = parse(text).map_err(|error| format!("not a duration such as \"2h\": {error}"))?;
     let within = |bound: &str, ok: fn(&Duration, &Duration) -> bool| {
@@ -237,7 +259,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
-fn text<T>(
+pub(super) fn text<T>(
     value: Option<&Spanned<String>>,
     default: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -247,7 +269,7 @@ fn text<T>(
     parse(value).map_err(|message| Invalid { message, span })
 }
 
-fn spanned<T>(
+pub(super) fn spanned<T>(
     value: &Spanned<String>,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Checked<T> {

@@ -1,0 +1,161 @@
+//! From the section of the translator to what it means.
+
+use std::net::Ipv4Addr;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use mapping::Site;
+use toml::Spanned;
+use translator::{Lifetimes, Limits, PoolRange, TooShort};
+
+use super::file::{self, nat64};
+use super::validate::{Checked, Invalid, duration, spanned};
+
+/// Returns what the translator is made with; `lan` is the subnet of the LAN.
+pub(super) fn translator(file: &file::Nat64, lan: &Site) -> Checked<translator::Config> {
+    let (network, len) = lan.pool();
+    let quarter = PoolRange::new(network, len).map_err(|error| Invalid {
+        message: error.to_string(),
+        span: None,
+    })?;
+    let default = translator::Config::new(quarter);
+    Ok(translator::Config {
+        pool: match &file.pool {
+            None => default.pool.clone(),
+            Some(pool) => match pool.get_ref() {
+                nat64::Pool::Auto => default.pool.clone(),
+                nat64::Pool::Ranges(ranges) => ranges_of(ranges, pool.span(), lan)?,
+            },
+        },
+        lifetimes: lifetimes(&file.timeouts, default.lifetimes)?,
+        limits: limits(&file.limits, default.limits)?,
+        closed: match file.closed {
+            nat64::Closed::Prohibited => translator::Closed::Prohibited,
+            nat64::Closed::Silent => translator::Closed::Silent,
+        },
+        end_on_close: file.end_on_close.unwrap_or(default.end_on_close),
+        reset_unknown: file.reset_unknown.unwrap_or(default.reset_unknown),
+        ..default
+    })
+}
+
+fn ranges_of(
+    ranges: &[Spanned<String>],
+    span: Range<usize>,
+    lan: &Site,
+) -> Checked<Vec<PoolRange>> {
+    if ranges.is_empty() {
+        return Err(Invalid {
+            message: "the pool needs at least one network, or \"auto\"".to_owned(),
+            span: Some(span),
+        });
+    }
+    let mut pool = Vec::new();
+    for text in ranges {
+        let range = spanned(text, |text| range(text, lan))?;
+        if pool.iter().any(|other| overlap(*other, range)) {
+            return Err(Invalid {
+                message: "this network overlaps another one of the pool".to_owned(),
+                span: Some(text.span()),
+            });
+        }
+        pool.push(range);
+    }
+    Ok(pool)
+}
+
+/// On the LAN only the part that DHCP never leases can be the pool; else the range is routed.
+fn range(text: &str, lan: &Site) -> Result<PoolRange, String> {
+    let wrong = || "not an IPv4 network such as 192.168.64.192/26".to_owned();
+    let (network, len) = text.split_once('/').ok_or_else(wrong)?;
+    let network: Ipv4Addr = network.parse().map_err(|_| wrong())?;
+    let len: u8 = len.parse().map_err(|_| wrong())?;
+    let range = PoolRange::new(network, len).map_err(|error| error.to_string())?;
+    let whole = |network, len| PoolRange::new(network, len).map_err(|error| error.to_string());
+    let subnet = whole(lan.network(), lan.prefix_len())?;
+    if overlap(range, subnet) {
+        let (quarter, quarter_len) = lan.pool();
+        if whole(quarter, quarter_len)?.contains(network) && len >= quarter_len {
+            return Ok(range);
+        }
+        return Err(format!(
+            "on the LAN the pool must be a part of {quarter}/{quarter_len}, the rest is leased \
+             by DHCP; elsewhere it may be any network that is not in use"
+        ));
+    }
+    for (reserved, reserved_len, what) in RESERVED {
+        if overlap(range, whole(reserved.into(), reserved_len)?) {
+            return Err(format!("no server answers to {what} addresses"));
+        }
+    }
+    Ok(range)
+}
+
+fn overlap(one: PoolRange, other: PoolRange) -> bool {
+    one.contains(other.network()) || other.contains(one.network())
+}
+
+fn lifetimes(file: &nat64::Timeouts, default: Lifetimes) -> Checked<Lifetimes> {
+    let mut lifetimes = default;
+    let setters: [(&file::Text, &str, Setter); 6] = [
+        (&file.fragment, "2s", Lifetimes::set_fragment),
+        (&file.icmp_query, "60s", Lifetimes::set_icmp_query),
+        (&file.tcp_closing, "4m", Lifetimes::set_tcp_closing),
+        (
+            &file.tcp_established,
+            "2h4m",
+            Lifetimes::set_tcp_established,
+        ),
+        (&file.tcp_opening, "4m", Lifetimes::set_tcp_opening),
+        (&file.udp, "2m", Lifetimes::set_udp),
+    ];
+    for (value, least, set) in setters {
+        let set = |text: &str| {
+            let lifetime = duration(text, least, "7d")?;
+            set(&mut lifetimes, lifetime).map_err(|error| error.to_string())
+        };
+        if let Some(value) = value {
+            spanned(value, set)?;
+        }
+    }
+    Ok(lifetimes)
+}
+
+type Setter = fn(&mut Lifetimes, Duration) -> Result<(), TooShort>;
+
+fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
+    Ok(Limits {
+        sessions: number(file.sessions.as_ref(), default.sessions, 1..=SESSIONS_MAX)?,
+    })
+}
+
+fn number<T: Copy + PartialOrd + std::fmt::Display>(
+    value: Option<&Spanned<T>>,
+    default: T,
+    range: RangeInclusive<T>,
+) -> Checked<T> {
+    match value {
+        Some(value) if !range.contains(value.get_ref()) => Err(Invalid {
+            message: format!(
+                "the number must be from {} to {}",
+                range.start(),
+                range.end()
+            ),
+            span: Some(value.span()),
+        }),
+        Some(value) => Ok(*value.get_ref()),
+        None => Ok(default),
+    }
+}
+
+/// A million as people say it, and some room; about 200 bytes each.
+const SESSIONS_MAX: u32 = 1 << 22;
+
+/// RFC 6890 §2.2.2: never the address of a host that is not this one.
+const RESERVED: [([u8; 4], u8, &str); 5] = [
+    ([0, 0, 0, 0], 8, "unspecified"),
+    ([127, 0, 0, 0], 8, "loopback"),
+    ([169, 254, 0, 0], 16, "link-local"),
+    ([224, 0, 0, 0], 4, "multicast"),
+    ([240, 0, 0, 0], 4, "reserved"),
+];
