@@ -137,7 +137,6 @@ impl Bib {
 
     /// Binds a remote to this pool address and port, or says that it is bound to them already;
     /// `None` when that cannot be. [`Self::release`] gives the binding back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "static and restored bindings"))]
     pub(crate) fn bind(&mut self, remote: Remote, addr: Ipv4Addr, port: u16) -> Option<BibId> {
         let host = self.hosts.find(remote.addr);
         if let Some(id) = host.and_then(|host| self.find(host, &remote)) {

@@ -189,7 +189,7 @@ impl Filter {
             server: (entry.four.server, entry.four.internal_port),
             tcp: entry.tcp,
             proven: entry.proof == Proof::Given,
-            age: now - self.ticks.instant(entry.opened),
+            age: self.ticks.since(entry.opened, now),
             expires_in: deadline - now,
             six_to_four: entry.traffic.0.total(),
             four_to_six: entry.traffic.1.total(),

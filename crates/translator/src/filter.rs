@@ -243,7 +243,7 @@ impl Filter {
 }
 
 /// Tells whether an address may stand for somebody on the Internet.
-fn may_be_a_source(addr: Ipv6Addr) -> bool {
+pub(crate) fn may_be_a_source(addr: Ipv6Addr) -> bool {
     // `to_ipv4`: unspecified, loopback, IPv4-compatible and IPv4-mapped (RFC 4291 §2.5)
     !(addr.to_ipv4().is_some() || addr.is_multicast() || addr.is_unicast_link_local())
 }

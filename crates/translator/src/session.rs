@@ -288,6 +288,18 @@ impl SessionTable {
         Some(SessionId(id))
     }
 
+    /// As [`Self::insert`], of a session that was last used earlier, but not before another one of
+    /// the same lifetime: the list of a lifetime is in order.
+    pub(crate) fn insert_used(&mut self, new: New, last_used: Tick) -> Option<SessionId> {
+        let newest = self
+            .ages
+            .get(new.lifetime as usize)
+            .and_then(List::tail)
+            .and_then(|id| self.entries.get(id))
+            .map_or(last_used, |entry| entry.last_used);
+        self.insert(new, last_used.max(newest))
+    }
+
     /// Starts a lifetime anew. Within one second of the last use of the same lifetime there is
     /// nothing to do.
     pub(crate) fn touch(&mut self, id: SessionId, lifetime: Lifetime, now: Tick) {
@@ -358,9 +370,18 @@ impl SessionTable {
 
     /// Returns when a session ends if nothing comes.
     pub(crate) fn deadline(&self, entry: &Entry) -> Tick {
+        Tick(
+            entry
+                .last_used
+                .0
+                .saturating_add(self.lifetime(entry.lifetime)),
+        )
+    }
+
+    /// Returns a lifetime in ticks.
+    pub(crate) fn lifetime(&self, lifetime: Lifetime) -> u32 {
         // A tick is a whole second: one more, so that nothing ends early.
-        let lifetime = self.lifetimes.of(entry.lifetime).saturating_add(1);
-        Tick(entry.last_used.0.saturating_add(lifetime))
+        self.lifetimes.of(lifetime).saturating_add(1)
     }
 
     fn oldest(&self) -> impl Iterator<Item = (SessionId, Tick)> {

@@ -23,14 +23,24 @@ impl Ticks {
         Tick(PAST.saturating_add(secs))
     }
 
-    /// Returns when a tick begins.
+    /// Returns when a tick begins; before the boot of the machine there are no instants.
     pub(crate) fn instant(self, tick: Tick) -> Instant {
         if tick.0 >= PAST {
-            self.start + Duration::from_secs(u64::from(tick.0 - PAST))
+            self.start + secs(tick.0 - PAST)
         } else {
-            self.start - Duration::from_secs(u64::from(PAST - tick.0))
+            self.start - secs(PAST - tick.0)
         }
     }
+
+    /// Returns the time from when a tick began to `now`, even if it began before the boot.
+    pub(crate) fn since(self, tick: Tick, now: Instant) -> Duration {
+        let whole = self.at(now);
+        secs(whole.0.saturating_sub(tick.0)) + (now - self.instant(whole))
+    }
+}
+
+fn secs(secs: u32) -> Duration {
+    Duration::from_secs(secs.into())
 }
 
 /// What came before the start has ticks too: more than a year.
@@ -50,5 +60,7 @@ mod tests {
         assert_eq!(ticks.instant(Tick(PAST + 1)), start + second);
         assert_eq!(ticks.instant(Tick(PAST - 7)), start - second * 7);
         assert_eq!(ticks.at(start - second), Tick(PAST));
+        let age = ticks.since(Tick(PAST - 100), start + second * 3 / 2);
+        assert_eq!(age, second * 203 / 2);
     }
 }

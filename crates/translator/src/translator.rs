@@ -17,6 +17,7 @@ use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
 use crate::nsps::{NspId, Nsps};
 use crate::outbox::Outbox;
 use crate::pref64::Pref64;
+use crate::saved::{NotRestored, Saved};
 use crate::session::{SessionId, SessionTable, Tick};
 use crate::ticks::Ticks;
 use crate::verdict::{DropReason, Verdict};
@@ -230,6 +231,24 @@ impl Translator {
     #[must_use]
     pub fn may_have_sessions_from(&self, number: u32) -> bool {
         number < self.filter.sessions.end()
+    }
+
+    /// Iterates over the records of the sessions that have these numbers and are worth keeping.
+    pub fn saved(&self, numbers: Range<u32>, now: Instant) -> impl Iterator<Item = (u32, Saved)> {
+        let end = numbers.end.min(self.filter.sessions.end());
+        let tick = self.filter.ticks.at(now);
+        (numbers.start..end)
+            .filter_map(move |id| Some((id, self.filter.saved(SessionId(id), tick)?)))
+    }
+
+    /// Brings back a session that was saved, as old as it is now; for the time after the first
+    /// snapshot and before the first packet. Nothing is told of its beginning.
+    ///
+    /// # Errors
+    /// When a remote would not be let in now, or not with these addresses.
+    pub fn restore(&mut self, saved: &Saved, now: Instant) -> Result<(), NotRestored> {
+        self.last_seen = now;
+        self.filter.restore(saved, self.tick())
     }
 
     /// Ends the session that has this number, and tells whether there was one.

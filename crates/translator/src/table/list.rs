@@ -28,6 +28,10 @@ impl<const KIND: usize> List<KIND> {
         self.head.map(id)
     }
 
+    pub(crate) fn tail(&self) -> Option<u32> {
+        self.tail.map(id)
+    }
+
     pub(crate) const fn len(&self) -> u32 {
         self.len
     }
