@@ -156,7 +156,7 @@ impl Admissions {
         ended
     }
 
-    fn new_rule(&mut self) -> RuleId {
+    pub(crate) fn new_rule(&mut self) -> RuleId {
         let rule = self.free.pop().unwrap_or_else(|| {
             self.rules.push(Rule::Free);
             RuleId(u32::try_from(self.rules.len() - 1).unwrap_or(u32::MAX))

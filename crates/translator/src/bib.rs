@@ -86,6 +86,11 @@ impl Bib {
         self.pool.contains(addr)
     }
 
+    /// Tells whether there are no addresses to bind to.
+    pub(crate) fn pool_is_empty(&self) -> bool {
+        self.pool.is_empty()
+    }
+
     pub(crate) fn get(&self, id: BibId) -> Option<Binding> {
         let entry = self.entries.get(id.0)?;
         let (addr, _) = self.hosts.get(entry.host)?;

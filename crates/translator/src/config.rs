@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::alone::{Alone, InvalidAlone};
 use crate::pool::PoolRange;
 use crate::session::Lifetime;
 
@@ -24,6 +25,8 @@ pub struct Config {
     /// Whether a TCP segment that belongs to no session, of an open port, is answered with a reset,
     /// so that after a loss of state both ends notice at once.
     pub reset_unknown: bool,
+    /// Present when there is no gateway and the translator stands alone.
+    pub alone: Option<Alone>,
 }
 
 impl Config {
@@ -38,7 +41,26 @@ impl Config {
             closed: Closed::default(),
             end_on_close: true,
             reset_unknown: true,
+            alone: None,
         }
+    }
+
+    /// Returns the defaults for a translator that stands alone; without a pool it has no sessions.
+    ///
+    /// # Errors
+    /// When `alone` cannot be done with this pool.
+    pub fn alone(pool: Vec<PoolRange>, alone: Alone) -> Result<Self, InvalidAlone> {
+        alone.check(&pool)?;
+        Ok(Self {
+            pool,
+            lifetimes: Lifetimes::default(),
+            limits: Limits::default(),
+            mtu: ETHERNET_MTU,
+            closed: Closed::default(),
+            end_on_close: true,
+            reset_unknown: true,
+            alone: Some(alone),
+        })
     }
 }
 

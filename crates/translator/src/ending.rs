@@ -151,6 +151,7 @@ impl Filter {
         if told && let Some(session) = self.view(id, self.ticks.instant(now)) {
             self.events.push(Event::Ended { session, why });
         }
+        self.will_end(id);
         let Some(entry) = self.sessions.remove(id) else {
             return;
         };

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use mapping::{ExternalPort, Protocol};
 
 use crate::admission::{Admissions, RuleId};
+use crate::alone::Inbound;
 use crate::bib::Remote;
 use crate::ending::Endings;
 use crate::event::{EndReason, Events};
@@ -26,6 +27,8 @@ pub(crate) struct Filter {
     pub(crate) endings: Endings,
     pub(crate) events: Events,
     pub(crate) ticks: Ticks,
+    /// Present in a translator that stands alone.
+    pub(crate) inbound: Option<Inbound>,
     /// Sessions that ever were.
     pub(crate) opened: u64,
     /// Sessions that have ended, by reason.
@@ -91,7 +94,13 @@ impl Filter {
         Ok(id)
     }
 
-    fn update(&mut self, id: SessionId, direction: Direction, segment: &Segment, now: Tick) {
+    pub(crate) fn update(
+        &mut self,
+        id: SessionId,
+        direction: Direction,
+        segment: &Segment,
+        now: Tick,
+    ) {
         let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
@@ -140,15 +149,30 @@ impl Filter {
         }
         // DEVIATION RFC 6146 §3.8: no hairpinning, because between two remotes it would make the
         // home a relay.
-        if self.sessions.bib.contains(six.server) {
+        if self.sessions.bib.contains(six.server) && !self.hairpins() {
             return Err(DropReason::Hairpin);
         }
-        let (rule, internal_port) = self.admit(&six, segment)?;
+        self.represents(six.nsp, six.server)?;
+        let admitted = match self.admit_everything(&six, segment) {
+            Some(admitted) => admitted?,
+            None => self.admit(&six, segment)?,
+        };
         let (tcp, lifetime) = match six.transport {
             Transport::IcmpQuery => (None, Lifetime::IcmpQuery),
             Transport::Tcp => (Some(TcpState::V6Init), Lifetime::TcpOpening),
             Transport::Udp => (None, Lifetime::UdpOpening),
         };
+        self.open(six, admitted, (tcp, lifetime), now)
+    }
+
+    /// Adds a session that a rule has let in.
+    pub(crate) fn open(
+        &mut self,
+        six: SixTuple,
+        (rule, internal_port): (RuleId, u16),
+        (tcp, lifetime): (Option<TcpState>, Lifetime),
+        now: Tick,
+    ) -> Result<SessionId, DropReason> {
         self.make_room(now)?;
         let remote = Remote::of(&six);
         let bib = self
@@ -186,6 +210,7 @@ impl Filter {
         match session {
             Ok(id) => {
                 self.opened += 1;
+                self.began(id, bib);
                 self.tell(id, now);
             }
             Err(_) => self.sessions.bib.release(bib),

@@ -11,10 +11,12 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 mod admission;
+mod alone;
 mod bib;
 mod checksum;
 mod config;
 mod counters;
+mod eam;
 mod ending;
 mod event;
 mod filter;
@@ -42,8 +44,10 @@ mod verdict;
 mod view;
 pub mod wire;
 
+pub use alone::{Alone, Binding, Filtering, InvalidAlone, InvalidBinding};
 pub use config::{Closed, Config, Lifetimes, Limits, TooShort};
 pub use counters::{Counters, Drops, Gauge, Traffic};
+pub use eam::{AddressMap, AddressMaps, InvalidAddressMap};
 pub use event::{EndReason, Event};
 pub use frame::Frame;
 pub use pool::{InvalidPool, PoolRange};

@@ -65,6 +65,11 @@ impl Pool {
         pool
     }
 
+    /// Tells whether there is no address.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Tells whether an address is led to the translator.
     pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
         self.ranges.iter().any(|range| range.contains(addr))

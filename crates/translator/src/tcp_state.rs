@@ -15,6 +15,8 @@ pub enum Direction {
 /// The state of a TCP session; CLOSED is the absence of one.
 ///
 /// ```text
+///            V4 SYN                  V6 SYN
+///   CLOSED ─────────► V4INIT ───────────────────────► ESTABLISHED
 ///            V6 SYN                  V4 SYN
 ///   CLOSED ─────────► V6INIT ───────────────────────► ESTABLISHED ◄──┐ not RST
 ///      ▲                 ▲ V6 SYN      V4 FIN │ V6 FIN │   │ RST     │
@@ -24,8 +26,8 @@ pub enum Direction {
 ///      └─────────────────┴──── V4FIN_V6FIN_RCV ◄───────┘
 /// ```
 /// The whole table is in the test `every_transition`.
-// DEVIATION RFC 6146 §3.5.2.2: there is no V4INIT because no session starts from IPv4: a server
-// that calls out to a remote is not what this gateway is for.
+// DEVIATION RFC 6146 §3.5.2.2: behind a gateway there is no V4INIT because no session starts from
+// IPv4: a server that calls out to a remote is not what it is for. See `alone`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpState {
     /// Packets flow both ways.
@@ -34,6 +36,8 @@ pub enum TcpState {
     V4FinRcv,
     /// Both have finished.
     V4FinV6FinRcv,
+    /// The IPv4 side has asked, the IPv6 side has not answered.
+    V4Init,
     /// The remote has finished.
     V6FinRcv,
     /// The remote has asked, the server has not answered.
@@ -51,6 +55,7 @@ impl TcpState {
             Self::Trans => "trans",
             Self::V4FinRcv => "v4-fin-rcv",
             Self::V4FinV6FinRcv => "v4-fin-v6-fin-rcv",
+            Self::V4Init => "v4-init",
             Self::V6FinRcv => "v6-fin-rcv",
             Self::V6Init => "v6-init",
         }
@@ -66,7 +71,10 @@ impl TcpState {
         };
         let established = Some(Lifetime::TcpEstablished);
         match (self, direction, Event::of(flags)) {
-            (Self::V6Init, Direction::FourToSix, Event::Syn) => (Self::Established, established),
+            (Self::V4Init, Direction::SixToFour, Event::Syn)
+            | (Self::V6Init, Direction::FourToSix, Event::Syn) => (Self::Established, established),
+            (Self::V4Init, Direction::FourToSix, Event::Syn) => (Self::V4Init, opening),
+            (Self::V4Init, _, _) => (Self::V4Init, None),
             (Self::V6Init, Direction::SixToFour, Event::Syn) => (Self::V6Init, opening),
             (Self::V6Init, _, _) => (Self::V6Init, None),
 
@@ -133,6 +141,8 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             // state          direction  SYN                     FIN                     RST             data
+            (V4Init,        SixToFour, [(Established, EST),    (V4Init, none),         (V4Init, none), (V4Init, none)]),
+            (V4Init,        FourToSix, [(V4Init, OPEN),        (V4Init, none),         (V4Init, none), (V4Init, none)]),
             (V6Init,        SixToFour, [(V6Init, OPEN),        (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (V6Init,        FourToSix, [(Established, EST),    (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (Established,   SixToFour, [(Established, EST),    (V6FinRcv, EST),        (Trans, RESET), (Established, EST)]),

@@ -1,10 +1,14 @@
 //! The machine: packets, snapshots and time in, packets and sessions out.
 
+mod alone;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use mapping::{Admission, Instant, Nsp, Snapshot};
 
+use crate::admission::Admissions;
+use crate::alone::{Inbound, Source};
 use crate::bib::Bib;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -57,6 +61,8 @@ pub enum Timer {
     Drain,
     /// Places of sessions that have ended are still to be given back.
     Ending,
+    /// A SYN from IPv4 is to be refused.
+    IncomingSyn,
     /// A session's lifetime ends.
     SessionExpiry,
 }
@@ -69,10 +75,17 @@ impl Translator {
         let capacity = config.limits.sessions;
         let hash = Key::new(key);
         let [a, b, ..] = key;
-        let bib = Bib::new(&config.pool, capacity, hash);
+        let alone = config.alone.as_ref();
+        let bindings = alone.map_or(0, |alone| alone.bindings.len());
+        let bindings = u32::try_from(bindings).unwrap_or(u32::MAX);
+        let mut bib = Bib::new(&config.pool, capacity.saturating_add(bindings), hash);
+        let mut admissions = Admissions::default();
+        let inbound =
+            alone.map(|alone| Inbound::new(alone, capacity, hash, admissions.new_rule(), &mut bib));
         let filter = Filter {
             nsps: Nsps::default(),
-            admissions: crate::admission::Admissions::default(),
+            admissions,
+            inbound,
             sessions: SessionTable::new(capacity, config.lifetimes, bib, hash),
             endings: Endings::default(),
             events: Events::default(),
@@ -94,7 +107,7 @@ impl Translator {
     pub fn handle_packet(&mut self, frame: &mut Frame, now: Instant) -> Verdict {
         self.last_seen = now;
         match self.translate(frame) {
-            Ok(()) => Verdict::Forward,
+            Ok(verdict) => verdict,
             Err(reason) => {
                 self.counters.drops.count(reason);
                 Verdict::Drop(reason)
@@ -169,6 +182,7 @@ impl Translator {
     /// Does what is due, a bounded amount at a time; early and repeated calls change nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.last_seen = now;
+        self.refuse(now);
         let tick = self.tick();
         for _ in 0..EXPIRIES_AT_ONCE {
             let Some(id) = self.filter.sessions.any_expired(tick) else {
@@ -192,11 +206,16 @@ impl Translator {
         if self.filter.is_ending() {
             return Some((self.last_seen, Timer::Ending));
         }
-        let expiry = self
-            .filter
-            .ticks
-            .instant(self.filter.sessions.next_expiry()?);
-        Some((expiry.max(self.last_seen), Timer::SessionExpiry))
+        let refusal = self.next_refusal().map(|due| (due, Timer::IncomingSyn));
+        let expiry = self.filter.sessions.next_expiry().map(|tick| {
+            let due = self.filter.ticks.instant(tick);
+            (due, Timer::SessionExpiry)
+        });
+        let (due, timer) = refusal
+            .into_iter()
+            .chain(expiry)
+            .min_by_key(|(due, _)| *due)?;
+        Some((due.max(self.last_seen), timer))
     }
 
     /// Returns what happened to a session; drain it after each `handle_*`.
@@ -268,11 +287,28 @@ impl Translator {
         &self.config
     }
 
-    fn translate(&mut self, frame: &mut Frame) -> Result<(), DropReason> {
+    fn translate(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
         match determine_incoming_tuple(frame)? {
-            Tuple::Four(incoming) => self.four_to_six(frame, &incoming),
-            Tuple::Six(incoming) => self.six_to_four(frame, &incoming),
+            Tuple::Four(incoming) => self.receive_four(frame, &incoming, Source::Mapped),
+            Tuple::Six(incoming) => {
+                if !self.mapped_six(frame, &incoming)? {
+                    self.six_to_four(frame, &incoming)?;
+                }
+                self.hairpin(frame)
+            }
         }
+    }
+
+    fn receive_four(
+        &mut self,
+        frame: &mut Frame,
+        incoming: &Incoming<Ipv4Addr>,
+        source: Source,
+    ) -> Result<Verdict, DropReason> {
+        if self.mapped_four(frame, incoming, source)? {
+            return Ok(Verdict::Forward);
+        }
+        self.four_to_six(frame, incoming)
     }
 
     fn six_to_four(
@@ -303,8 +339,10 @@ impl Translator {
         &mut self,
         frame: &mut Frame,
         incoming: &Incoming<Ipv4Addr>,
-    ) -> Result<(), DropReason> {
-        let id = self.filter.four_to_six(incoming, self.tick())?;
+    ) -> Result<Verdict, DropReason> {
+        let Some(id) = self.session_from_four(frame, incoming)? else {
+            return Ok(Verdict::Hold);
+        };
         let session = self.filter.sessions.get(id).ok_or(DropReason::NoSession)?;
         let nsp = self
             .filter
@@ -324,7 +362,7 @@ impl Translator {
             entry.traffic.1.add(traffic);
         }
         self.counters.four_to_six.add(traffic);
-        Ok(())
+        Ok(Verdict::Forward)
     }
 
     fn session(&self, id: SessionId, now: Instant) -> Option<Session> {

@@ -23,6 +23,23 @@ pub(crate) struct Outgoing {
     dst_port: u16,
 }
 
+impl Outgoing {
+    /// Returns where a packet goes whose addresses alone are translated.
+    pub(crate) const fn stateless(src: Ipv4Addr, dst: Ipv4Addr, segment: &Segment) -> Self {
+        let (src_port, dst_port) = match *segment {
+            Segment::EchoReply { id } | Segment::EchoRequest { id } => (id, id),
+            Segment::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+            Segment::Udp(udp) => (udp.src_port, udp.dst_port),
+        };
+        Self {
+            src,
+            src_port,
+            dst,
+            dst_port,
+        }
+    }
+}
+
 /// Returns where a packet of a session goes.
 pub(crate) const fn compute_outgoing_tuple(session: &Found<'_>) -> Outgoing {
     Outgoing {

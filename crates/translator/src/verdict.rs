@@ -68,6 +68,10 @@ drop_reasons! {
     MalformedUdp = "malformed_udp",
     /// From the LAN to the pool, without a session of this server.
     NoSession = "no_session",
+    /// An address that is not global behind the well-known prefix (RFC 6052 §3.1).
+    NotGlobal = "not_global",
+    /// An address that no map and no prefix translates.
+    NotMapped = "not_mapped",
     /// To an address that is neither in a valid NSP nor in the pool.
     NotOurs = "not_ours",
     /// A TCP segment from a remote that belongs to no connection and opens none.
@@ -86,6 +90,8 @@ drop_reasons! {
     TupleInUse = "tuple_in_use",
     /// A UDP datagram in IPv6 without a checksum (RFC 8200 §8.1).
     UdpWithoutChecksum = "udp_without_checksum",
+    /// A TCP SYN from IPv4 that nobody in IPv6 has asked for (RFC 6146 §3.5.2.2).
+    Unsolicited = "unsolicited",
     /// A transport protocol that is not translated.
     UnsupportedProtocol = "unsupported_protocol",
 }

@@ -222,6 +222,7 @@ fn observed(number: u32, session: &Session, now: Instant) -> gateway::Session {
         ends,
         state: match session.tcp {
             None | Some(TcpState::Established) => SessionState::Established,
+            Some(TcpState::V4Init) => SessionState::V4Init,
             Some(TcpState::V6Init) => SessionState::V6Init,
             Some(TcpState::V4FinRcv) => SessionState::V4Fin,
             Some(TcpState::V6FinRcv) => SessionState::V6Fin,

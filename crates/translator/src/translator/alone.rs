@@ -1,0 +1,114 @@
+//! What the machine does besides when it stands alone: stateless translation, hairpinning, and
+//! refusing what nobody has asked for.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use mapping::Instant;
+
+use super::{Translator, mss};
+use crate::alone::{Found, Pair, Source, refusal, stateless_four, stateless_six};
+use crate::frame::Frame;
+use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
+use crate::session::SessionId;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::ipv4;
+use crate::{v4_to_v6, v6_to_v4};
+
+impl Translator {
+    /// Translates a packet whose addresses are both mapped; tells whether it was one.
+    pub(super) fn mapped_six(
+        &mut self,
+        frame: &mut Frame,
+        incoming: &Incoming<Ipv6Addr>,
+    ) -> Result<bool, DropReason> {
+        let Some(alone) = &self.config.alone else {
+            return Ok(false);
+        };
+        let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
+        let addrs = (incoming.src, incoming.dst);
+        let Some(Pair { src, dst }) = stateless_six(alone, nsps, bib, addrs)? else {
+            return Ok(false);
+        };
+        let outgoing = v6_to_v4::Outgoing::stateless(src, dst, &incoming.segment);
+        let mss = mss(self.config.mtu);
+        v6_to_v4::translate(frame, incoming, &outgoing, mss, &mut self.ids)?;
+        self.counters.six_to_four.add(incoming.traffic());
+        Ok(true)
+    }
+
+    /// As [`Self::mapped_six`], the other way.
+    pub(super) fn mapped_four(
+        &mut self,
+        frame: &mut Frame,
+        incoming: &Incoming<Ipv4Addr>,
+        source: Source,
+    ) -> Result<bool, DropReason> {
+        let Some(alone) = &self.config.alone else {
+            return Ok(false);
+        };
+        let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
+        let addrs = (incoming.src, incoming.dst);
+        let Some(Pair { src, dst }) = stateless_four(alone, nsps, bib, addrs, source)? else {
+            return Ok(false);
+        };
+        let outgoing = v4_to_v6::Outgoing::stateless(src, dst, &incoming.segment);
+        let mtu = self.config.mtu;
+        v4_to_v6::translate(frame, incoming, &outgoing, mtu, mss(mtu))?;
+        self.counters.four_to_six.add(incoming.traffic());
+        Ok(true)
+    }
+
+    /// Translates a packet back to IPv6 if it was sent to an address that an IPv6 host has in
+    /// IPv4 (RFC 6146 §3.8, RFC 7757 §4.2.2); its source is what the host is in IPv4.
+    pub(super) fn hairpin(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
+        let Some(alone) = self.config.alone.as_ref().filter(|alone| alone.hairpin) else {
+            return Ok(Verdict::Forward);
+        };
+        let header = ipv4::Header::parse(frame.packet())?;
+        if !self.filter.sessions.bib.contains(header.dst) && alone.maps.six(header.dst).is_none() {
+            return Ok(Verdict::Forward);
+        }
+        match determine_incoming_tuple(frame)? {
+            Tuple::Four(incoming) => self.receive_four(frame, &incoming, Source::Hairpinned),
+            Tuple::Six(_) => Err(DropReason::NotOurs),
+        }
+    }
+
+    /// Finds the session of a packet from IPv4, or starts one where that may be; `None` when the
+    /// packet waits.
+    pub(super) fn session_from_four(
+        &mut self,
+        frame: &Frame,
+        incoming: &Incoming<Ipv4Addr>,
+    ) -> Result<Option<SessionId>, DropReason> {
+        let tick = self.tick();
+        match self.filter.four_to_six(incoming, tick) {
+            Err(DropReason::NoSession) if self.filter.inbound.is_some() => {
+                let now = (tick, self.last_seen);
+                match self.filter.start_from_four(incoming, frame.packet(), now)? {
+                    Found::Session(id) => Ok(Some(id)),
+                    Found::Waits => Ok(None),
+                }
+            }
+            result => result.map(Some),
+        }
+    }
+
+    /// Refuses the SYNs from IPv4 that nobody has asked for.
+    pub(super) fn refuse(&mut self, now: Instant) {
+        let Some(inbound) = &mut self.filter.inbound else {
+            return;
+        };
+        while let Some(syn) = inbound.refused(now) {
+            self.counters.drops.count(DropReason::Unsolicited);
+            if let Some((head, quote)) = refusal(syn.packet()) {
+                self.outbox.push(&[&head, quote]);
+            }
+        }
+    }
+
+    /// Returns when a SYN from IPv4 has waited for long enough.
+    pub(super) fn next_refusal(&self) -> Option<Instant> {
+        self.filter.inbound.as_ref()?.next_refusal()
+    }
+}

@@ -1,0 +1,348 @@
+//! Explicit address mappings (RFC 7757), by section.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
+#[path = "../../crates/translator/tests/support/home.rs"]
+mod home;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use home::{ACK, Home, Packet, SYN, Segment};
+use mapping::Instant;
+use proptest::prelude::*;
+use translator::{
+    AddressMap, AddressMaps, Alone, Config, DropReason, InvalidAddressMap, PoolRange, Pref64,
+    Translator,
+};
+
+/// RFC 7757 §3.2, figure 1.
+const FIGURE_1: [&str; 6] = [
+    "192.0.2.1=2001:db8:aaaa::",
+    "192.0.2.2/32=2001:db8:bbbb::b/128",
+    "192.0.2.16/28=2001:db8:cccc::/124",
+    "192.0.2.128/26=2001:db8:dddd::/64",
+    "192.0.2.192/29=2001:db8:eeee:8::/62",
+    "192.0.2.224/31=64:ff9b::/127",
+];
+
+/// RFC 7757 appendix B, figure 7, without its last row, which RFC 6052 translates.
+const FIGURE_7: [(&str, &str); 11] = [
+    ("192.0.2.1", "2001:db8:aaaa::"),
+    ("192.0.2.2", "2001:db8:bbbb::b"),
+    ("192.0.2.16", "2001:db8:cccc::"),
+    ("192.0.2.24", "2001:db8:cccc::8"),
+    ("192.0.2.31", "2001:db8:cccc::f"),
+    ("192.0.2.128", "2001:db8:dddd::"),
+    ("192.0.2.152", "2001:db8:dddd:0:6000::"),
+    ("192.0.2.183", "2001:db8:dddd:0:dc00::"),
+    ("192.0.2.191", "2001:db8:dddd:0:fc00::"),
+    ("192.0.2.195", "2001:db8:eeee:9:8000::"),
+    ("192.0.2.225", "64:ff9b::1"),
+];
+
+const PREFIX: &str = "2001:db8:64::/96";
+
+#[test]
+fn s3_2_row_may_not_leave_more_bits_free_in_ipv4() {
+    for (text, why) in [
+        ("192.0.2.0/24=2001:db8::/121", InvalidAddressMap::TooLong),
+        ("192.0.2.1/24=2001:db8::/64", InvalidAddressMap::HostBits),
+        ("192.0.2.0/24=2001:db8::1/64", InvalidAddressMap::HostBits),
+        ("192.0.2.0/33=2001:db8::/64", InvalidAddressMap::Length),
+        ("192.0.2.0=2001:db8::/129", InvalidAddressMap::Length),
+        ("192.0.2.0", InvalidAddressMap::Text),
+        ("2001:db8::=192.0.2.0", InvalidAddressMap::Text),
+    ] {
+        assert_eq!(text.parse::<AddressMap>(), Err(why), "{text}");
+    }
+    assert!("192.0.2.0/24=2001:db8::/120".parse::<AddressMap>().is_ok());
+    assert!("0.0.0.0/0=2001:db8:ff00::/40".parse::<AddressMap>().is_ok());
+}
+
+#[test]
+fn s3_3_addresses_are_those_of_figure_7_both_ways() {
+    let maps = maps(&FIGURE_1);
+    for (four, six) in FIGURE_7 {
+        let (four, six): (Ipv4Addr, Ipv6Addr) = (four.parse().unwrap(), six.parse().unwrap());
+        assert_eq!(maps.six(four), Some(six));
+        assert_eq!(maps.four(six), Some(four));
+    }
+    assert_eq!(maps.six("192.0.2.248".parse().unwrap()), None);
+    assert_eq!(maps.four("64:ff9b::c000:2f8".parse().unwrap()), None);
+}
+
+#[test]
+fn s3_3_longest_prefix_counts_and_rows_may_overlap() {
+    // RFC 7757 §5, figure 2
+    let maps = maps(&[
+        "0.0.0.0/0=2001:db8:ff00::/40",
+        "198.51.100.64=2001:db8::abcd",
+    ]);
+    let four: Ipv4Addr = "198.51.100.64".parse().unwrap();
+
+    assert_eq!(
+        maps.four("2001:db8:ffc6:3364:4000::".parse().unwrap()),
+        Some(four)
+    );
+    assert_eq!(maps.six(four), Some("2001:db8::abcd".parse().unwrap()));
+    assert_eq!(maps.overlaps().count(), 1);
+}
+
+#[test]
+fn s3_packets_between_mapped_addresses_need_no_session() {
+    let mut world = world(&FIGURE_1, false, false);
+    let peer: Ipv4Addr = "198.51.100.9".parse().unwrap();
+    for (four, six) in FIGURE_7.iter().take(10) {
+        let (four, six): (Ipv4Addr, Ipv6Addr) = (four.parse().unwrap(), six.parse().unwrap());
+        for segment in [
+            Segment::tcp(80, 4000, SYN | ACK),
+            Segment::udp(53, 4000),
+            Segment::ping(7),
+            Segment::pong(8),
+        ] {
+            let out = Packet::new(six.into(), prefix().embed(peer).into(), segment.clone());
+            let left = world.send(&out).unwrap();
+            assert_eq!(
+                (left.src, left.dst),
+                (IpAddr::from(four), IpAddr::from(peer))
+            );
+            assert_eq!((&left.segment, &left.payload), (&segment, &out.payload));
+
+            let back = Packet::new(peer.into(), four.into(), segment.clone());
+            let left = world.send(&back).unwrap();
+            assert_eq!((left.src, left.dst), (out.dst, out.src));
+            assert_eq!((&left.segment, &left.payload), (&segment, &out.payload));
+        }
+    }
+    assert_eq!(world.live(), 0);
+}
+
+#[test]
+fn s3_both_ends_may_be_mapped() {
+    let mut world = world(
+        &["192.168.1.0/24=2001:db8:1::/120", "10.0.0.1=fd00::1"],
+        false,
+        false,
+    );
+    let out = Packet::new(
+        "fd00::1".parse().unwrap(),
+        "2001:db8:1::14".parse().unwrap(),
+        Segment::udp(1, 2),
+    );
+
+    let left = world.send(&out).unwrap();
+    assert_eq!(left.src, "10.0.0.1".parse::<IpAddr>().unwrap());
+    assert_eq!(left.dst, "192.168.1.20".parse::<IpAddr>().unwrap());
+
+    let back = world
+        .send(&Packet::new(left.dst, left.src, Segment::udp(2, 1)))
+        .unwrap();
+    assert_eq!((back.src, back.dst), (out.dst, out.src));
+}
+
+#[test]
+fn a_1_customer_side_translator_maps_its_own_address_and_embeds_the_others() {
+    let mut world = world(&["192.0.0.1=2001:db8:c::1"], false, false);
+    let internet: Ipv4Addr = "8.8.8.8".parse().unwrap();
+    let out = Packet::new(
+        "192.0.0.1".parse().unwrap(),
+        internet.into(),
+        Segment::udp(4000, 53),
+    );
+
+    let left = world.send(&out).unwrap();
+    assert_eq!(left.src, "2001:db8:c::1".parse::<IpAddr>().unwrap());
+    assert_eq!(left.dst, IpAddr::from(prefix().embed(internet)));
+
+    let back = world
+        .send(&Packet::new(left.dst, left.src, Segment::udp(53, 4000)))
+        .unwrap();
+    assert_eq!((back.src, back.dst), (out.dst, out.src));
+}
+
+#[test]
+fn s3_without_a_pool_both_ends_may_be_embedded() {
+    let mut world = world(&[], false, false);
+    let (host, peer) = (Ipv4Addr::new(192, 0, 2, 9), Ipv4Addr::new(198, 51, 100, 9));
+    let out = Packet::new(
+        prefix().embed(host).into(),
+        prefix().embed(peer).into(),
+        Segment::tcp(1, 2, SYN),
+    );
+
+    let left = world.send(&out).unwrap();
+    assert_eq!((left.src, left.dst), (host.into(), peer.into()));
+    let back = world
+        .send(&Packet::new(
+            peer.into(),
+            host.into(),
+            Segment::tcp(2, 1, SYN),
+        ))
+        .unwrap();
+    assert_eq!((back.src, back.dst), (out.dst, out.src));
+
+    let mut unmapped = out;
+    unmapped.src = "2001:db8:1::1".parse().unwrap();
+    assert_eq!(world.send(&unmapped), Err(DropReason::NotMapped));
+}
+
+#[test]
+fn s3_with_a_pool_only_mapped_hosts_go_without_a_session() {
+    let mut world = world(&["192.0.2.10=2001:db8::10"], true, false);
+    let peer: Ipv4Addr = "198.51.100.9".parse().unwrap();
+    let to_peer = |src: &str| {
+        let src: Ipv6Addr = src.parse().unwrap();
+        Packet::new(
+            src.into(),
+            prefix().embed(peer).into(),
+            Segment::udp(4000, 53),
+        )
+    };
+
+    let mapped = world.send(&to_peer("2001:db8::10")).unwrap();
+    assert_eq!(mapped.src, "192.0.2.10".parse::<IpAddr>().unwrap());
+    assert_eq!(world.live(), 0);
+
+    let unmapped = world.send(&to_peer("2001:db8::11")).unwrap();
+    assert_eq!(unmapped.src, "203.0.113.1".parse::<IpAddr>().unwrap());
+    assert_eq!(world.live(), 1);
+
+    let inside = world.send(&to_peer("2001:db8:64::c000:201"));
+    assert_eq!(inside, Err(DropReason::SourceInPref64));
+    let foreign = Packet::new(
+        peer.into(),
+        "192.0.2.99".parse().unwrap(),
+        Segment::udp(1, 2),
+    );
+    assert_eq!(world.send(&foreign), Err(DropReason::NotOurs));
+}
+
+#[test]
+fn s3_map_over_the_pool_is_refused() {
+    for map in ["203.0.113.1=2001:db8::1", "203.0.113.0/24=2001:db8::/120"] {
+        let alone = Alone {
+            maps: maps(&[map]),
+            ..Alone::default()
+        };
+        assert!(Config::alone(pool(), alone).is_err(), "{map}");
+    }
+}
+
+#[test]
+fn s3_packet_from_no_host_or_to_none_is_dropped() {
+    let mut world = world(&["192.0.2.10=2001:db8::10"], false, false);
+    let to_host = |src: &str| {
+        Packet::new(
+            src.parse().unwrap(),
+            "192.0.2.10".parse().unwrap(),
+            Segment::udp(1, 2),
+        )
+    };
+    for src in ["127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.9"] {
+        assert_eq!(world.send(&to_host(src)), Err(DropReason::IllegalSource));
+    }
+    let loopback = prefix().embed(Ipv4Addr::LOCALHOST);
+    let out = Packet::new(
+        "2001:db8::10".parse().unwrap(),
+        loopback.into(),
+        Segment::udp(1, 2),
+    );
+    assert_eq!(world.send(&out), Err(DropReason::NotOurs));
+}
+
+#[test]
+fn s4_hairpin_is_refused_unless_asked_for() {
+    let mut world = world(&FIGURE_1, false, false);
+
+    assert_eq!(world.send(&figure_8()), Err(DropReason::Hairpin));
+}
+
+#[test]
+fn s4_2_2_hairpinned_packet_shows_its_source_behind_the_prefix() {
+    // RFC 7757 appendix B.1, figures 8 and 11
+    let mut world = world(&FIGURE_1, false, true);
+
+    let there = world.send(&figure_8()).unwrap();
+    let source = prefix().embed("192.0.2.1".parse().unwrap());
+    assert_eq!(there.src, IpAddr::from(source));
+    assert_eq!(there.dst, "2001:db8:bbbb::b".parse::<IpAddr>().unwrap());
+
+    let answer = Packet::new(there.dst, there.src, Segment::udp(2, 1));
+    let back = world.send(&answer).unwrap();
+    assert_eq!((back.src, back.dst), (figure_8().dst, figure_8().src));
+}
+
+proptest! {
+    #[test]
+    fn there_and_back_is_the_identity(
+        host in 0..16_u8,
+        peer: u32,
+        tos: u8,
+        ttl in 1..=255_u8,
+        ports: (u16, u16),
+        payload in 0..1300_usize,
+        kind in 0..4,
+    ) {
+        let peer = Ipv4Addr::from_bits(peer);
+        prop_assume!(!peer.is_loopback() && !peer.is_multicast() && !peer.is_broadcast());
+        prop_assume!(peer.octets()[0] != 0 && peer.octets()[..3] != [192, 0, 2]);
+        let segment = match kind {
+            0 => Segment::tcp(ports.0, ports.1, ACK),
+            1 => Segment::udp(ports.0, ports.1),
+            2 => Segment::ping(ports.0),
+            _ => Segment::pong(ports.0),
+        };
+        let mut world = world(&FIGURE_1, false, false);
+        let six: Ipv6Addr = format!("2001:db8:cccc::{host:x}").parse().unwrap();
+        let mut out = Packet::new(six.into(), prefix().embed(peer).into(), segment);
+        out.tos = tos;
+        out.ttl = ttl;
+        let out = out.with_payload(payload);
+
+        let four = world.send(&out).unwrap();
+        let mut turned = four.clone();
+        (turned.src, turned.dst) = (four.dst, four.src);
+        let mut back = world.send(&turned).unwrap();
+        (back.src, back.dst) = (back.dst, back.src);
+        back.dont_fragment = out.dont_fragment;
+
+        prop_assert_eq!(back, out);
+    }
+}
+
+fn figure_8() -> Packet {
+    Packet::new(
+        "2001:db8:aaaa::".parse().unwrap(),
+        prefix().embed("192.0.2.2".parse().unwrap()).into(),
+        Segment::udp(1, 2),
+    )
+}
+
+fn prefix() -> Pref64 {
+    PREFIX.parse().unwrap()
+}
+
+fn pool() -> Vec<PoolRange> {
+    vec![PoolRange::new([203, 0, 113, 1].into(), 32).unwrap()]
+}
+
+fn maps(rows: &[&str]) -> AddressMaps {
+    let rows = rows.iter().map(|row| row.parse().unwrap()).collect();
+    AddressMaps::new(rows).unwrap()
+}
+
+fn world(rows: &[&str], with_pool: bool, hairpin: bool) -> Home {
+    let pool = if with_pool { pool() } else { Vec::new() };
+    let alone = Alone {
+        maps: maps(rows),
+        hairpin,
+        ..Alone::default()
+    };
+    let now = Instant::from_nanos(1_000_000_000);
+    let mut translator = Translator::new(Config::alone(pool, alone).unwrap(), [7; 16], now);
+    translator.handle_pref64s(&[prefix()], now);
+    Home { translator, now }
+}
