@@ -254,6 +254,7 @@ impl Filter {
             entry.traffic.1.add(saved.four_to_six);
         }
         self.opened += 1;
+        self.began(id, bib);
         Ok(())
     }
 
@@ -366,6 +367,7 @@ const fn tcp_code(state: TcpState) -> u8 {
         TcpState::V6FinRcv => 4,
         TcpState::V6Init => 5,
         TcpState::Trans => 6,
+        TcpState::V4Init => 7,
     }
 }
 
@@ -392,13 +394,14 @@ fn checksum(bytes: &[u8]) -> u32 {
 /// Of the record.
 const VERSION: u8 = 1;
 
-const TCP_STATES: [TcpState; 6] = [
+const TCP_STATES: [TcpState; 7] = [
     TcpState::Established,
     TcpState::V4FinRcv,
     TcpState::V4FinV6FinRcv,
     TcpState::V6FinRcv,
     TcpState::V6Init,
     TcpState::Trans,
+    TcpState::V4Init,
 ];
 
 const LIFETIMES: [Lifetime; 8] = [
