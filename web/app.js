@@ -1,6 +1,8 @@
 // @ts-check
 // The live page. Everything shown comes from the API and is put in as text, never as markup.
 
+import { ANSWERS, DROPS, ENDS, STATES, say } from "./words.js";
+
 const API = "api/v1";
 const EVENT_NAMES = [
   "host.appeared", "host.gone", "host.named",
@@ -10,6 +12,7 @@ const EVENT_NAMES = [
 const DESCRIPTION_SHOWN = 120;
 const EVENTS_SHOWN = 200;
 const SESSIONS_EVERY_MS = 2000;
+const SESSIONS_SHOWN = 200;
 
 /** @param {string} id */
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -163,20 +166,80 @@ function drawHosts() {
   fill("hosts", rows, 5, wanted ? "no device fits" : "no device has joined yet");
 }
 
+/** @param {string} id */
+const chosen = (id) => /** @type {HTMLInputElement | HTMLSelectElement} */ (byId(id)).value.trim();
+
+/** What is typed into the search means one thing by its form. */
+function sessionChoice() {
+  const text = chosen("session-search");
+  const choice = new URLSearchParams({ limit: String(SESSIONS_SHOWN) });
+  for (const name of ["protocol", "state"]) {
+    if (chosen(`session-${name}`)) choice.set(name, chosen(`session-${name}`));
+  }
+  if (!text) return choice;
+  const ipv4 = /^\d+\.\d+\.\d+\.\d+(:\d+)?$/.test(text);
+  const ours = hosts.some((host) => host.ipv4 === text || host.mac === text.toLowerCase());
+  if (/^\d+$/.test(text)) choice.set("external_port", text);
+  else if (ipv4 && !ours) choice.set("pool", text);
+  else if (text.includes(":") && !ours) choice.set("remote", text.replace(/^\[(.*)\].*$/, "$1"));
+  else choice.set("server", text.toLowerCase());
+  return choice;
+}
+
+let sessionReadings = 0;
 async function showSessions() {
-  const sessions = await readAll("sessions");
+  sessionReadings += 1;
+  const reading = sessionReadings;
+  const response = await fetch(`${API}/sessions?${sessionChoice()}`);
+  const page = await response.json();
+  if (reading !== sessionReadings) return; // somebody typed on
+  if (!response.ok) {
+    fill("sessions", [], 7, page.detail ?? `the gateway answered ${response.status}`);
+    byId("session-note").textContent = "";
+    return;
+  }
   const names = new Map(hosts.map((host) => [host.ipv4, host.name]));
-  const rows = sessions.map((session) => {
+  const rows = page.items.map((/** @type {any} */ session) => {
     const { remote, server, pool } = session;
     return element("tr", "",
       cell("Remote", element("code", "", `[${remote.address}]:${remote.port}`)),
       cell("Device", `${names.get(server.address) ?? server.address} ${session.protocol} ${server.port}`),
       cell("Seen by it as", element("code", "", `${pool.address}:${pool.port}`)),
-      cell("State", `${session.state}, ${duration(session.expires_in_s)} left`),
+      cell("State", `${say(STATES, session.state)}, ${duration(session.expires_in_s)} left`),
       cell("In", `${session.packets_in} pkt, ${size(session.bytes_in)}`),
-      cell("Out", `${session.packets_out} pkt, ${size(session.bytes_out)}`));
+      cell("Out", `${session.packets_out} pkt, ${size(session.bytes_out)}`),
+      cell("Id", element("code", "", session.id)));
   });
-  fill("sessions", rows, 6, "nobody is connected");
+  const any = chosen("session-search") || chosen("session-protocol") || chosen("session-state");
+  fill("sessions", rows, 7, any ? "no session fits" : "nobody is connected");
+  byId("session-note").textContent = page.next
+    ? `The first ${page.items.length} are shown. “portico session list” shows all.`
+    : page.items.length ? "“portico session end” and an id ends one." : "";
+}
+
+/** @type {Map<string, number>} */
+let counted = new Map();
+
+async function showRefused() {
+  const kinds = /** @type {const} */ ([
+    ["drops_total", "did not pass", DROPS],
+    ["answers_total", "was answered", ANSWERS],
+    ["sessions_ended_total", "session ended", ENDS],
+  ]);
+  const counters = await readAll("counters");
+  const ours = counters.filter((it) => it.room === "translator" && it.value > 0);
+  const rows = kinds.flatMap(([name, what, words]) =>
+    ours.filter((it) => it.name === name).sort((a, b) => b.value - a.value).map((it) => {
+      const before = counted.get(`${name} ${it.reason}`);
+      const more = it.value - (before ?? (counted.size ? 0 : it.value));
+      return element("tr", "",
+        cell("What", what),
+        cell("Why", say(words, it.reason)),
+        cell("How many", String(it.value)),
+        cell("Just now", element("span", "soft", more > 0 ? `+${more}` : "")));
+    }));
+  counted = new Map(ours.map((it) => [`${it.name} ${it.reason}`, it.value]));
+  fill("refused", rows, 4, "everything has passed");
 }
 
 async function showPrefixes() {
@@ -234,7 +297,7 @@ async function showAll() {
     do {
       again = false;
       await Promise.all([showStatus(), showHosts(), showPrefixes()]);
-      await showSessions();
+      await Promise.all([showSessions(), showRefused()]);
     } while (again);
     connection("live", true);
   } catch (error) {
@@ -258,8 +321,16 @@ function listen() {
 }
 
 byId("search").addEventListener("input", drawHosts);
+for (const [name, words] of Object.entries(STATES)) {
+  const option = /** @type {HTMLOptionElement} */ (element("option", "", words));
+  option.value = name;
+  byId("session-state").append(option);
+}
+for (const id of ["session-search", "session-protocol", "session-state"]) {
+  byId(id).addEventListener("input", () => showSessions().catch(() => {}));
+}
 setInterval(() => {
-  if (!document.hidden && !drawing) showSessions().catch(() => {});
+  if (!document.hidden && !drawing) Promise.all([showSessions(), showRefused()]).catch(() => {});
 }, SESSIONS_EVERY_MS);
 showAll();
 listen();

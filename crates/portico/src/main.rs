@@ -17,6 +17,8 @@ mod command;
 mod config;
 mod daemon;
 mod log;
+#[cfg(test)]
+mod words;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
