@@ -19,6 +19,7 @@ mod program;
 mod reach;
 mod renumber;
 mod server;
+mod sessions;
 mod silence;
 mod stage;
 mod upnp;

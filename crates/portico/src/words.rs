@@ -8,7 +8,10 @@ fn every_name_has_words() {
     let names = DropReason::ALL.map(DropReason::as_str).into_iter();
     said("DROPS", names.collect());
     said("ENDS", EndReason::ALL.map(EndReason::as_str).to_vec());
-    said("STATES", SessionState::ALL.map(SessionState::as_str).to_vec());
+    said(
+        "STATES",
+        SessionState::ALL.map(SessionState::as_str).to_vec(),
+    );
 }
 
 /// Checks that exactly these names have words.
