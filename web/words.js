@@ -24,9 +24,18 @@ export const ENDS = {
 export const DROPS = {
   "closed": "a remote knocked where nothing is open",
   "fragment": "a part of a larger packet",
+  "fragment_duplicate": "a part of a larger packet that had come already",
+  "fragment_evicted": "a part of a larger packet; too many wait for their other parts",
+  "fragment_extension": "a part of a larger packet, with a form that IPv4 cannot have",
+  "fragment_inconsistent": "parts of a larger packet that do not fit together",
+  "fragment_overlap": "parts of a larger packet that overlap, as in an attack",
+  "fragment_timeout": "a part of a larger packet, the rest of which did not come in time",
+  "fragment_tiny": "a part of a larger packet that is cut too small, as in an attack",
   "hairpin": "a remote tried to reach another remote through us",
   "hop_limit": "it had travelled too far",
+  "icmp_checksum": "damaged: the checksum of its ICMP message",
   "icmp_error": "an error message that belongs to nothing here",
+  "icmp_nested": "an error message about an error message",
   "icmp_unsupported": "an ICMP message that has no counterpart",
   "illegal_source": "its sender's address is nobody's",
   "malformed_icmp": "damaged: its ICMP header",
@@ -36,20 +45,33 @@ export const DROPS = {
   "malformed_tcp": "damaged: its TCP header",
   "malformed_udp": "damaged: its UDP header",
   "no_session": "a device spoke to a remote that had not asked it",
+  "not_global": "a private address behind the well-known prefix",
+  "not_mapped": "an address that no map and no prefix translates",
   "not_ours": "it was for an address that is not ours",
   "not_syn": "it belongs to a connection that is not there",
   "pool_exhausted": "no address and port is left behind which a remote could appear",
+  "remote_full": "this remote has as many sessions as one may have",
+  "server_full": "this device has as many sessions as one may have",
   "sessions_full": "there are as many sessions as the configuration allows",
   "source_in_pref64": "its sender claims to be one of our devices",
   "source_routed": "it asks for a way of its own",
   "too_big": "it is too big for the way",
   "tuple_in_use": "the device already speaks with this remote by the same ports",
   "udp_without_checksum": "a UDP packet without a checksum",
+  "unsolicited": "somebody in IPv4 spoke first",
   "unsupported_protocol": "neither TCP nor UDP nor ICMP",
 };
 
 /** What Portico itself answered. @type {Record<string, string>} */
-export const ANSWERS = {};
+export const ANSWERS = {
+  "address_unreachable": "“there is no way there”",
+  "port_unreachable": "“nobody listens there”",
+  "prohibited": "“this is not open”",
+  "protocol_unreachable": "“this protocol is not translated”",
+  "reset": "“this connection is not there any more”",
+  "source_routed": "“ways of your own are not followed”",
+  "too_big": "“send smaller packets”",
+};
 
 /**
  * A name without words is shown as it is.
