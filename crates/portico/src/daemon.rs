@@ -123,6 +123,10 @@ impl Daemon {
             wan: roles.wan.clone(),
             config: config.translator.clone(),
             key: random()?,
+            keep: translator::Keep {
+                state: Some(config.state.clone()),
+                ..translator::Keep::default()
+            },
         };
         let (observer, inbox) = translator::Observer::new();
         let token = self.supervisor.followers().token();

@@ -52,7 +52,7 @@ pub use event::{EndReason, Event};
 pub use frame::Frame;
 pub use pool::{InvalidPool, PoolRange};
 pub use pref64::{InvalidPref64, Pref64};
-pub use run::{Inbox, Observer, RunError, Settings, run};
+pub use run::{Inbox, Keep, LogLimits, Observer, RunError, Settings, Syslog, run};
 pub use saved::{InvalidSaved, NotRestored, Saved};
 pub use tcp_state::TcpState;
 pub use translator::{Timer, Translator};

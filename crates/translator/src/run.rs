@@ -4,6 +4,7 @@
 //! It has a runtime and an operating system thread of its own, so that no other task can delay a
 //! packet.
 
+mod keeper;
 mod lan;
 mod observer;
 mod routes;
@@ -20,12 +21,14 @@ use net::tun::{OpenTunError, Tun};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub use keeper::{Keep, LogLimits, Syslog};
 pub use observer::{Inbox, Observer};
 
 use crate::config::Config;
 use crate::frame::Frame;
 use crate::translator::Translator;
 use crate::verdict::Verdict;
+use keeper::Keeper;
 use observer::Ask;
 use routes::Routes;
 
@@ -42,6 +45,8 @@ pub struct Settings {
     pub config: Config,
     /// Random; keys the hash tables.
     pub key: [u8; 16],
+    /// Where sessions are kept, and what is kept of them.
+    pub keep: Keep,
 }
 
 /// Runs the translator in the network namespace of the calling thread until `cancel`.
@@ -79,6 +84,9 @@ pub fn run(
 /// Why the packet thread ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// There is no thread that owns the files.
+    #[error("cannot start the thread that keeps sessions")]
+    Keeper(#[source] io::Error),
     /// The TUN device is gone.
     #[error("cannot read TUN device {name}")]
     Device {
@@ -119,7 +127,12 @@ fn thread(
     runtime.block_on(async {
         let mut worker = Worker::open(&settings, clock).await?;
         tracing::info!(device = worker.tun.name(), "translator ready");
-        worker.work(follower, inbox, cancel).await
+        if let Some(reader) = worker.keeper.as_ref().and_then(Keeper::reader) {
+            inbox.keeps_log(reader);
+        }
+        worker.work(follower, inbox, cancel).await?;
+        worker.finish().await;
+        Ok(())
     })
 }
 
@@ -134,6 +147,7 @@ struct Worker {
     wan: String,
     lan: String,
     snapshot: Option<Arc<Snapshot>>,
+    keeper: Option<Keeper>,
     write_errors: u64,
 }
 
@@ -156,6 +170,11 @@ impl Worker {
             .await
             .map_err(RunError::Routes)?;
         let translator = Translator::new(settings.config.clone(), settings.key, clock.mono());
+        let keep = &settings.keep;
+        let keeper = (keep.state.is_some() || keep.syslog.is_some())
+            .then(|| Keeper::start(keep, clock))
+            .transpose()
+            .map_err(RunError::Keeper)?;
         let mut worker = Self {
             clock,
             tun,
@@ -166,6 +185,7 @@ impl Worker {
             wan: settings.wan.clone(),
             lan: settings.lan.clone(),
             snapshot: None,
+            keeper,
             write_errors: 0,
         };
         worker.links().await;
@@ -181,7 +201,9 @@ impl Worker {
     ) -> Result<(), RunError> {
         let mut following = true;
         loop {
-            let due = self.translator.poll_timeout().map(|(due, _)| due);
+            let timeout = self.translator.poll_timeout().map(|(due, _)| due);
+            let hand_over = self.keeper.as_ref().and_then(Keeper::due);
+            let due = timeout.into_iter().chain(hand_over).min();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 new = follower.changed(), if following => {
@@ -199,14 +221,24 @@ impl Worker {
                     self.interface(change.map_err(RunError::Routes)?).await;
                 }
                 () = self.clock.sleep_until_some(due) => {
-                    self.translator.handle_timeout(self.clock.mono());
+                    let now = self.clock.mono();
+                    self.translator.handle_timeout(now);
                     self.transmit();
+                    self.hear(now);
+                    self.hand_over();
                 }
                 ready = self.tun.readable() => {
-                    if ready.and_then(|()| self.burst(self.clock.mono())).map_err(|source| {
-                        RunError::Device { name: self.tun.name().to_owned(), source }
-                    })? == Burst::SpentBudget {
-                        tokio::task::yield_now().await;
+                    let now = self.clock.mono();
+                    let burst = ready.and_then(|()| self.burst(now));
+                    self.hear(now);
+                    self.hand_over();
+                    match burst {
+                        Ok(Burst::Drained) => {}
+                        Ok(Burst::SpentBudget) => tokio::task::yield_now().await,
+                        Err(source) => {
+                            let name = self.tun.name().to_owned();
+                            return Err(RunError::Device { name, source });
+                        }
                     }
                 }
             }
@@ -216,8 +248,15 @@ impl Worker {
     /// Brings machine and routes to a snapshot. What closes is closed before the first route
     /// changes; what opens is open when this returns.
     async fn follow(&mut self, new: Arc<Snapshot>) -> Result<(), RunError> {
+        let now = self.clock.mono();
         self.translator
-            .handle_snapshot(self.snapshot.as_deref(), &new, self.clock.mono());
+            .handle_snapshot(self.snapshot.as_deref(), &new, now);
+        self.hear(now);
+        if self.snapshot.is_none()
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.go_on(Vec::new());
+        }
         let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
         self.snapshot = Some(new);
         self.routes.follow(&nsps).await.map_err(RunError::Routes)
@@ -281,8 +320,7 @@ impl Worker {
         Ok(Burst::SpentBudget)
     }
 
-    /// Writes what the machine sends besides the packets that it translates in place, and hears
-    /// what happened to sessions.
+    /// Writes what the machine sends besides the packets that it translates in place.
     fn transmit(&mut self) {
         while let Some(packet) = self.translator.poll_transmit() {
             if let Err(error) = self.tun.try_write(packet) {
@@ -290,8 +328,29 @@ impl Worker {
                 tracing::trace!(%error, "lost");
             }
         }
+    }
+
+    /// Hears what happened to sessions.
+    fn hear(&mut self, now: Instant) {
         while let Some(event) = self.translator.poll_event() {
             tracing::trace!(?event, "session");
+            if let Some(keeper) = &mut self.keeper {
+                keeper.hear(event, now);
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.hand_over(&self.clock);
+        }
+    }
+
+    /// Ends in order: what was seen is written.
+    async fn finish(mut self) {
+        self.hear(self.clock.mono());
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish(&self.clock).await;
         }
     }
 
@@ -299,8 +358,9 @@ impl Worker {
         match ask {
             Ask::Counters(answer) => {
                 let device = self.routes.tun_dropped().await;
-                let counts =
-                    observer::counts(&self.translator.counters(), self.write_errors, device);
+                let losses = self.keeper.as_ref().map(Keeper::losses);
+                let counters = self.translator.counters();
+                let counts = observer::counts(&counters, losses, self.write_errors, device);
                 // Who asked may have left.
                 drop(answer.send(counts));
             }
@@ -309,6 +369,12 @@ impl Worker {
                 let ended = observer::end(&mut self.translator, filter, cursor, now);
                 drop(answer.send(ended));
                 self.transmit();
+                self.hear(now);
+            }
+            Ask::Log(answer) => {
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.barrier(&self.clock, answer);
+                }
             }
             Ask::Sessions(filter, cursor, answer) => {
                 let page = observer::page(&self.translator, filter, cursor, self.clock.mono());

@@ -43,6 +43,7 @@ async fn translate(folder: PathBuf) -> Result<()> {
         wan: "wan".to_owned(),
         config: translator::Config::new(PoolRange::new(POOL, POOL_LEN)?),
         key: rand::random(),
+        keep: translator::Keep::default(),
     };
     let cancel = CancellationToken::new();
     let (_observer, inbox) = translator::Observer::new();

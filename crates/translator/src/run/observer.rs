@@ -2,14 +2,17 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use gateway::{
-    Busy, Count, Ended, Observe, ObserveFuture, SessionCursor, SessionEnds, SessionFilter,
-    SessionId, SessionPage, SessionProtocol, SessionState, SessionTraffic,
+    Busy, Count, Ended, LogPage, LogQuery, Observe, ObserveFuture, SessionCursor, SessionEnds,
+    SessionFilter, SessionId, SessionPage, SessionProtocol, SessionState, SessionTraffic,
 };
 use mapping::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::keeper::{Losses, Reader};
 use crate::counters::Counters;
 use crate::event::EndReason;
 use crate::tcp_state::TcpState;
@@ -22,12 +25,22 @@ use crate::view::Session;
 #[derive(Debug, Clone)]
 pub struct Observer {
     asks: mpsc::Sender<Ask>,
+    log: Arc<SessionLog>,
 }
 
 /// Where the packet thread finds what was asked.
 #[derive(Debug)]
 pub struct Inbox {
     asks: mpsc::Receiver<Ask>,
+    log: Arc<SessionLog>,
+}
+
+/// Where the session log is read, once the thread has said where it is.
+#[derive(Debug)]
+struct SessionLog {
+    reader: OnceLock<Reader>,
+    /// One reads at a time: that takes the disk, not the packet thread.
+    turn: Semaphore,
 }
 
 /// A question and where its answer goes.
@@ -35,6 +48,8 @@ pub struct Inbox {
 pub(super) enum Ask {
     Counters(oneshot::Sender<Vec<Count>>),
     End(SessionFilter, SessionCursor, oneshot::Sender<EndedPage>),
+    /// Answers when the session log has everything that was seen.
+    Log(oneshot::Sender<()>),
     Sessions(SessionFilter, SessionCursor, oneshot::Sender<SessionPage>),
 }
 
@@ -50,7 +65,15 @@ impl Observer {
     #[must_use]
     pub fn new() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { asks: sender }, Inbox { asks: receiver })
+        let log = Arc::new(SessionLog {
+            reader: OnceLock::new(),
+            turn: Semaphore::new(1),
+        });
+        let inbox = Inbox {
+            asks: receiver,
+            log: Arc::clone(&log),
+        };
+        (Self { asks: sender, log }, inbox)
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Busy> {
@@ -61,6 +84,12 @@ impl Observer {
 }
 
 impl Inbox {
+    /// Says where the session log is.
+    pub(super) fn keeps_log(&self, reader: Reader) {
+        // It is said once.
+        let _again = self.log.reader.set(reader);
+    }
+
     /// Waits for the next question, for ever when nobody can ask any more.
     pub(super) async fn next(&mut self) -> Ask {
         match self.asks.recv().await {
@@ -103,10 +132,27 @@ impl Observe for Observer {
             }
         })
     }
+
+    fn log(&self, query: LogQuery) -> ObserveFuture<'_, Result<LogPage, Busy>> {
+        Box::pin(async move {
+            let Some(reader) = self.log.reader.get().cloned() else {
+                return Ok(LogPage::default());
+            };
+            let _turn = self.log.turn.acquire().await.map_err(|_| Busy)?;
+            self.ask(Ask::Log).await?;
+            let read = tokio::task::spawn_blocking(move || reader.read(&query));
+            read.await.map_err(|_| Busy)
+        })
+    }
 }
 
 /// Returns the counters as the API and the metrics name them.
-pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64) -> Vec<Count> {
+pub(super) fn counts(
+    counters: &Counters,
+    losses: Option<&Losses>,
+    write_errors: u64,
+    device_dropped: u64,
+) -> Vec<Count> {
     let count = |name, reason, value| Count {
         name,
         reason,
@@ -131,7 +177,16 @@ pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64
         count("sessions_ended_total", reason, counters.ended(why))
     });
     counts.extend(ended);
-    counts.push(count("events_lost_total", "", counters.events_lost));
+    let lost = |reason, value| count("log_losses_total", reason, value);
+    counts.push(lost("events_full", counters.events_lost));
+    if let Some(losses) = losses {
+        let kept = [
+            ("busy", &losses.busy),
+            ("disk", &losses.disk),
+            ("syslog", &losses.syslog),
+        ];
+        counts.extend(kept.map(|(reason, value)| lost(reason, value.load(Ordering::Relaxed))));
+    }
     let drops = counters.drops.iter();
     counts.extend(drops.map(|(reason, value)| count("drops_total", reason.as_str(), value)));
     counts
@@ -203,17 +258,7 @@ fn after(translator: &Translator, filter: SessionFilter, number: u32) -> Option<
 }
 
 fn observed(number: u32, session: &Session, now: Instant) -> gateway::Session {
-    let ends = SessionEnds {
-        protocol: match session.transport {
-            Transport::IcmpQuery => SessionProtocol::Icmp,
-            Transport::Tcp => SessionProtocol::Tcp,
-            Transport::Udp => SessionProtocol::Udp,
-        },
-        remote: session.remote,
-        external: session.external,
-        pool: session.pool,
-        server: session.server,
-    };
+    let ends = ends(session);
     gateway::Session {
         id: SessionId {
             number,
@@ -231,12 +276,42 @@ fn observed(number: u32, session: &Session, now: Instant) -> gateway::Session {
         },
         age: session.age,
         expires_in: session.expires_in,
-        traffic: SessionTraffic {
-            packets_in: session.six_to_four.packets,
-            packets_out: session.four_to_six.packets,
-            bytes_in: session.six_to_four.bytes,
-            bytes_out: session.four_to_six.bytes,
+        traffic: traffic(session),
+    }
+}
+
+/// Returns between whom a session is.
+pub(super) const fn ends(session: &Session) -> SessionEnds {
+    SessionEnds {
+        protocol: match session.transport {
+            Transport::IcmpQuery => SessionProtocol::Icmp,
+            Transport::Tcp => SessionProtocol::Tcp,
+            Transport::Udp => SessionProtocol::Udp,
         },
+        remote: session.remote,
+        external: session.external,
+        pool: session.pool,
+        server: session.server,
+    }
+}
+
+/// Returns what passed in a session.
+pub(super) const fn traffic(session: &Session) -> SessionTraffic {
+    SessionTraffic {
+        packets_in: session.six_to_four.packets,
+        packets_out: session.four_to_six.packets,
+        bytes_in: session.six_to_four.bytes,
+        bytes_out: session.four_to_six.bytes,
+    }
+}
+
+/// Returns why a session ended, as the log has it.
+pub(super) const fn end_reason(why: EndReason) -> gateway::EndReason {
+    match why {
+        EndReason::Closed => gateway::EndReason::Closed,
+        EndReason::Evicted => gateway::EndReason::Evicted,
+        EndReason::Expired => gateway::EndReason::Expired,
+        EndReason::Requested => gateway::EndReason::Requested,
     }
 }
 

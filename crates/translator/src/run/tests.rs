@@ -1,5 +1,6 @@
 //! The thread's parts between real network namespaces.
 
 mod home;
+mod keeping;
 mod links;
 mod passing;

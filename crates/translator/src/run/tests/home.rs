@@ -244,6 +244,7 @@ pub fn settings() -> Settings {
         wan: "wan0".to_owned(),
         config: Config::new(PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()),
         key: [7; 16],
+        keep: Keep::default(),
     }
 }
 
