@@ -52,7 +52,9 @@ pub use event::{EndReason, Event};
 pub use frame::Frame;
 pub use pool::{InvalidPool, PoolRange};
 pub use pref64::{InvalidPref64, Pref64};
-pub use run::{Inbox, Keep, LogLimits, Observer, RunError, Settings, Syslog, run};
+pub use run::{
+    AloneSettings, Inbox, Keep, LogLimits, Observer, RunError, Settings, Syslog, run, run_alone,
+};
 pub use saved::{InvalidSaved, NotRestored, Saved};
 pub use tcp_state::TcpState;
 pub use translator::{Timer, Translator};

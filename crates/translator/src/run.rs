@@ -4,6 +4,7 @@
 //! It has a runtime and an operating system thread of its own, so that no other task can delay a
 //! packet.
 
+mod alone;
 mod keeper;
 mod lan;
 mod observer;
@@ -18,9 +19,11 @@ use mapping::{Gate, Instant, Snapshot};
 use net::Clock;
 use net::netlink::{Change, Netlink, NetlinkError, Watch};
 use net::tun::{OpenTunError, Tun};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub use alone::{AloneSettings, run_alone};
 pub use keeper::{Keep, LogLimits, Syslog};
 pub use observer::{Inbox, Observer};
 
@@ -63,22 +66,33 @@ pub fn run(
 ) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
     let follower = handle.follower("translator", Gate::Packets);
     let clock = *handle.clock();
-    async move {
-        let (end, ended) = oneshot::channel();
-        let body = move || {
-            // Nobody waits any more only when the program has ended anyway.
-            drop(end.send(thread(settings, clock, follower, inbox, &cancel)));
-        };
-        let thread = std::thread::Builder::new()
-            .name("packets".to_owned())
-            .spawn(body)
-            .map_err(RunError::Thread)?;
-        let result = ended.await;
-        match (result, thread.join()) {
-            (Ok(result), Ok(())) => result,
-            _ => Err(RunError::Panicked),
-        }
+    on_its_own_thread(move || thread(settings, clock, follower, inbox, &cancel))
+}
+
+async fn on_its_own_thread(
+    work: impl FnOnce() -> Result<(), RunError> + Send + 'static,
+) -> Result<(), RunError> {
+    let (end, ended) = oneshot::channel();
+    let body = move || {
+        // Nobody waits any more only when the program has ended anyway.
+        drop(end.send(work()));
+    };
+    let thread = std::thread::Builder::new()
+        .name("packets".to_owned())
+        .spawn(body)
+        .map_err(RunError::Thread)?;
+    let result = ended.await;
+    match (result, thread.join()) {
+        (Ok(result), Ok(())) => result,
+        _ => Err(RunError::Panicked),
     }
+}
+
+fn runtime() -> Result<Runtime, RunError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)
 }
 
 /// Why the packet thread ended.
@@ -120,17 +134,13 @@ fn thread(
     inbox: Inbox,
     cancel: &CancellationToken,
 ) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::Runtime)?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut worker = Worker::open(&settings, clock).await?;
         tracing::info!(device = worker.tun.name(), "translator ready");
         if let Some(reader) = worker.keeper.as_ref().and_then(Keeper::reader) {
             inbox.keeps_log(reader);
         }
-        worker.work(follower, inbox, cancel).await?;
+        worker.work(Some(follower), inbox, cancel).await?;
         worker.finish().await;
         Ok(())
     })
@@ -195,26 +205,27 @@ impl Worker {
 
     async fn work(
         &mut self,
-        mut follower: Follower,
+        mut follower: Option<Follower>,
         mut inbox: Inbox,
         cancel: &CancellationToken,
     ) -> Result<(), RunError> {
-        let mut following = true;
         loop {
             let timeout = self.translator.poll_timeout().map(|(due, _)| due);
             let hand_over = self.keeper.as_ref().and_then(Keeper::due);
             let due = timeout.into_iter().chain(hand_over).min();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                new = follower.changed(), if following => {
+                new = changed(&mut follower) => {
                     let Some(new) = new else {
                         // the writer ends first; what is open goes on until we are told
-                        following = false;
+                        follower = None;
                         continue;
                     };
                     let revision = new.revision();
                     self.follow(new).await?;
-                    follower.applied(revision);
+                    if let Some(follower) = &mut follower {
+                        follower.applied(revision);
+                    }
                 }
                 ask = inbox.next() => self.answer(ask).await,
                 change = self.watch.next() => {
@@ -381,6 +392,14 @@ impl Worker {
                 drop(answer.send(page));
             }
         }
+    }
+}
+
+/// Waits for the next snapshot, for ever when there is no gateway.
+async fn changed(follower: &mut Option<Follower>) -> Option<Arc<Snapshot>> {
+    match follower {
+        Some(follower) => follower.changed().await,
+        None => std::future::pending().await,
     }
 }
 

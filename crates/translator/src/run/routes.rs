@@ -28,11 +28,8 @@ impl Routes {
         lan_name: &str,
         pool: Vec<PoolRange>,
     ) -> Result<Self, NetlinkError> {
-        let tun = netlink.index(tun_name).await?;
         netlink.index(lan_name).await?;
-        prepare(tun_name);
-        netlink.set_mtu(tun, TUN_MTU).await?;
-        netlink.set_up(tun).await?;
+        let tun = switch_on(&netlink, tun_name).await?;
 
         let lan = Lan::look(&netlink, lan_name).await?;
         let (nsps, stale) = left_behind(&netlink, &pool).await?;
@@ -58,6 +55,57 @@ impl Routes {
             routes.netlink.add_route(routes.to_tun(*nsp)).await?;
         }
         Ok(routes)
+    }
+
+    /// Switches the TUN device on, leads these networks and the pool to it, and answers for the
+    /// pool on an interface, if there is one.
+    pub(super) async fn open_alone(
+        netlink: Netlink,
+        tun_name: &str,
+        interface: Option<&str>,
+        pool: Vec<PoolRange>,
+    ) -> Result<Self, NetlinkError> {
+        let lan = match interface {
+            Some(name) => {
+                netlink.index(name).await?;
+                Lan::look(&netlink, name).await?
+            }
+            None => Lan::default(),
+        };
+        let tun = switch_on(&netlink, tun_name).await?;
+        let mut routes = Self {
+            netlink,
+            tun,
+            lan_name: interface.unwrap_or_default().to_owned(),
+            lan,
+            proxy: Proxy::default(),
+            pool,
+            nsps: Vec::new(),
+        };
+        for range in &routes.pool {
+            routes.netlink.add_route(behind(*range)).await?;
+        }
+        routes.lead_the_pool().await?;
+        routes.lan_may_have_changed().await;
+        Ok(routes)
+    }
+
+    /// Leads a network to the device.
+    pub(super) async fn lead(&self, network: Network) -> Result<(), NetlinkError> {
+        self.netlink.add_route(behind(network)).await?;
+        self.netlink.add_route(self.to_tun(network)).await
+    }
+
+    /// Takes back what stands behind the pool and these networks, and answers for nobody any more.
+    pub(super) async fn withdraw(&self, networks: &[Network]) -> Result<(), NetlinkError> {
+        let pool = self.pool.iter().copied().map(Network::from);
+        for network in networks.iter().copied().chain(pool) {
+            self.netlink.remove_route(behind(network)).await?;
+        }
+        match self.lan.index {
+            Some(lan) => lan::no_longer_answer(&self.netlink, lan, &self.pool).await,
+            None => Ok(()),
+        }
     }
 
     /// Leads exactly these prefixes to the device. A route that cannot be removed is no reason to
@@ -140,7 +188,8 @@ impl Routes {
 }
 
 /// Where packets are going.
-struct Network(IpAddr, u8);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Network(pub(super) IpAddr, pub(super) u8);
 
 impl From<Nsp> for Network {
     fn from(nsp: Nsp) -> Self {
@@ -152,6 +201,15 @@ impl From<PoolRange> for Network {
     fn from(range: PoolRange) -> Self {
         Self(range.network().into(), range.prefix_len())
     }
+}
+
+/// Switches the device on and returns its index.
+async fn switch_on(netlink: &Netlink, tun_name: &str) -> Result<u32, NetlinkError> {
+    let tun = netlink.index(tun_name).await?;
+    prepare(tun_name);
+    netlink.set_mtu(tun, TUN_MTU).await?;
+    netlink.set_up(tun).await?;
+    Ok(tun)
 }
 
 /// Sets what makes the device a way through, whatever is the default for new devices.
