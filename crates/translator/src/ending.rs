@@ -108,8 +108,13 @@ impl Filter {
             self.end(id, EndReason::Closed, now);
             return None;
         }
-        if self.sessions.deadline(&entry) <= now && self.expire(id, now) == Expired::Ended {
-            return None;
+        let mut deadline = self.sessions.deadline(&entry);
+        while deadline <= now {
+            if self.expire(id, now) == Expired::Ended {
+                return None;
+            }
+            let entry = self.sessions.get(id)?;
+            deadline = self.sessions.deadline(&entry);
         }
         Some(id)
     }
@@ -124,7 +129,11 @@ impl Filter {
             self.end(id, EndReason::Closed, now);
             return Expired::Ended;
         }
-        let Some(entry) = self.sessions.get_mut(id) else {
+        let deadline = self
+            .sessions
+            .get(id)
+            .map(|entry| self.sessions.deadline(&entry));
+        let (Some(entry), Some(deadline)) = (self.sessions.get_mut(id), deadline) else {
             return Expired::Ended;
         };
         let fate = match (entry.lifetime, entry.tcp) {
@@ -141,7 +150,9 @@ impl Filter {
                 return Expired::Ended;
             }
         };
-        self.sessions.touch(id, Lifetime::TcpTransitory, now);
+        // from when it was due: a late wake-up prolongs nothing
+        self.sessions
+            .touch_earlier(id, Lifetime::TcpTransitory, deadline);
         fate
     }
 

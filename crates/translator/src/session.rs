@@ -291,13 +291,22 @@ impl SessionTable {
     /// As [`Self::insert`], of a session that was last used earlier, but not before another one of
     /// the same lifetime: the list of a lifetime is in order.
     pub(crate) fn insert_used(&mut self, new: New, last_used: Tick) -> Option<SessionId> {
-        let newest = self
-            .ages
-            .get(new.lifetime as usize)
+        let last_used = self.in_order(new.lifetime, last_used);
+        self.insert(new, last_used)
+    }
+
+    /// As [`Self::touch`], as of a moment that has passed, but not before another session of the
+    /// same lifetime.
+    pub(crate) fn touch_earlier(&mut self, id: SessionId, lifetime: Lifetime, last_used: Tick) {
+        self.touch(id, lifetime, self.in_order(lifetime, last_used));
+    }
+
+    fn in_order(&self, lifetime: Lifetime, last_used: Tick) -> Tick {
+        self.ages
+            .get(lifetime as usize)
             .and_then(List::tail)
             .and_then(|id| self.entries.get(id))
-            .map_or(last_used, |entry| entry.last_used);
-        self.insert(new, last_used.max(newest))
+            .map_or(last_used, |newest| newest.last_used.max(last_used))
     }
 
     /// Starts a lifetime anew. Within one second of the last use of the same lifetime there is
