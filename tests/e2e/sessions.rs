@@ -117,6 +117,56 @@ async fn sessions_end_by_what_they_have_in_common() -> Result<()> {
 }
 
 #[tokio::test]
+async fn session_log_remembers_who_was_there() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let _echo = echo(&webcam).await?;
+        webcam.open("tcp", PORT).await?;
+        let mut stream = connect(home, &webcam).await?;
+        speak(&mut stream).await?;
+        let session = sessions(home, &[]).await?.pop().context("no session")?;
+        let addr = session["pool"]["address"].as_str().context("no address")?;
+        let pool = format!("{addr}:{}", session["pool"]["port"]);
+        cli(home, &["session", "end", "--all"]).await?.ok()?;
+        let api = format!("/api/v1/sessions/log?pool={pool}");
+        let log: Value = home.api().get(&api).await?;
+        let entry = log["items"].get(0).context("nothing is logged")?;
+        ensure!(
+            entry["why"] == "requested" && entry["remote"] == session["remote"],
+            "{log}"
+        );
+        let then = format!("@{}", entry["began"]);
+
+        let said = was(home, &pool, &then).await?.ok()?;
+        ensure!(
+            said.contains("[2001:db8:77::2]:") && said.contains("requested"),
+            "{said}"
+        );
+        let nobody = was(home, &format!("{addr}:1"), &then).await?;
+        nobody.ended(1)?.says("nobody was behind")?;
+        was(home, &pool, "1d")
+            .await?
+            .ended(1)?
+            .says("goes back to")?;
+        was(home, &pool, "yesterday").await?.ended(2)?;
+
+        home.daemon.kill().await?;
+        home.daemon.start().await?;
+        let said = was(home, &pool, &then).await?.ok()?;
+        ensure!(
+            said.contains("requested"),
+            "the log survives a crash: {said}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+async fn was(home: &Home, pool: &str, at: &str) -> Result<Said> {
+    cli(home, &["session", "who", pool, "--at", at]).await
+}
+
+#[tokio::test]
 async fn pool_of_several_networks_is_used_and_shown() -> Result<()> {
     let pool = "[nat64]\npool = [\"10.64.0.0/30\", \"192.168.64.240/29\"]\n";
     play(home(["webcam"]).config(pool), async |home| {

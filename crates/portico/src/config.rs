@@ -35,6 +35,8 @@ pub struct Config {
     pub nsp: Option<Nsp>,
     /// What the translator is made with.
     pub translator: translator::Config,
+    /// What is kept of sessions.
+    pub keep: translator::Keep,
     /// Names.
     pub dns: Dns,
     /// The policy that seeds an empty store.
@@ -135,6 +137,7 @@ impl Config {
     /// `PORTICO_STATE` and `PORTICO_SOCKET` let several daemons live side by side.
     fn with_environment(mut self) -> Self {
         if let Some(state) = environment("PORTICO_STATE") {
+            self.keep.state = Some(state.clone());
             self.state = state;
         }
         if let Some(socket) = environment("PORTICO_SOCKET") {

@@ -123,10 +123,7 @@ impl Daemon {
             wan: roles.wan.clone(),
             config: config.translator.clone(),
             key: random()?,
-            keep: translator::Keep {
-                state: Some(config.state.clone()),
-                ..translator::Keep::default()
-            },
+            keep: config.keep.clone(),
         };
         let (observer, inbox) = translator::Observer::new();
         let token = self.supervisor.followers().token();

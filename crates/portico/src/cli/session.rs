@@ -117,12 +117,14 @@ impl Choice {
 
 fn moment(text: &str) -> Result<Moment, &'static str> {
     let ago = humantime::parse_duration(text).map(Moment::Ago);
+    let seconds = text.strip_prefix('@').and_then(|secs| secs.parse().ok());
     let at = || {
         let time = humantime::parse_rfc3339_weak(text).ok()?;
         let since = time.duration_since(UNIX_EPOCH).ok()?;
         Some(Moment::At(Wall::from_secs(since.as_secs())))
     };
     ago.ok()
+        .or_else(|| seconds.map(|secs| Moment::At(Wall::from_secs(secs))))
         .or_else(at)
         .ok_or("expected a time such as 2026-11-23T03:12:00Z, or a time ago such as 10m")
 }
@@ -157,13 +159,14 @@ mod tests {
         for (text, secs) in [
             ("2026-11-23T03:12:00Z", 1_795_403_520),
             ("2026-11-23 03:12:00", 1_795_403_520),
+            ("@1795403520", 1_795_403_520),
             ("10m", 1_795_477_800),
             ("0s", 1_795_478_400),
         ] {
             let moment = moment(text).unwrap();
             assert_eq!(moment.before(now), Wall::from_secs(secs), "{text}");
         }
-        for text in ["", "yesterday", "03:12", "1969-12-31T23:59:59Z"] {
+        for text in ["", "yesterday", "03:12", "@", "@x", "1969-12-31T23:59:59Z"] {
             assert!(moment(text).is_err(), "{text}");
         }
         assert_eq!(Moment::Ago(Duration::MAX).before(now), Wall::from_secs(0));

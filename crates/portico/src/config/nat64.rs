@@ -1,15 +1,16 @@
 //! From the section of the translator to what it means.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mapping::Site;
 use toml::Spanned;
-use translator::{Lifetimes, Limits, PoolRange, TooShort};
+use translator::{Keep, Lifetimes, Limits, LogLimits, PoolRange, Syslog, TooShort};
 
 use super::file::{self, nat64};
-use super::validate::{Checked, Invalid, duration, spanned};
+use super::validate::{Checked, Invalid, duration, optional, spanned};
 
 /// Returns what the translator is made with; `lan` is the subnet of the LAN.
 pub(super) fn translator(file: &file::Nat64, lan: &Site) -> Checked<translator::Config> {
@@ -37,6 +38,60 @@ pub(super) fn translator(file: &file::Nat64, lan: &Site) -> Checked<translator::
         reset_unknown: file.reset_unknown.unwrap_or(default.reset_unknown),
         ..default
     })
+}
+
+/// Returns what is kept of sessions in the folder of the store, and who is told.
+pub(super) fn keep(file: &nat64::SessionLog, state: PathBuf) -> Checked<Keep> {
+    let default = LogLimits::default();
+    Ok(Keep {
+        state: Some(state),
+        log: LogLimits {
+            bytes: file
+                .size
+                .as_ref()
+                .map_or(Ok(default.bytes), |text| spanned(text, size))?,
+            days: number(file.days.as_ref(), default.days, 0..=DAYS_MAX)?,
+        },
+        syslog: optional(file.syslog.as_ref(), syslog)?,
+    })
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "not a size such as \"64MiB\", or \"0\" for none".to_owned();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let unit = match unit.trim_start() {
+        "" | "B" => 1,
+        "kB" => 1000,
+        "MB" => 1000_u64.pow(2),
+        "GB" => 1000_u64.pow(3),
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number.checked_mul(unit).ok_or_else(wrong)?;
+    if bytes != 0 && !(LOG_LEAST..=LOG_MOST).contains(&bytes) {
+        return Err("the size must be from 64KiB to 1024GiB, or 0 for none".to_owned());
+    }
+    Ok(bytes)
+}
+
+fn syslog(text: &str) -> Result<Syslog, String> {
+    if text.starts_with('/') {
+        return Ok(Syslog::Local(text.into()));
+    }
+    let bare = text.parse::<IpAddr>();
+    let addr = bare
+        .map(|addr| SocketAddr::new(addr, SYSLOG_PORT))
+        .or_else(|_| text.parse())
+        .map_err(|_| {
+            "neither a socket such as /dev/log nor a collector such as 192.0.2.9:514".to_owned()
+        })?;
+    Ok(Syslog::Udp(addr))
 }
 
 fn ranges_of(
@@ -150,6 +205,16 @@ fn number<T: Copy + PartialOrd + std::fmt::Display>(
 
 /// A million as people say it, and some room; about 200 bytes each.
 const SESSIONS_MAX: u32 = 1 << 22;
+
+const LOG_LEAST: u64 = 64 << 10;
+
+const LOG_MOST: u64 = 1 << 40;
+
+/// Ten years.
+const DAYS_MAX: u32 = 3650;
+
+/// RFC 5426 §3.3.
+const SYSLOG_PORT: u16 = 514;
 
 /// RFC 6890 §2.2.2: never the address of a host that is not this one.
 const RESERVED: [([u8; 4], u8, &str); 5] = [

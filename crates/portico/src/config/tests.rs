@@ -143,6 +143,15 @@ fn mistakes_about_the_translator_are_shown_with_line_and_caret() {
         ("[nat64.timeouts]\nfragment = 2\n", 2, "expected a string"),
         ("[nat64.timeouts]\ntcp = \"5m\"\n", 2, "unknown field `tcp`"),
         ("[nat64.limits]\nsessions = 0\n", 2, "from 1 to"),
+        (
+            "[nat64.session_log]\nsize = \"64 MB of it\"\n",
+            2,
+            "not a size",
+        ),
+        ("[nat64.session_log]\nsize = \"1KiB\"\n", 2, "from 64KiB"),
+        ("[nat64.session_log]\nsize = 64\n", 2, "expected a string"),
+        ("[nat64.session_log]\ndays = 4000\n", 2, "from 0 to 3650"),
+        ("[nat64.session_log]\nsyslog = \"local\"\n", 2, "/dev/log"),
         ("[nat64.limits]\nsessions = -1\n", 2, "expected u32"),
     ] {
         shows(text, line, message);
@@ -198,6 +207,46 @@ fn pool_is_the_top_quarter_of_the_lan_unless_it_is_said() {
     let quarter = translator::PoolRange::new([10, 0, 192, 0].into(), 18).unwrap();
 
     assert_eq!(config.translator, translator::Config::new(quarter));
+}
+
+#[test]
+fn session_log_is_as_large_as_the_file_says() {
+    let keep = |text: &str| {
+        let text = format!("[daemon]\nstate = \"/s\"\n[nat64.session_log]\n{text}");
+        Config::parse("test", &text).unwrap().keep
+    };
+    let default = translator::LogLimits::default();
+    let size = |text: &str| keep(&format!("size = \"{text}\"")).log.bytes;
+
+    assert_eq!(keep("").log, default);
+    assert_eq!(keep("").state, Some("/s".into()));
+    assert_eq!(keep("days = 3").log.days, 3);
+    for (text, bytes) in [
+        ("0", 0),
+        ("70000", 70_000),
+        ("100kB", 100_000),
+        ("5 MB", 5_000_000),
+        ("128KiB", 131_072),
+        ("2GiB", 2_147_483_648),
+    ] {
+        assert_eq!(size(text), bytes, "{text}");
+    }
+    let udp = |addr: &str| Some(translator::Syslog::Udp(addr.parse().unwrap()));
+    for (text, syslog) in [
+        ("", None),
+        (
+            "/dev/log",
+            Some(translator::Syslog::Local("/dev/log".into())),
+        ),
+        ("192.0.2.9", udp("192.0.2.9:514")),
+        ("[2001:db8::9]:5514", udp("[2001:db8::9]:5514")),
+    ] {
+        assert_eq!(
+            keep(&format!("syslog = \"{text}\"")).syslog,
+            syslog,
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -27,8 +27,10 @@ pub(super) fn validate(file: &file::V1) -> Checked<Config> {
         message,
         span: None,
     })?;
+    let state = text(file.daemon.state.as_ref(), "/var/lib/portico", path)?;
     Ok(Config {
-        state: text(file.daemon.state.as_ref(), "/var/lib/portico", path)?,
+        keep: nat64::keep(&file.nat64.session_log, state.clone())?,
+        state,
         socket: text(file.daemon.socket.as_ref(), "/run/portico/api.sock", path)?,
         roles: roles(file)?,
         subnet,
@@ -276,7 +278,7 @@ pub(super) fn spanned<T>(
     text(Some(value), "", parse)
 }
 
-fn optional<T>(
+pub(super) fn optional<T>(
     value: Option<&Spanned<String>>,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Checked<Option<T>> {

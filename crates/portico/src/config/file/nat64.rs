@@ -18,6 +18,7 @@ pub struct Nat64 {
     pub reset_unknown: Option<bool>,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub session_log: SessionLog,
 }
 
 /// Where the addresses come from that the servers see.
@@ -55,6 +56,15 @@ pub struct Timeouts {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub sessions: Option<Spanned<u32>>,
+}
+
+/// What is written down of sessions.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionLog {
+    pub size: Text,
+    pub days: Option<Spanned<u32>>,
+    pub syslog: Text,
 }
 
 // by hand, because an untagged enum forgets where in the file each range stands
