@@ -263,6 +263,26 @@ async fn lan_that_leads_to_the_internet_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
+async fn pool_that_holds_an_address_of_ours_is_refused() -> Result<()> {
+    act(home(["webcam"]).build().await?, async |home| {
+        let gateway = &home.net.gateway;
+        gateway.add_address("lan0", "192.168.64.200/32").await?;
+
+        let Err(error) = home.daemon.start().await else {
+            anyhow::bail!("remotes would appear as the gateway");
+        };
+
+        let error = format!("{error:#}");
+        ensure!(
+            error.contains("192.168.64.200, which lies in the pool"),
+            "{error}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn sigterm_ends_the_daemon_within_seconds() -> Result<()> {
     act(home(["webcam"]).build().await?, async |home| {
         home.daemon.start().await?;

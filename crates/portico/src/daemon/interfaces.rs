@@ -12,7 +12,8 @@ use crate::config::{Config, Roles};
 /// subnet gets the first one.
 ///
 /// # Errors
-/// When an interface does not exist, or the one chosen as LAN leads to the Internet.
+/// When an interface does not exist, the one chosen as LAN leads to the Internet, or the pool
+/// holds an address of ours.
 pub async fn settle(config: &Config, roles: &Roles) -> anyhow::Result<Site> {
     let netlink = Netlink::open()?;
     let lan = netlink
@@ -32,6 +33,20 @@ pub async fn settle(config: &Config, roles: &Roles) -> anyhow::Result<Site> {
             "{} holds the default route, so it leads to the Internet and cannot be the LAN; \
              choose another lan.interface",
             roles.lan
+        );
+    }
+    let inside = |addr: &IpAddr| match addr {
+        IpAddr::V4(v4) => config
+            .translator
+            .pool
+            .iter()
+            .any(|range| range.contains(*v4)),
+        IpAddr::V6(_) => false,
+    };
+    if let Some(addr) = netlink.local_addresses().await?.into_iter().find(inside) {
+        bail!(
+            "this machine has the address {addr}, which lies in the pool of the translator; \
+             choose another nat64.pool, or remove the address"
         );
     }
     let subnet = first_site(config)?;
