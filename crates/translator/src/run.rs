@@ -9,6 +9,7 @@ mod keeper;
 mod lan;
 mod observer;
 mod routes;
+mod sweep;
 
 use std::future::Future;
 use std::io;
@@ -34,6 +35,7 @@ use crate::verdict::Verdict;
 use keeper::Keeper;
 use observer::Ask;
 use routes::Routes;
+use sweep::Sweep;
 
 /// What the packet thread is started with.
 #[derive(Debug, Clone)]
@@ -158,7 +160,27 @@ struct Worker {
     lan: String,
     snapshot: Option<Arc<Snapshot>>,
     keeper: Option<Keeper>,
+    sweep: Option<Sweep>,
+    restored: Restored,
     write_errors: u64,
+}
+
+/// What became of the sessions of an earlier process.
+#[derive(Debug, Default, Clone, Copy)]
+struct Restored {
+    /// They were looked at; before that, no packet is.
+    is_done: bool,
+    restored: u64,
+    refused: u64,
+}
+
+impl Restored {
+    /// There is nothing to be looked at.
+    const NOTHING: Self = Self {
+        is_done: true,
+        restored: 0,
+        refused: 0,
+    };
 }
 
 /// How a burst ended.
@@ -196,6 +218,8 @@ impl Worker {
             lan: settings.lan.clone(),
             snapshot: None,
             keeper,
+            sweep: None,
+            restored: Restored::default(),
             write_errors: 0,
         };
         worker.links().await;
@@ -212,7 +236,8 @@ impl Worker {
         loop {
             let timeout = self.translator.poll_timeout().map(|(due, _)| due);
             let hand_over = self.keeper.as_ref().and_then(Keeper::due);
-            let due = timeout.into_iter().chain(hand_over).min();
+            let sweep = self.sweep.as_ref().map(Sweep::due);
+            let due = timeout.into_iter().chain(hand_over).chain(sweep).min();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 new = changed(&mut follower) => {
@@ -226,6 +251,9 @@ impl Worker {
                     if let Some(follower) = &mut follower {
                         follower.applied(revision);
                     }
+                    if !self.restored.is_done {
+                        self.restore().await;
+                    }
                 }
                 ask = inbox.next() => self.answer(ask).await,
                 change = self.watch.next() => {
@@ -236,13 +264,13 @@ impl Worker {
                     self.translator.handle_timeout(now);
                     self.transmit();
                     self.hear(now);
-                    self.hand_over();
+                    self.hand_over(now);
                 }
-                ready = self.tun.readable() => {
+                ready = self.tun.readable(), if self.restored.is_done => {
                     let now = self.clock.mono();
                     let burst = ready.and_then(|()| self.burst(now));
                     self.hear(now);
-                    self.hand_over();
+                    self.hand_over(now);
                     match burst {
                         Ok(Burst::Drained) => {}
                         Ok(Burst::SpentBudget) => tokio::task::yield_now().await,
@@ -263,14 +291,37 @@ impl Worker {
         self.translator
             .handle_snapshot(self.snapshot.as_deref(), &new, now);
         self.hear(now);
-        if self.snapshot.is_none()
-            && let Some(keeper) = &self.keeper
-        {
-            keeper.go_on(Vec::new());
-        }
         let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
         self.snapshot = Some(new);
         self.routes.follow(&nsps).await.map_err(RunError::Routes)
+    }
+
+    /// Brings back the sessions of an earlier process, as far as the snapshot lets them in.
+    async fn restore(&mut self) {
+        self.restored.is_done = true;
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        let left = keeper.left().await;
+        let now = self.clock.mono();
+        for saved in &left {
+            match self.translator.restore(saved, now) {
+                Ok(()) => self.restored.restored += 1,
+                Err(error) => {
+                    self.restored.refused += 1;
+                    tracing::debug!(%error, "a session does not go on");
+                }
+            }
+        }
+        if !left.is_empty() {
+            let Restored {
+                restored, refused, ..
+            } = self.restored;
+            tracing::info!(restored, refused, "sessions of before");
+        }
+        let live = self.translator.sessions(0..u32::MAX, now);
+        keeper.go_on(live.map(|(_, session)| observer::ends(&session)).collect());
+        self.sweep = keeper.keeps_sessions().then(|| Sweep::new(now));
     }
 
     /// Keeps to what the interfaces are now.
@@ -351,27 +402,41 @@ impl Worker {
         }
     }
 
-    fn hand_over(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.hand_over(&self.clock);
+    /// Hands over what is to be kept, a little at a time.
+    fn hand_over(&mut self, now: Instant) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        keeper.hand_over(&self.clock, now);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.step(&self.translator, keeper, &self.clock, now);
         }
     }
 
     /// Ends in order: what was seen is written.
     async fn finish(mut self) {
         self.hear(self.clock.mono());
-        if let Some(keeper) = self.keeper.take() {
-            keeper.finish(&self.clock).await;
+        let Some(keeper) = self.keeper.take() else {
+            return;
+        };
+        if let Some(mut sweep) = self.sweep.take() {
+            sweep.finish(&self.translator, &keeper, &self.clock).await;
         }
+        keeper.finish(&self.clock).await;
     }
 
     async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Counters(answer) => {
                 let device = self.routes.tun_dropped().await;
-                let losses = self.keeper.as_ref().map(Keeper::losses);
-                let counters = self.translator.counters();
-                let counts = observer::counts(&counters, losses, self.write_errors, device);
+                let mut counts =
+                    observer::counts(&self.translator.counters(), self.write_errors, device);
+                if let Some(keeper) = &self.keeper {
+                    let Restored {
+                        restored, refused, ..
+                    } = self.restored;
+                    observer::count_kept(&mut counts, keeper.losses(), restored, refused);
+                }
                 // Who asked may have left.
                 drop(answer.send(counts));
             }

@@ -98,6 +98,20 @@ impl Saved {
         Duration::from_secs(self.age.into())
     }
 
+    /// Returns a number that differs when the session has changed in another way than by being
+    /// used.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let unused = Self {
+            age: 0,
+            idle: 0,
+            six_to_four: Traffic::default(),
+            four_to_six: Traffic::default(),
+            ..*self
+        };
+        checksum(&unused.encode())
+    }
+
     /// Writes the record.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {
@@ -467,6 +481,16 @@ mod tests {
         let sum = checksum(&record[..92]);
         record[92..].copy_from_slice(&sum.to_be_bytes());
         assert_eq!(Saved::decode(&record), Err(InvalidSaved::Version(9)));
+    }
+
+    #[test]
+    fn fingerprint_tells_change_from_use() {
+        let mut other = saved().aged(Duration::from_secs(9));
+        other.six_to_four.packets += 1;
+        assert_eq!(other.fingerprint(), saved().fingerprint());
+
+        other.tcp = Some(TcpState::Trans);
+        assert_ne!(other.fingerprint(), saved().fingerprint());
     }
 
     #[test]

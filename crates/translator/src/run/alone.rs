@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observer::Inbox;
 use super::routes::{Network, Routes};
-use super::{RunError, Worker, on_its_own_thread, runtime};
+use super::{Restored, RunError, Worker, on_its_own_thread, runtime};
 use crate::config::Config;
 use crate::eam::AddressMap;
 use crate::frame::Frame;
@@ -99,6 +99,8 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
         lan: settings.interface.clone().unwrap_or_default(),
         snapshot: None,
         keeper: None,
+        sweep: None,
+        restored: Restored::NOTHING,
         write_errors: 0,
     };
     Ok((worker, led))

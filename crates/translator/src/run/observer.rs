@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use gateway::{
@@ -147,12 +147,7 @@ impl Observe for Observer {
 }
 
 /// Returns the counters as the API and the metrics name them.
-pub(super) fn counts(
-    counters: &Counters,
-    losses: Option<&Losses>,
-    write_errors: u64,
-    device_dropped: u64,
-) -> Vec<Count> {
+pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64) -> Vec<Count> {
     let count = |name, reason, value| Count {
         name,
         reason,
@@ -177,19 +172,32 @@ pub(super) fn counts(
         count("sessions_ended_total", reason, counters.ended(why))
     });
     counts.extend(ended);
-    let lost = |reason, value| count("log_losses_total", reason, value);
-    counts.push(lost("events_full", counters.events_lost));
-    if let Some(losses) = losses {
-        let kept = [
-            ("busy", &losses.busy),
-            ("disk", &losses.disk),
-            ("syslog", &losses.syslog),
-        ];
-        counts.extend(kept.map(|(reason, value)| lost(reason, value.load(Ordering::Relaxed))));
-    }
+    counts.push(count(
+        "log_losses_total",
+        "events_full",
+        counters.events_lost,
+    ));
     let drops = counters.drops.iter();
     counts.extend(drops.map(|(reason, value)| count("drops_total", reason.as_str(), value)));
     counts
+}
+
+/// Adds what became of what is kept of sessions.
+pub(super) fn count_kept(counts: &mut Vec<Count>, losses: &Losses, restored: u64, refused: u64) {
+    let lost = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let kept = [
+        ("log_losses_total", "busy", lost(&losses.busy)),
+        ("log_losses_total", "disk", lost(&losses.disk)),
+        ("log_losses_total", "syslog", lost(&losses.syslog)),
+        ("sessions_restored_total", "damaged", lost(&losses.damaged)),
+        ("sessions_restored_total", "refused", refused),
+        ("sessions_restored_total", "restored", restored),
+    ];
+    counts.extend(kept.map(|(name, reason, value)| Count {
+        name,
+        reason,
+        value,
+    }));
 }
 
 /// Returns the sessions that fit `filter`, from `cursor` onward; looks at a bounded number of

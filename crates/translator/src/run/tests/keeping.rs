@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use gateway::{LogCursor, LogPage, LogQuery, Observe as _, SessionFilter};
 use mapping::{BootId, Outcome, Protocol, Request};
+use tokio::net::UdpSocket;
 
 use super::home::*;
+use crate::pool::PoolRange;
 use crate::run::*;
 
 #[test]
@@ -75,11 +77,127 @@ fn without_a_folder_nothing_is_kept() {
     });
 }
 
+#[test]
+fn session_goes_on_when_the_translator_was_stopped_and_started() {
+    in_namespaces(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut house = House::build(folder.path()).await;
+        house.start();
+        let talk = house.talk().await;
+        house.stop().await;
+
+        house.start();
+
+        talk.server_says(b"still there").await;
+        house.remembers("restored", 1).await;
+        let now = Clock::new().now().wall;
+        let page = house.observer.log(query(talk.pool, now)).await.unwrap();
+        let ends: Vec<_> = page.entries.iter().map(|entry| entry.ended).collect();
+        assert_eq!(ends, [None], "it began once and lives: {page:?}");
+        // with another pool it cannot go on
+        house.stop().await;
+        house.pool = PoolRange::new([192, 168, 64, 248].into(), 29).unwrap();
+        house.start();
+        house.remembers("refused", 1).await;
+        let page = house.observer.log(query(talk.pool, now)).await.unwrap();
+        let end = page.entries[0].ended.unwrap();
+        assert_eq!(end.why, gateway::EndReason::Lost);
+        assert!(
+            end.at >= now,
+            "it was alive when the translator was stopped"
+        );
+        house.stop().await;
+    });
+}
+
+#[test]
+fn session_goes_on_when_the_translator_was_killed() {
+    in_namespaces(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut house = House::build(folder.path()).await;
+        house.start();
+        let talk = house.talk().await;
+        // what a process leaves that is killed now, two seconds after it was last saved
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let left = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.path().join("sessions"), left.path().join("sessions")).unwrap();
+        house.stop().await;
+        house.keep.state = Some(left.path().to_owned());
+
+        house.start();
+
+        talk.server_says(b"still there").await;
+        house.stop().await;
+    });
+}
+
+#[test]
+fn lost_sessions_stop_nothing_and_are_counted() {
+    in_namespaces(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut house = House::build(folder.path()).await;
+        house.start();
+        let talk = house.talk().await;
+        house.stop().await;
+        let path = folder.path().join("sessions");
+        let len = std::fs::metadata(&path).unwrap().len();
+        std::fs::write(&path, vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
+
+        house.start();
+
+        house.remembers("damaged", 1).await;
+        house.remembers("restored", 0).await;
+        talk.remote_says(b"new").await;
+        house.stop().await;
+    });
+}
+
+/// A remote and a server that speak by UDP.
+struct Talk {
+    remote: UdpSocket,
+    server: UdpSocket,
+    to: SocketAddr,
+    /// As whom the server sees the remote.
+    pool: (Ipv4Addr, u16),
+}
+
+impl Talk {
+    /// Returns as whom the server sees the remote.
+    async fn remote_says(&self, words: &[u8]) -> SocketAddr {
+        says(&self.remote, self.to, words, &self.server).await
+    }
+
+    async fn server_says(&self, words: &[u8]) {
+        let from = says(&self.server, self.pool.into(), words, &self.remote).await;
+        assert_eq!(from, self.to);
+    }
+}
+
+/// Says something again and again until it is heard: what comes before somebody translates is
+/// lost.
+async fn says(mouth: &UdpSocket, to: SocketAddr, words: &[u8], ear: &UdpSocket) -> SocketAddr {
+    let mut buf = [0; 64];
+    let heard = async {
+        loop {
+            mouth.send_to(words, to).await.unwrap();
+            let pause = Duration::from_millis(50);
+            while let Ok(heard) = tokio::time::timeout(pause, ear.recv_from(&mut buf)).await {
+                let (len, from) = heard.unwrap();
+                if &buf[..len] == words {
+                    return from;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap()
+}
+
 /// A gateway whose translator can be started again.
 struct House {
     wires: Wires,
     handle: Handle,
     writing: CancellationToken,
+    pool: PoolRange,
     keep: Keep,
     observer: Observer,
     running: Option<(
@@ -110,6 +228,7 @@ impl House {
             wires: Wires::build(server).await,
             handle,
             writing,
+            pool: settings().config.pool[0],
             keep: Keep {
                 state: Some(folder.to_owned()),
                 log: LogLimits::default(),
@@ -124,6 +243,7 @@ impl House {
         let (observer, inbox) = Observer::new();
         let cancel = CancellationToken::new();
         let settings = Settings {
+            config: Config::new(self.pool),
             keep: self.keep.clone(),
             ..settings()
         };
@@ -143,32 +263,55 @@ impl House {
         assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
     }
 
-    /// Opens a port, and speaks to it both ways and once more; returns from where the remote spoke
-    /// and as whom the server saw it.
-    async fn knock(&self) -> ((Ipv6Addr, u16), (Ipv4Addr, u16)) {
+    /// Waits until so many sessions of before have this fate.
+    async fn remembers(&self, fate: &str, wanted: u64) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let counters = self.observer.counters().await;
+            let count = counters
+                .iter()
+                .find(|count| (count.name, count.reason) == ("sessions_restored_total", fate));
+            let value = count.map(|count| count.value);
+            if value == Some(wanted) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{fate}: {value:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Opens a port.
+    async fn open(&self) {
         self.grant(prefix("2001:db8:64::/56", Duration::ZERO)).await;
         self.grant(lease(self.wires.server)).await;
         self.grant(map(Protocol::Udp, 5000, 5001)).await;
-        let echo = self
-            .wires
-            .at(Place::Server, || udp((self.wires.server, 5001)));
-        let socket = self.wires.at(Place::Remote, || udp((REMOTE, 0)));
+    }
+
+    /// Opens a port, and lets a remote and the server speak until the remote is proven.
+    async fn talk(&self) -> Talk {
+        self.open().await;
         let nsp = newest_nsp(&self.handle.snapshot());
-        let to = SocketAddr::from((nsp.embed(self.wires.server), 5000));
-        let mut buf = [0; 9];
-        let mut seen = None;
-        for _ in 0..2 {
-            socket.send_to(b"ping", to).await.unwrap();
-            let (len, from) = echo.recv_from(&mut buf).await.unwrap();
-            echo.send_to(&buf[..len], from).await.unwrap();
-            socket.recv_from(&mut buf).await.unwrap();
-            seen = Some(from);
-        }
-        let SocketAddr::V4(pool) = seen.unwrap() else {
+        let server = self.wires.server;
+        let mut talk = Talk {
+            remote: self.wires.at(Place::Remote, || udp((REMOTE, 0))),
+            server: self.wires.at(Place::Server, || udp((server, 5001))),
+            to: SocketAddr::from((nsp.embed(server), 5000)),
+            pool: (Ipv4Addr::UNSPECIFIED, 0),
+        };
+        let SocketAddr::V4(pool) = talk.remote_says(b"hello").await else {
             panic!("the server sees IPv4");
         };
-        let port = socket.local_addr().unwrap().port();
-        ((REMOTE, port), (*pool.ip(), pool.port()))
+        talk.pool = (*pool.ip(), pool.port());
+        talk.server_says(b"who is there?").await;
+        talk.remote_says(b"it is me").await;
+        talk
+    }
+
+    /// As [`Self::talk`]; returns from where the remote spoke and as whom the server saw it.
+    async fn knock(&self) -> ((Ipv6Addr, u16), (Ipv4Addr, u16)) {
+        let talk = self.talk().await;
+        let port = talk.remote.local_addr().unwrap().port();
+        ((REMOTE, port), talk.pool)
     }
 }
 
