@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::alone::{Alone, InvalidAlone};
 use crate::pool::PoolRange;
 use crate::session::Lifetime;
+use crate::wire::ipv6;
 
 /// What a translator is made with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,13 @@ pub struct Config {
     pub limits: Limits,
     /// The largest IPv6 packet that the WAN carries.
     pub mtu: u16,
+    /// What the whole path of IPv6 carries: IPv4 packets that may be cut and exceed it leave in
+    /// fragments of at most this length (`lowest-ipv6-mtu` of RFC 7915 §4.1), never under 1280.
+    pub lowest_ipv6_mtu: u16,
+    /// The traffic class in IPv6 is zero, whatever the type of service was (RFC 7915 §4.1).
+    pub zero_traffic_class: bool,
+    /// The type of service in IPv4, whatever the traffic class was (RFC 7915 §5.1).
+    pub tos: Option<u8>,
     /// What a remote hears from a port that is not open.
     pub closed: Closed,
     /// Whether the sessions of a port that closes end; else they go on until they expire, and
@@ -38,6 +46,9 @@ impl Config {
             lifetimes: Lifetimes::default(),
             limits: Limits::default(),
             mtu: ETHERNET_MTU,
+            lowest_ipv6_mtu: ipv6::MIN_MTU,
+            zero_traffic_class: false,
+            tos: None,
             closed: Closed::default(),
             end_on_close: true,
             reset_unknown: true,
@@ -56,6 +67,9 @@ impl Config {
             lifetimes: Lifetimes::default(),
             limits: Limits::default(),
             mtu: ETHERNET_MTU,
+            lowest_ipv6_mtu: ipv6::MIN_MTU,
+            zero_traffic_class: false,
+            tos: None,
             closed: Closed::default(),
             end_on_close: true,
             reset_unknown: true,
@@ -80,11 +94,19 @@ pub enum Closed {
 pub struct Limits {
     /// Sessions.
     pub sessions: u32,
+    /// Bytes of memory for datagrams of which parts are missing, in each family.
+    pub fragment_bytes: u32,
+    /// Datagrams of which parts are missing, in each family.
+    pub fragmented_datagrams: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: SESSIONS }
+        Self {
+            sessions: SESSIONS,
+            fragment_bytes: FRAGMENT_BYTES,
+            fragmented_datagrams: FRAGMENTED_DATAGRAMS,
+        }
     }
 }
 
@@ -240,6 +262,12 @@ fn set(
     *value = lifetime;
     Ok(())
 }
+
+/// Seven of the longest datagrams of each source; taken only as they come.
+const FRAGMENT_BYTES: u32 = 4 * 1024 * 1024;
+
+/// More than fit with their parts; bounds what is left of those that were refused.
+const FRAGMENTED_DATAGRAMS: u32 = 4096;
 
 /// A home's worth; about 10 MB when all are in use.
 const SESSIONS: u32 = 32_768;

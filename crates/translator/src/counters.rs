@@ -12,6 +12,8 @@ pub struct Counters {
     pub four_to_six: Traffic,
     /// What was not forwarded.
     pub drops: Drops,
+    /// Parts of datagrams.
+    pub fragments: Fragments,
     /// Packets of our own that found no room to wait in.
     pub outbox_full: u64,
     /// Sessions that are live now.
@@ -33,6 +35,19 @@ impl Counters {
             .copied()
             .unwrap_or_default()
     }
+}
+
+/// Datagrams that came in parts, or left so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fragments {
+    /// Datagrams that wait for the rest now.
+    pub held: u32,
+    /// Bytes of memory that they take now.
+    pub held_bytes: u64,
+    /// Datagrams that were put together.
+    pub reassembled: u64,
+    /// Packets that left in parts.
+    pub cut: u64,
 }
 
 /// Packets and their bytes.
@@ -63,13 +78,23 @@ pub struct Gauge {
 }
 
 /// Packets dropped, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drops([u64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
 
 impl Drops {
     pub(crate) fn count(&mut self, reason: DropReason) {
+        self.add(reason, 1);
+    }
+
+    pub(crate) fn add(&mut self, reason: DropReason, packets: u64) {
         if let Some(count) = self.0.get_mut(reason as usize) {
-            *count = count.wrapping_add(1);
+            *count = count.wrapping_add(packets);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::bib::Remote;
 use crate::ending::Endings;
 use crate::event::{EndReason, Events};
 use crate::incoming::{Incoming, Segment};
+use crate::martian::is_host_v6;
 use crate::nsps::Nsps;
 use crate::proof::Proof;
 use crate::session::{FourTuple, Lifetime, New, SessionId, SessionTable, SixTuple, Tick};
@@ -144,7 +145,7 @@ impl Filter {
         segment: &Segment,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        if !may_be_a_source(six.remote) {
+        if !is_host_v6(six.remote) {
             return Err(DropReason::IllegalSource);
         }
         // DEVIATION RFC 6146 §3.8: no hairpinning, because between two remotes it would make the
@@ -265,12 +266,6 @@ impl Filter {
             Segment::Udp(_) => port(Protocol::Udp).ok_or(DropReason::Closed),
         }
     }
-}
-
-/// Tells whether an address may stand for somebody on the Internet.
-pub(crate) fn may_be_a_source(addr: Ipv6Addr) -> bool {
-    // `to_ipv4`: unspecified, loopback, IPv4-compatible and IPv4-mapped (RFC 4291 §2.5)
-    !(addr.to_ipv4().is_some() || addr.is_multicast() || addr.is_unicast_link_local())
 }
 
 /// Bounds the time that a packet waits for places of sessions that have ended.

@@ -63,6 +63,20 @@ impl Frame {
         self.bytes().get(vnet::LEN..).unwrap_or_default()
     }
 
+    pub(crate) fn packet_mut(&mut self) -> &mut [u8] {
+        self.buf
+            .get_mut(self.start + vnet::LEN..self.end)
+            .unwrap_or_default()
+    }
+
+    /// Throws away the packet and makes room for another one, without offloads.
+    pub(crate) fn replace<const IP: usize>(&mut self, l4_len: usize) -> Option<Parts<'_, IP>> {
+        self.start = HEADROOM;
+        let parts = self.rewrite(IP, l4_len)?;
+        parts.vnet.fill(0);
+        Some(parts)
+    }
+
     /// Puts a header of `IP` bytes and an offload header before the transport segment that stands
     /// at `l4_offset` of the packet and is `l4_len` long; the segment does not move.
     pub(crate) fn rewrite<const IP: usize>(

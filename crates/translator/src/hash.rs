@@ -1,6 +1,6 @@
 //! A keyed hash: nobody outside can choose addresses and ports that collide.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip::SipHasher13;
 
@@ -40,6 +40,11 @@ impl Key {
             tuple.transport as u32,
         ];
         low(self.0.hash(&pack(numbers).to_be_bytes()))
+    }
+
+    pub(crate) fn pair(&self, src: Ipv4Addr, dst: Ipv4Addr) -> u32 {
+        let numbers = u128::from(src.to_bits()) << 32 | u128::from(dst.to_bits());
+        low(self.0.hash(&numbers.to_be_bytes()))
     }
 
     pub(crate) fn addr(&self, addr: Ipv6Addr) -> u32 {

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::counters::Traffic;
+use crate::fragment::Piece;
 use crate::frame::Frame;
+use crate::martian::is_host_v4;
 use crate::transport::Transport;
 use crate::verdict::DropReason;
 use crate::wire::icmp::Message;
@@ -24,6 +26,21 @@ pub(crate) struct Incoming<A> {
     pub(crate) l4_offset: usize,
     pub(crate) l4_len: usize,
     pub(crate) offload: vnet::Header,
+    /// No router may cut it: DF in IPv4, and every packet in IPv6.
+    pub(crate) dont_fragment: bool,
+    /// Present when it has been put together, or has a Fragment Header although it is whole.
+    pub(crate) came_in_pieces: Option<Pieces>,
+    /// What IPv4 has for its fragments; zero in IPv6.
+    pub(crate) id: u16,
+}
+
+/// How a datagram came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    /// Their identification.
+    pub(crate) id: u32,
+    /// Bytes of the segment in the piece that had most.
+    pub(crate) largest: usize,
 }
 
 /// What a packet carries.
@@ -39,7 +56,9 @@ pub(crate) enum Segment {
 #[derive(Debug)]
 pub(crate) enum Tuple {
     Four(Incoming<Ipv4Addr>),
+    FourPiece(Piece<Ipv4Addr>),
     Six(Incoming<Ipv6Addr>),
+    SixPiece(Piece<Ipv6Addr>),
 }
 
 /// Reads a packet.
@@ -47,22 +66,26 @@ pub(crate) fn determine_incoming_tuple(frame: &Frame) -> Result<Tuple, DropReaso
     let offload = vnet::Header::parse(frame.bytes())?;
     let packet = frame.packet();
     match packet.first().map(|first| first >> 4) {
-        Some(4) => four(packet, offload).map(Tuple::Four),
-        Some(6) => six(packet, offload).map(Tuple::Six),
+        Some(4) => four(packet, offload),
+        Some(6) => six(packet, offload),
         Some(_) | None => Err(Malformed::new(Field::IpVersion, 0).into()),
     }
 }
 
-fn four(packet: &[u8], offload: vnet::Header) -> Result<Incoming<Ipv4Addr>, DropReason> {
+fn four(packet: &[u8], offload: vnet::Header) -> Result<Tuple, DropReason> {
     let header = ipv4::Header::parse(packet)?;
     if header.ttl == 0 {
         return Err(DropReason::HopLimit);
     }
-    if header.is_fragment() {
-        return Err(DropReason::Fragment);
-    }
     if header.source_routed {
         return Err(DropReason::SourceRouted);
+    }
+    // RFC 7915 §4.1; an error tells its reason whoever sends it.
+    if header.protocol != icmp::PROTOCOL_V4 && !is_host_v4(header.src) {
+        return Err(DropReason::IllegalSource);
+    }
+    if header.is_fragment() {
+        return Piece::four(&header, &offload).map(Tuple::FourPiece);
     }
     let l4 = packet
         .get(header.header_len..usize::from(header.total_len))
@@ -80,12 +103,15 @@ fn four(packet: &[u8], offload: vnet::Header) -> Result<Incoming<Ipv4Addr>, Drop
         l4_offset: header.header_len,
         l4_len: l4.len(),
         offload,
+        dont_fragment: header.dont_fragment,
+        came_in_pieces: None,
+        id: header.id,
     };
     check_offload(&incoming, |kind| matches!(kind, Gso::Tcp4 { .. }))?;
-    Ok(incoming)
+    Ok(Tuple::Four(incoming))
 }
 
-fn six(packet: &[u8], offload: vnet::Header) -> Result<Incoming<Ipv6Addr>, DropReason> {
+fn six(packet: &[u8], offload: vnet::Header) -> Result<Tuple, DropReason> {
     let header = ipv6::Header::parse(packet)?;
     if header.hop_limit == 0 {
         return Err(DropReason::HopLimit);
@@ -94,11 +120,20 @@ fn six(packet: &[u8], offload: vnet::Header) -> Result<Incoming<Ipv6Addr>, DropR
     let packet = packet
         .get(..end)
         .ok_or(Malformed::new(Field::Ipv6PayloadLength, 4))?;
-    let (protocol, offset) = match ipv6::upper(packet, &header)? {
-        ipv6::Upper::Fragment => return Err(DropReason::Fragment),
-        ipv6::Upper::SourceRouted => return Err(DropReason::SourceRouted),
-        ipv6::Upper::Transport { protocol, offset } => (protocol, offset),
+    let (protocol, offset, fragment) = match ipv6::upper(packet, &header)? {
+        ipv6::Upper::SourceRouted { .. } => return Err(DropReason::SourceRouted),
+        ipv6::Upper::Transport {
+            protocol,
+            offset,
+            fragment,
+        } => (protocol, offset, fragment),
     };
+    if let Some(fragment) = fragment {
+        let piece = Piece::six(&header, protocol, &fragment, offset..end, &offload)?;
+        if !fragment.is_atomic() {
+            return Ok(Tuple::SixPiece(piece));
+        }
+    }
     let l4 = packet.get(offset..).unwrap_or_default();
     let segment = match protocol {
         icmp::PROTOCOL_V6 => echo(Message::parse_v6(l4)?)?,
@@ -113,12 +148,19 @@ fn six(packet: &[u8], offload: vnet::Header) -> Result<Incoming<Ipv6Addr>, DropR
         l4_offset: offset,
         l4_len: l4.len(),
         offload,
+        dont_fragment: true,
+        // RFC 7915 §5.1.1: its identification is kept, and DF is not set.
+        came_in_pieces: fragment.map(|fragment| Pieces {
+            id: fragment.id,
+            largest: l4.len(),
+        }),
+        id: 0,
     };
     check_offload(&incoming, |kind| matches!(kind, Gso::Tcp6 { .. }))?;
     if matches!(segment, Segment::Udp(udp) if udp.checksum == 0 && offload.partial.is_none()) {
         return Err(DropReason::UdpWithoutChecksum);
     }
-    Ok(incoming)
+    Ok(Tuple::Six(incoming))
 }
 
 fn transport(protocol: u8, l4: &[u8]) -> Result<Segment, DropReason> {
@@ -211,9 +253,13 @@ impl<A> Incoming<A> {
     /// Returns the length of the largest packet on the wire behind an IP header of `ip_len`, and
     /// how many packets there are.
     pub(crate) fn on_the_wire(&self, ip_len: usize) -> (usize, usize) {
-        match self.offload.segmentation {
-            None => (ip_len + self.l4_len, 1),
-            Some(segmentation) => {
+        match (self.offload.segmentation, self.came_in_pieces) {
+            (None, None) => (ip_len + self.l4_len, 1),
+            (None, Some(pieces)) => {
+                let count = self.l4_len.div_ceil(pieces.largest.max(1));
+                (ip_len + self.l4_len, count)
+            }
+            (Some(segmentation), _) => {
                 let size = usize::from(segmentation.size);
                 let payload = self.l4_len - self.segment.header_len().min(self.l4_len);
                 let largest = ip_len + self.segment.header_len() + payload.min(size);

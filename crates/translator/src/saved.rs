@@ -8,7 +8,8 @@ use mapping::{ExternalPort, Protocol};
 use crate::admission::RuleId;
 use crate::bib::Remote;
 use crate::counters::Traffic;
-use crate::filter::{Filter, may_be_a_source};
+use crate::filter::Filter;
+use crate::martian::is_host_v6;
 use crate::proof::Proof;
 use crate::session::{FourTuple, Lifetime, New, SessionId, SixTuple, Tick};
 use crate::tcp_state::TcpState;
@@ -279,7 +280,7 @@ impl Filter {
             .extract(saved.external.0)
             .filter(|(_, server)| *server == saved.server.0)
             .ok_or(NotRestored::NotInPref64)?;
-        if self.nsps.contains(saved.remote.0) || !may_be_a_source(saved.remote.0) {
+        if self.nsps.contains(saved.remote.0) || !is_host_v6(saved.remote.0) {
             return Err(NotRestored::NotInPref64);
         }
         if !self.sessions.bib.contains(saved.pool.0) || self.sessions.bib.contains(server) {

@@ -1,6 +1,7 @@
 //! The machine: packets, snapshots and time in, packets and sessions out.
 
 mod alone;
+mod pieces;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -12,11 +13,13 @@ use crate::alone::{Inbound, Source};
 use crate::bib::Bib;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::cut::Way;
 use crate::ending::{Endings, Expired};
 use crate::event::{EndReason, Event, Events};
 use crate::filter::Filter;
 use crate::frame::Frame;
 use crate::hash::Key;
+use crate::identification::Identifications;
 use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
 use crate::nsps::{NspId, Nsps};
 use crate::outbox::Outbox;
@@ -26,7 +29,7 @@ use crate::session::{SessionId, SessionTable, Tick};
 use crate::ticks::Ticks;
 use crate::verdict::{DropReason, Verdict};
 use crate::view::Session;
-use crate::{probe, v4_to_v6, v6_to_v4};
+use crate::{cut, fragment, probe, v4_to_v6, v6_to_v4};
 
 /// A stateful NAT64 (RFC 6146).
 ///
@@ -50,8 +53,8 @@ pub struct Translator {
     filter: Filter,
     counters: Counters,
     outbox: Outbox,
-    /// The next identification of an IPv4 packet that may be fragmented.
-    ids: u16,
+    fragments: fragment::Fragments,
+    ids: Identifications,
 }
 
 /// Why the machine wants to be woken.
@@ -61,6 +64,8 @@ pub enum Timer {
     Drain,
     /// Places of sessions that have ended are still to be given back.
     Ending,
+    /// Parts of a datagram have waited long enough for the others.
+    FragmentExpiry,
     /// A SYN from IPv4 is to be refused.
     IncomingSyn,
     /// A session's lifetime ends.
@@ -74,7 +79,6 @@ impl Translator {
     pub fn new(config: Config, key: [u8; 16], now: Instant) -> Self {
         let capacity = config.limits.sessions;
         let hash = Key::new(key);
-        let [a, b, ..] = key;
         let alone = config.alone.as_ref();
         let bindings = alone.map_or(0, |alone| alone.bindings.len());
         let bindings = u32::try_from(bindings).unwrap_or(u32::MAX);
@@ -82,6 +86,11 @@ impl Translator {
         let mut admissions = Admissions::default();
         let inbound =
             alone.map(|alone| Inbound::new(alone, capacity, hash, admissions.new_rule(), &mut bib));
+        let fragments = fragment::Limits {
+            bytes: usize::try_from(config.limits.fragment_bytes).unwrap_or(usize::MAX),
+            datagrams: usize::try_from(config.limits.fragmented_datagrams).unwrap_or(usize::MAX),
+            lifetime: config.lifetimes.fragment(),
+        };
         let filter = Filter {
             nsps: Nsps::default(),
             admissions,
@@ -99,7 +108,8 @@ impl Translator {
             filter,
             counters: Counters::default(),
             outbox: Outbox::new(),
-            ids: u16::from_be_bytes([a, b]),
+            fragments: fragment::Fragments::new(fragments),
+            ids: Identifications::new(hash),
         }
     }
 
@@ -183,6 +193,7 @@ impl Translator {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.last_seen = now;
         self.refuse(now);
+        self.fragments.expire(now, &mut self.counters.drops);
         let tick = self.tick();
         for _ in 0..EXPIRIES_AT_ONCE {
             let Some(id) = self.filter.sessions.any_expired(tick) else {
@@ -207,14 +218,12 @@ impl Translator {
             return Some((self.last_seen, Timer::Ending));
         }
         let refusal = self.next_refusal().map(|due| (due, Timer::IncomingSyn));
-        let expiry = self.filter.sessions.next_expiry().map(|tick| {
-            let due = self.filter.ticks.instant(tick);
-            (due, Timer::SessionExpiry)
-        });
-        let (due, timer) = refusal
-            .into_iter()
-            .chain(expiry)
-            .min_by_key(|(due, _)| *due)?;
+        let session = self.filter.sessions.next_expiry();
+        let session = session.map(|tick| (self.filter.ticks.instant(tick), Timer::SessionExpiry));
+        let fragment = self.fragments.next_expiry();
+        let fragment = fragment.map(|due| (due, Timer::FragmentExpiry));
+        let next = refusal.into_iter().chain(session).chain(fragment);
+        let (due, timer) = next.min_by_key(|(due, _)| *due)?;
         Some((due.max(self.last_seen), timer))
     }
 
@@ -232,6 +241,7 @@ impl Translator {
             sessions_ended: self.filter.ended,
             events_lost: self.filter.events.lost(),
             outbox_full: self.outbox.refused(),
+            fragments: self.fragments.counters(self.counters.fragments.cut),
             ..self.counters
         }
     }
@@ -289,26 +299,50 @@ impl Translator {
 
     fn translate(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
         match determine_incoming_tuple(frame)? {
-            Tuple::Four(incoming) => self.receive_four(frame, &incoming, Source::Mapped),
-            Tuple::Six(incoming) => {
-                if !self.mapped_six(frame, &incoming)? {
-                    self.six_to_four(frame, &incoming)?;
-                }
-                self.hairpin(frame)
-            }
+            Tuple::Four(mut incoming) => self.receive_four(frame, &mut incoming, Source::Mapped),
+            Tuple::FourPiece(piece) => self.four_piece(frame, &piece),
+            Tuple::Six(mut incoming) => self.receive_six(frame, &mut incoming),
+            Tuple::SixPiece(piece) => self.six_piece(frame, &piece),
         }
+    }
+
+    fn receive_six(
+        &mut self,
+        frame: &mut Frame,
+        incoming: &mut Incoming<Ipv6Addr>,
+    ) -> Result<Verdict, DropReason> {
+        incoming.tos = self.config.tos.unwrap_or(incoming.tos);
+        let way = cut::six_to_four(incoming, self.config.mtu);
+        if !self.mapped_six(frame, incoming)? {
+            self.six_to_four(frame, incoming)?;
+        }
+        if let Some(verdict) = self.hairpin(frame, incoming.came_in_pieces)? {
+            return Ok(verdict);
+        }
+        let verdict = way.take_four(frame, &mut self.outbox)?;
+        self.counters.fragments.cut += u64::from(verdict == Verdict::Hold);
+        Ok(verdict)
     }
 
     fn receive_four(
         &mut self,
         frame: &mut Frame,
-        incoming: &Incoming<Ipv4Addr>,
+        incoming: &mut Incoming<Ipv4Addr>,
         source: Source,
     ) -> Result<Verdict, DropReason> {
-        if self.mapped_four(frame, incoming, source)? {
-            return Ok(Verdict::Forward);
+        if self.config.zero_traffic_class {
+            incoming.tos = 0;
         }
-        self.four_to_six(frame, incoming)
+        let way = if let Some(way) = self.mapped_four(frame, incoming, source)? {
+            way
+        } else if let Some(way) = self.four_to_six(frame, incoming)? {
+            way
+        } else {
+            return Ok(Verdict::Hold);
+        };
+        let verdict = way.take_six(frame, &mut self.outbox)?;
+        self.counters.fragments.cut += u64::from(verdict == Verdict::Hold);
+        Ok(verdict)
     }
 
     fn six_to_four(
@@ -335,13 +369,14 @@ impl Translator {
         Ok(())
     }
 
+    /// Translates a packet of a session and says how it leaves; `None` when it waits.
     fn four_to_six(
         &mut self,
         frame: &mut Frame,
-        incoming: &Incoming<Ipv4Addr>,
-    ) -> Result<Verdict, DropReason> {
+        incoming: &mut Incoming<Ipv4Addr>,
+    ) -> Result<Option<Way>, DropReason> {
         let Some(id) = self.session_from_four(frame, incoming)? else {
-            return Ok(Verdict::Hold);
+            return Ok(None);
         };
         let session = self.filter.sessions.get(id).ok_or(DropReason::NoSession)?;
         let nsp = self
@@ -349,20 +384,15 @@ impl Translator {
             .nsps
             .get(session.six.nsp)
             .ok_or(DropReason::NoSession)?;
+        let way = cut::four_to_six(incoming, self.config.mtu, self.config.lowest_ipv6_mtu)?;
         let outgoing = v4_to_v6::compute_outgoing_tuple(&session, nsp);
         let traffic = incoming.traffic();
-        v4_to_v6::translate(
-            frame,
-            incoming,
-            &outgoing,
-            self.config.mtu,
-            mss(self.config.mtu),
-        )?;
+        v4_to_v6::translate(frame, incoming, &outgoing, mss(self.config.mtu))?;
         if let Some(entry) = self.filter.sessions.get_mut(id) {
             entry.traffic.1.add(traffic);
         }
         self.counters.four_to_six.add(traffic);
-        Ok(Verdict::Forward)
+        Ok(Some(way))
     }
 
     fn session(&self, id: SessionId, now: Instant) -> Option<Session> {

@@ -56,16 +56,8 @@ pub(crate) fn translate(
     frame: &mut Frame,
     incoming: &Incoming<Ipv4Addr>,
     outgoing: &Outgoing,
-    mtu: u16,
     mss: u16,
 ) -> Result<(), DropReason> {
-    // DEVIATION RFC 7915 §4.1: a packet without DF is not fragmented when its translation exceeds
-    // 1280 bytes, and none is answered when it exceeds the link, because fragments and ICMP
-    // errors are not translated yet.
-    let (largest, _) = incoming.on_the_wire(ipv6::LEN);
-    if largest > usize::from(mtu) {
-        return Err(DropReason::TooBig);
-    }
     let header = ipv6::Header {
         traffic_class: incoming.tos,
         payload_len: u16::try_from(incoming.l4_len).map_err(|_| DropReason::TooBig)?,

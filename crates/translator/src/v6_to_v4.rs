@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::checksum::Sum;
 use crate::frame::Frame;
+use crate::identification::Identifications;
 use crate::incoming::{Incoming, Segment};
 use crate::rewrite::Rewrite;
 use crate::session::Found;
@@ -56,22 +57,20 @@ pub(crate) fn translate(
     incoming: &Incoming<Ipv6Addr>,
     outgoing: &Outgoing,
     mss: u16,
-    ids: &mut u16,
+    ids: &mut Identifications,
 ) -> Result<(), DropReason> {
     let total_len = u16::try_from(ipv4::LEN + incoming.l4_len).map_err(|_| DropReason::TooBig)?;
     let (largest, packets) = incoming.on_the_wire(ipv4::LEN);
-    // RFC 7915 §5.1: a router may have to fragment what could have been an IPv6 packet of the
-    // minimum MTU.
-    let dont_fragment = largest > 1260;
+    let (dont_fragment, id) = match incoming.came_in_pieces {
+        Some(pieces) => (false, low_half(pieces.id)),
+        None if largest > ALWAYS_FITS => (true, 0),
+        None => (false, ids.next(outgoing.src, outgoing.dst, packets)),
+    };
     let header = ipv4::Header {
         header_len: ipv4::LEN,
         tos: incoming.tos,
         total_len,
-        id: if dont_fragment {
-            0
-        } else {
-            next_id(ids, packets)
-        },
+        id,
         dont_fragment,
         more_fragments: false,
         fragment_offset: 0,
@@ -138,9 +137,12 @@ fn pseudo_change(incoming: &Incoming<Ipv6Addr>, outgoing: &Outgoing) -> Sum {
     }
 }
 
-/// Returns the next identification, as many apart as a super-packet will need.
-fn next_id(ids: &mut u16, packets: usize) -> u16 {
-    let id = *ids;
-    *ids = ids.wrapping_add(u16::try_from(packets).unwrap_or(u16::MAX));
-    id
+/// RFC 7915 §5.1.1.
+fn low_half(id: u32) -> u16 {
+    let [_, _, a, b] = id.to_be_bytes();
+    u16::from_be_bytes([a, b])
 }
+
+/// RFC 7915 §5.1: what could have been an IPv6 packet of the minimum MTU is cut by IPv4 routers
+/// where it must be, since the remote cannot make it smaller.
+const ALWAYS_FITS: usize = 1260;

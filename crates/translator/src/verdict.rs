@@ -42,8 +42,21 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// From a remote to a port that is not open, or to an address that is no server.
     Closed = "closed",
-    /// A part of a datagram.
-    Fragment = "fragment",
+    /// A part of a datagram that came already.
+    FragmentDuplicate = "fragment_duplicate",
+    /// A part of a datagram that had to make room for others.
+    FragmentEvicted = "fragment_evicted",
+    /// A part of a datagram in IPv6 with further extension headers behind its Fragment Header
+    /// (RFC 7915 §5.1.1).
+    FragmentExtension = "fragment_extension",
+    /// A part of a datagram whose parts contradict each other in length.
+    FragmentInconsistent = "fragment_inconsistent",
+    /// A part of a datagram of which two parts overlap (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A part of a datagram whose other parts did not come in time.
+    FragmentTimeout = "fragment_timeout",
+    /// A part of a datagram whose first part does not hold all headers (RFC 7112, RFC 1858).
+    FragmentTiny = "fragment_tiny",
     /// From a remote to `NSP::T`, a pool address (`DEVIATION N6-13`).
     Hairpin = "hairpin",
     /// Its time to live or hop limit is zero.

@@ -181,6 +181,7 @@ type Setter = fn(&mut Lifetimes, Duration) -> Result<(), TooShort>;
 fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
     Ok(Limits {
         sessions: number(file.sessions.as_ref(), default.sessions, 1..=SESSIONS_MAX)?,
+        ..default
     })
 }
 

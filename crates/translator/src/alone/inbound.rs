@@ -6,13 +6,13 @@ use mapping::Instant;
 
 use crate::admission::RuleId;
 use crate::alone::ledger::{Bound, Ledger};
-use crate::alone::stateless::may_be_a_host;
 use crate::alone::waiting::{Syn, Waiting};
 use crate::alone::{Alone, Filtering};
 use crate::bib::{Bib, BibId, Remote};
 use crate::filter::Filter;
 use crate::hash::Key;
 use crate::incoming::{Incoming, Segment};
+use crate::martian::is_host_v4;
 use crate::nsps::NspId;
 use crate::proof::Proof;
 use crate::session::{FourTuple, Lifetime, SessionId, SixTuple, Tick};
@@ -144,7 +144,7 @@ impl Filter {
             return Ok(Found::Session(id));
         }
         let inbound = self.inbound.as_mut().ok_or(DropReason::NoSession)?;
-        if !may_be_a_host(incoming.src) {
+        if !is_host_v4(incoming.src) {
             return Err(DropReason::IllegalSource);
         }
         let rule = inbound.rule;
@@ -217,9 +217,9 @@ impl Filter {
         Some(match segment {
             Segment::EchoReply { .. } => Err(DropReason::NoSession),
             Segment::Tcp(tcp) if !tcp.flags.opens() => Err(DropReason::NotSyn),
-            Segment::EchoRequest { .. } if may_be_a_host(six.server) => Ok((inbound.rule, 0)),
+            Segment::EchoRequest { .. } if is_host_v4(six.server) => Ok((inbound.rule, 0)),
             Segment::Tcp(_) | Segment::Udp(_)
-                if may_be_a_host(six.server) && six.external_port != 0 =>
+                if is_host_v4(six.server) && six.external_port != 0 =>
             {
                 Ok((inbound.rule, six.external_port))
             }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::alone::Alone;
 use crate::bib::Bib;
+use crate::martian::is_host_v4;
 use crate::nsps::Nsps;
 use crate::pref64::Pref64;
 use crate::verdict::DropReason;
@@ -58,10 +59,10 @@ pub(crate) fn stateless_six(
             dst
         }
     };
-    if !may_be_a_host(src) {
+    if !is_host_v4(src) {
         return Err(DropReason::IllegalSource);
     }
-    if !may_be_a_host(dst) {
+    if !is_host_v4(dst) {
         return Err(DropReason::NotOurs);
     }
     Ok(Some(Pair { src, dst }))
@@ -87,10 +88,10 @@ pub(crate) fn stateless_four(
     if mapped_dst.is_none() && (bib.contains(dst) || (mapped_src.is_none() && !pool_is_empty)) {
         return Ok(None);
     }
-    if !may_be_a_host(src) {
+    if !is_host_v4(src) {
         return Err(DropReason::IllegalSource);
     }
-    if !may_be_a_host(dst) {
+    if !is_host_v4(dst) {
         return Err(DropReason::NotOurs);
     }
     // Several prefixes may embed one address; the first one stands for it.
@@ -123,10 +124,4 @@ fn embed(prefix: Option<Pref64>, v4: Ipv4Addr) -> Result<Ipv6Addr, DropReason> {
     } else {
         Err(DropReason::NotGlobal)
     }
-}
-
-/// Tells whether an address may be that of one host that is not ourselves.
-pub(crate) fn may_be_a_host(v4: Ipv4Addr) -> bool {
-    let [first, ..] = v4.octets();
-    !(first == 0 || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast())
 }

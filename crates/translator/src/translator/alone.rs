@@ -7,8 +7,9 @@ use mapping::Instant;
 
 use super::{Translator, mss};
 use crate::alone::{Found, Pair, Source, refusal, stateless_four, stateless_six};
+use crate::cut::{self, Way};
 use crate::frame::Frame;
-use crate::incoming::{Incoming, Tuple, determine_incoming_tuple};
+use crate::incoming::{Incoming, Pieces, Tuple, determine_incoming_tuple};
 use crate::session::SessionId;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ipv4;
@@ -36,41 +37,49 @@ impl Translator {
         Ok(true)
     }
 
-    /// As [`Self::mapped_six`], the other way.
+    /// As [`Self::mapped_six`], the other way; says how it leaves.
     pub(super) fn mapped_four(
         &mut self,
         frame: &mut Frame,
-        incoming: &Incoming<Ipv4Addr>,
+        incoming: &mut Incoming<Ipv4Addr>,
         source: Source,
-    ) -> Result<bool, DropReason> {
+    ) -> Result<Option<Way>, DropReason> {
         let Some(alone) = &self.config.alone else {
-            return Ok(false);
+            return Ok(None);
         };
         let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
         let addrs = (incoming.src, incoming.dst);
         let Some(Pair { src, dst }) = stateless_four(alone, nsps, bib, addrs, source)? else {
-            return Ok(false);
+            return Ok(None);
         };
+        let way = cut::four_to_six(incoming, self.config.mtu, self.config.lowest_ipv6_mtu)?;
         let outgoing = v4_to_v6::Outgoing::stateless(src, dst, &incoming.segment);
-        let mtu = self.config.mtu;
-        v4_to_v6::translate(frame, incoming, &outgoing, mtu, mss(mtu))?;
+        v4_to_v6::translate(frame, incoming, &outgoing, mss(self.config.mtu))?;
         self.counters.four_to_six.add(incoming.traffic());
-        Ok(true)
+        Ok(Some(way))
     }
 
     /// Translates a packet back to IPv6 if it was sent to an address that an IPv6 host has in
     /// IPv4 (RFC 6146 §3.8, RFC 7757 §4.2.2); its source is what the host is in IPv4.
-    pub(super) fn hairpin(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
+    pub(super) fn hairpin(
+        &mut self,
+        frame: &mut Frame,
+        came_in_pieces: Option<Pieces>,
+    ) -> Result<Option<Verdict>, DropReason> {
         let Some(alone) = self.config.alone.as_ref().filter(|alone| alone.hairpin) else {
-            return Ok(Verdict::Forward);
+            return Ok(None);
         };
         let header = ipv4::Header::parse(frame.packet())?;
         if !self.filter.sessions.bib.contains(header.dst) && alone.maps.six(header.dst).is_none() {
-            return Ok(Verdict::Forward);
+            return Ok(None);
         }
         match determine_incoming_tuple(frame)? {
-            Tuple::Four(incoming) => self.receive_four(frame, &incoming, Source::Hairpinned),
-            Tuple::Six(_) => Err(DropReason::NotOurs),
+            Tuple::Four(mut incoming) => {
+                incoming.came_in_pieces = came_in_pieces;
+                let source = Source::Hairpinned;
+                self.receive_four(frame, &mut incoming, source).map(Some)
+            }
+            _ => Err(DropReason::NotOurs),
         }
     }
 

@@ -8,6 +8,9 @@ use crate::wire::{Field, Malformed};
 /// Length of a header without options.
 pub const LEN: usize = 20;
 
+/// What every link carries (RFC 791 §3.2).
+pub const MIN_MTU: u16 = 68;
+
 /// What is read from and written to an IPv4 header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {

@@ -7,6 +7,9 @@ use crate::wire::{Field, Malformed};
 /// Length of the fixed header.
 pub const LEN: usize = 40;
 
+/// What every link carries (RFC 8200 §5).
+pub const MIN_MTU: u16 = 1280;
+
 /// What is read from and written to an IPv6 header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -77,53 +80,133 @@ impl Header {
 /// What stands behind the extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upper {
-    /// A part of a datagram.
-    Fragment,
     /// A routing header that has not been worked off.
-    SourceRouted,
+    SourceRouted {
+        /// Where its Segments Left field stands in the packet.
+        pointer: usize,
+    },
     /// A header that is not skipped: a transport, or something that cannot be translated.
     Transport {
         /// IANA number.
         protocol: u8,
-        /// Where it starts in the packet.
+        /// Where it starts in the packet, or this part of it.
         offset: usize,
+        /// Present behind a Fragment Header, which ends the walk.
+        fragment: Option<Fragment>,
     },
 }
 
-/// Skips Hop-by-Hop, Destination and worked-off Routing headers (RFC 7915 §5.1).
+/// The Fragment Header (RFC 8200 §4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// Identification.
+    pub id: u32,
+    /// In units of 8 bytes.
+    pub offset: u16,
+    /// M.
+    pub more: bool,
+}
+
+impl Fragment {
+    /// Length of the header.
+    pub const LEN: usize = 8;
+
+    /// Writes the header.
+    pub fn emit(&self, next_header: u8, bytes: &mut [u8; Self::LEN]) {
+        let [o0, o1] = ((self.offset << 3) | u16::from(self.more)).to_be_bytes();
+        let [i0, i1, i2, i3] = self.id.to_be_bytes();
+        *bytes = [next_header, 0, o0, o1, i0, i1, i2, i3];
+    }
+
+    /// Tells whether the packet is a whole one all the same (RFC 6946).
+    #[must_use]
+    pub const fn is_atomic(&self) -> bool {
+        self.offset == 0 && !self.more
+    }
+}
+
+/// Tells whether a header in a chain is another extension header; ESP, which hides what follows,
+/// ends the chain (RFC 7915 §5.1.1).
+#[must_use]
+pub const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6
+    )
+}
+
+/// Skips Hop-by-Hop, Destination and worked-off Routing headers (RFC 7915 §5.1), and a Fragment
+/// Header as the last one.
 ///
 /// # Errors
-/// When a header runs out of the packet, or when there are too many.
+/// When a header runs out of the packet, when there are too many, or when one says that the packet
+/// is a jumbogram.
 pub fn upper(packet: &[u8], header: &Header) -> Result<Upper, Malformed> {
     let (mut protocol, mut offset) = (header.next_header, LEN);
     for _ in 0..MAX_EXTENSIONS {
-        if protocol == FRAGMENT {
-            return Ok(Upper::Fragment);
-        }
-        if !matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION) {
-            return Ok(Upper::Transport { protocol, offset });
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+            return Ok(Upper::Transport {
+                protocol,
+                offset,
+                fragment: None,
+            });
         }
         let short = Malformed::new(Field::Ipv6ExtensionHeader, offset);
-        let &[next, units, _, segments_left] = packet
-            .get(offset..)
-            .and_then(<[u8]>::first_chunk::<4>)
-            .ok_or(short)?;
-        if protocol == ROUTING && segments_left != 0 {
-            return Ok(Upper::SourceRouted);
+        let rest = packet.get(offset..).unwrap_or_default();
+        let &[next, units, o0, o1, i0, i1, i2, i3] = rest.first_chunk::<8>().ok_or(short)?;
+        if protocol == FRAGMENT {
+            let place = u16::from_be_bytes([o0, o1]);
+            return Ok(Upper::Transport {
+                protocol: next,
+                offset: offset + Fragment::LEN,
+                fragment: Some(Fragment {
+                    id: u32::from_be_bytes([i0, i1, i2, i3]),
+                    offset: place >> 3,
+                    more: place & 1 != 0,
+                }),
+            });
         }
-        offset += 8 + usize::from(units) * 8;
-        if offset > packet.len() {
-            return Err(short);
+        if protocol == ROUTING && o1 != 0 {
+            return Ok(Upper::SourceRouted {
+                pointer: offset + 3,
+            });
         }
+        let len = 8 + usize::from(units) * 8;
+        let body = rest.get(..len).ok_or(short)?;
+        if protocol == HOP_BY_HOP && is_jumbo(body.get(2..).unwrap_or_default()) {
+            return Err(Malformed::new(Field::Ipv6PayloadLength, 4));
+        }
+        offset += len;
         protocol = next;
     }
     Err(Malformed::new(Field::Ipv6ExtensionHeader, offset))
 }
 
+/// Looks for the Jumbo Payload option (RFC 2675 §2).
+fn is_jumbo(mut options: &[u8]) -> bool {
+    loop {
+        match *options {
+            [OPTION_PAD1, ref rest @ ..] => options = rest,
+            [OPTION_JUMBO, ..] => return true,
+            [_, len, ref rest @ ..] => options = rest.get(usize::from(len)..).unwrap_or_default(),
+            [] | [_] => return false,
+        }
+    }
+}
+
 /// More than anybody sends; bounds the work per packet.
 const MAX_EXTENSIONS: usize = 8;
 
+/// IANA protocol number of the Fragment Header.
+pub const FRAGMENT: u8 = 44;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+const OPTION_PAD1: u8 = 0;
+const OPTION_JUMBO: u8 = 0xc2;
