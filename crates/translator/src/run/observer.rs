@@ -344,3 +344,6 @@ const LOOKED_AT: u32 = 4096;
 
 /// Slots looked at to end those that fit: ending costs more than looking.
 const ENDED_AT_ONCE: u32 = 1024;
+
+#[cfg(test)]
+mod tests;
