@@ -36,6 +36,19 @@ pub(super) fn translator(file: &file::Nat64, lan: &Site) -> Checked<translator::
         },
         end_on_close: file.end_on_close.unwrap_or(default.end_on_close),
         reset_unknown: file.reset_unknown.unwrap_or(default.reset_unknown),
+        zero_traffic_class: match file.traffic_class {
+            nat64::TrafficClass::Copy => false,
+            nat64::TrafficClass::Zero => true,
+        },
+        tos: match file.tos.as_ref().map(Spanned::get_ref) {
+            None | Some(nat64::Tos::Copy) => None,
+            Some(nat64::Tos::Always(tos)) => Some(*tos),
+        },
+        lowest_ipv6_mtu: number(
+            file.lowest_ipv6_mtu.as_ref(),
+            default.lowest_ipv6_mtu,
+            IPV6_MTU_MIN..=u16::MAX,
+        )?,
         ..default
     })
 }
@@ -119,10 +132,10 @@ fn ranges_of(
     Ok(pool)
 }
 
-/// On the LAN only the part that DHCP never leases can be the pool; else the range is routed.
+/// An address alone is a network of one. On the LAN only the part that DHCP never leases can be the pool; else the range is routed.
 fn range(text: &str, lan: &Site) -> Result<PoolRange, String> {
     let wrong = || "not an IPv4 network such as 192.168.64.192/26".to_owned();
-    let (network, len) = text.split_once('/').ok_or_else(wrong)?;
+    let (network, len) = text.split_once('/').unwrap_or((text, "32"));
     let network: Ipv4Addr = network.parse().map_err(|_| wrong())?;
     let len: u8 = len.parse().map_err(|_| wrong())?;
     let range = PoolRange::new(network, len).map_err(|error| error.to_string())?;
@@ -179,9 +192,21 @@ fn lifetimes(file: &nat64::Timeouts, default: Lifetimes) -> Checked<Lifetimes> {
 type Setter = fn(&mut Lifetimes, Duration) -> Result<(), TooShort>;
 
 fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
+    let limit = |value: &Option<Spanned<u32>>, default: u32, range: RangeInclusive<u32>| {
+        number(value.as_ref(), default, range)
+    };
     Ok(Limits {
-        sessions: number(file.sessions.as_ref(), default.sessions, 1..=SESSIONS_MAX)?,
-        ..default
+        sessions: limit(&file.sessions, default.sessions, 1..=SESSIONS_MAX)?,
+        fragment_bytes: limit(
+            &file.fragment_bytes,
+            default.fragment_bytes,
+            DATAGRAM_MAX..=1 << 30,
+        )?,
+        fragmented_datagrams: limit(
+            &file.fragmented_datagrams,
+            default.fragmented_datagrams,
+            1..=1 << 20,
+        )?,
     })
 }
 
@@ -206,6 +231,12 @@ fn number<T: Copy + PartialOrd + std::fmt::Display>(
 
 /// A million as people say it, and some room; about 200 bytes each.
 const SESSIONS_MAX: u32 = 1 << 22;
+
+/// RFC 8200 §5.
+const IPV6_MTU_MIN: u16 = 1280;
+
+/// With less room than this the longest datagram never becomes whole.
+const DATAGRAM_MAX: u32 = 1 << 16;
 
 const LOG_LEAST: u64 = 64 << 10;
 

@@ -119,7 +119,7 @@ fn mistakes_about_the_translator_are_shown_with_line_and_caret() {
         ("[nat64]\npool = [\"192.168.0.0/16\"]\n", 2, "a part of"),
         ("[nat64]\npool = [\"127.0.0.0/24\"]\n", 2, "loopback"),
         ("[nat64]\npool = [\"10.9.0.1/24\"]\n", 2, "bits beyond"),
-        ("[nat64]\npool = [\"10.9.0.1\"]\n", 2, "not an IPv4 network"),
+        ("[nat64]\npool = [\"10.9.0\"]\n", 2, "not an IPv4 network"),
         ("[nat64]\npool = []\n", 2, "at least one"),
         (
             "[nat64]\npool = \"all\"\n",
@@ -127,6 +127,16 @@ fn mistakes_about_the_translator_are_shown_with_line_and_caret() {
             "expected \"auto\" or a list",
         ),
         ("[nat64]\npool = 5\n", 2, "expected \"auto\" or a list"),
+        ("[nat64]\ntraffic_class = 0\n", 2, "traffic_class"),
+        (
+            "[nat64]\ntos = \"low\"\n",
+            2,
+            "expected \"copy\" or a number",
+        ),
+        ("[nat64]\ntos = 256\n", 2, "expected \"copy\" or a number"),
+        ("[nat64]\nlowest_ipv6_mtu = 1279\n", 2, "from 1280"),
+        ("[nat64]\nlowest_ipv6_mtu = 70000\n", 2, "expected u16"),
+        ("[nat64.limits]\nfragment_bytes = 9000\n", 2, "from 65536"),
         ("[nat64]\nclosed = \"open\"\n", 2, "unknown variant `open`"),
         ("[nat64]\nend_on_close = 1\n", 2, "expected a boolean"),
         ("[nat64]\nclosd = \"silent\"\n", 2, "unknown field `closd`"),
@@ -164,7 +174,10 @@ fn translator_is_made_as_the_file_says() {
         [lan]
         subnet = "10.0.0.0/16"
         [nat64]
-        pool = ["10.0.200.0/24", "100.64.0.0/29"]
+        pool = ["10.0.200.0/24", "100.64.0.0/29", "10.9.0.1"]
+        traffic_class = "zero"
+        tos = 8
+        lowest_ipv6_mtu = 1400
         closed = "prohibited"
         end_on_close = false
         reset_unknown = false
@@ -177,6 +190,8 @@ fn translator_is_made_as_the_file_says() {
         fragment = "3s"
         [nat64.limits]
         sessions = 1_000_000
+        fragment_bytes = 65536
+        fragmented_datagrams = 9
     "#;
 
     let config = Config::parse("test", text).unwrap().translator;
@@ -185,7 +200,14 @@ fn translator_is_made_as_the_file_says() {
     let pool: Vec<_> = pool
         .map(|it| (it.network().octets(), it.prefix_len()))
         .collect();
-    assert_eq!(pool, [([10, 0, 200, 0], 24), ([100, 64, 0, 0], 29)]);
+    assert_eq!(
+        pool,
+        [
+            ([10, 0, 200, 0], 24),
+            ([100, 64, 0, 0], 29),
+            ([10, 9, 0, 1], 32)
+        ]
+    );
     assert_eq!(config.closed, translator::Closed::Prohibited);
     assert!(!config.end_on_close && !config.reset_unknown);
     let lifetimes = config.lifetimes;
@@ -199,6 +221,15 @@ fn translator_is_made_as_the_file_says() {
     ];
     assert_eq!(secs.map(|it| it.as_secs()), [120, 86_400, 300, 360, 90, 3]);
     assert_eq!(config.limits.sessions, 1_000_000);
+    assert_eq!(
+        (
+            config.limits.fragment_bytes,
+            config.limits.fragmented_datagrams
+        ),
+        (65_536, 9)
+    );
+    assert!(config.zero_traffic_class);
+    assert_eq!((config.tos, config.lowest_ipv6_mtu), (Some(8), 1400));
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub struct Nat64 {
     pub closed: Closed,
     pub end_on_close: Option<bool>,
     pub reset_unknown: Option<bool>,
+    pub traffic_class: TrafficClass,
+    pub tos: Option<Spanned<Tos>>,
+    pub lowest_ipv6_mtu: Option<Spanned<u16>>,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub session_log: SessionLog,
@@ -39,6 +42,22 @@ pub enum Closed {
     Silent,
 }
 
+/// What the IPv6 side sees of an IPv4 packet's type of service.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrafficClass {
+    #[default]
+    Copy,
+    Zero,
+}
+
+/// What the IPv4 side sees of an IPv6 packet's traffic class.
+#[derive(Debug, Clone, Copy)]
+pub enum Tos {
+    Copy,
+    Always(u8),
+}
+
 /// How long sessions live.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -56,6 +75,8 @@ pub struct Timeouts {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub sessions: Option<Spanned<u32>>,
+    pub fragment_bytes: Option<Spanned<u32>>,
+    pub fragmented_datagrams: Option<Spanned<u32>>,
 }
 
 /// What is written down of sessions.
@@ -96,5 +117,34 @@ impl<'de> Visitor<'de> for PoolVisitor {
             ranges.push(range);
         }
         Ok(Pool::Ranges(ranges))
+    }
+}
+
+impl<'de> Deserialize<'de> for Tos {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TosVisitor)
+    }
+}
+
+struct TosVisitor;
+
+impl Visitor<'_> for TosVisitor {
+    type Value = Tos;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"copy\" or a number from 0 to 255")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Tos, E> {
+        match text {
+            "copy" => Ok(Tos::Copy),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Tos, E> {
+        u8::try_from(number)
+            .map(Tos::Always)
+            .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
     }
 }
