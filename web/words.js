@@ -58,6 +58,7 @@ export const DROPS = {
   "too_big": "it is too big for the way",
   "tuple_in_use": "the device already speaks with this remote by the same ports",
   "udp_without_checksum": "a UDP packet without a checksum",
+  "unknown_connection": "a device spoke of a connection that is not there",
   "unsolicited": "somebody in IPv4 spoke first",
   "unsupported_protocol": "neither TCP nor UDP nor ICMP",
 };

@@ -12,7 +12,7 @@ use home::{
     new_nsp, nsp, to_camera,
 };
 use mapping::Protocol;
-use translator::{DropReason, EndReason, TcpState, Transport};
+use translator::{DropReason, EndReason, Lifetimes, TcpState, Timer, Transport};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -292,6 +292,148 @@ fn n6_8_reset_is_translated_and_a_packet_after_it_revives() {
 }
 
 #[test]
+fn n6_8_established_connection_that_falls_silent_is_asked_on_both_sides() {
+    let mut home = Home::new();
+    let t = home.connect(4000);
+    let pool = home.send(&to_camera(Segment::tcp(4000, 80, ACK))).unwrap();
+    home.events();
+    let (due, timer) = home.translator.poll_timeout().unwrap();
+    assert_eq!(
+        (due, timer),
+        (home.now + 120 * MINUTE + SECOND, Timer::SessionExpiry)
+    );
+
+    home.now = due;
+    home.translator.handle_timeout(due);
+
+    let probes: Vec<_> = home
+        .transmitted()
+        .iter()
+        .map(|bytes| Packet::parse(bytes))
+        .collect();
+    let [to_server, to_remote] = &probes[..] else {
+        panic!("{probes:?}")
+    };
+    assert_eq!((to_server.src, to_server.dst), (pool.src, CAMERA.into()));
+    assert_eq!(to_server.segment.ports(), (t, 8080));
+    assert_eq!(
+        (to_remote.src, to_remote.dst),
+        (nsp().embed(CAMERA).into(), IpAddr::from(REMOTE))
+    );
+    assert_eq!(to_remote.segment.ports(), (80, 4000));
+    for probe in &probes {
+        let Segment::Tcp {
+            sequence,
+            ack,
+            flags,
+            ..
+        } = probe.segment
+        else {
+            panic!("{probe:?}")
+        };
+        assert_eq!((sequence, ack, flags), (0, 0, ACK));
+        assert!(probe.payload.is_empty());
+    }
+    assert_eq!(state(&home), Some(TcpState::Trans));
+    home.translator.handle_timeout(due);
+    assert!(home.transmitted().is_empty(), "asked once");
+
+    // an answer keeps it, silence ends it
+    home.send(&from_camera(Segment::tcp(8080, t, ACK))).unwrap();
+    assert_eq!(state(&home), Some(TcpState::Established));
+    home.pass(120 * MINUTE + 4 * MINUTE + 2 * SECOND);
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_half_closed_or_half_open_connections_are_not_probed() {
+    for flags in [None, Some(FIN | ACK)] {
+        let mut home = Home::new();
+        match flags {
+            None => {
+                home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+            }
+            Some(flags) => {
+                home.connect(4000);
+                home.send(&to_camera(Segment::tcp(4000, 80, flags)))
+                    .unwrap();
+            }
+        }
+        home.events();
+        while let Some((due, _)) = home.translator.poll_timeout() {
+            home.now = due;
+            home.translator.handle_timeout(due);
+            home.events();
+            assert!(home.transmitted().is_empty());
+        }
+        assert_eq!(home.live(), 0);
+    }
+}
+
+#[test]
+fn n6_7_lifetime_of_udp_is_configurable_and_never_under_two_minutes() {
+    let mut lifetimes = Lifetimes::default();
+    assert!(lifetimes.set_udp(2 * MINUTE - SECOND).is_err());
+    lifetimes.set_udp(2 * MINUTE).unwrap();
+    let mut home = Home::with(|config| config.lifetimes = lifetimes);
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+
+    home.pass(2 * MINUTE);
+    assert_eq!(home.live(), 1);
+    home.pass(2 * SECOND);
+
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_7_remote_and_server_both_keep_a_udp_session() {
+    let mut home = Home::new();
+    let udp = home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    for packet in [
+        to_camera(Segment::udp(4000, 5000)),
+        from_camera(Segment::udp(5001, udp.segment.ports().0)),
+    ] {
+        home.pass(5 * MINUTE);
+        home.send(&packet).unwrap();
+    }
+    home.pass(5 * MINUTE);
+
+    assert_eq!(home.live(), 1);
+}
+
+#[test]
+fn n6_9_lifetime_of_queries_is_configurable_and_never_under_a_minute() {
+    let mut lifetimes = Lifetimes::default();
+    assert!(lifetimes.set_icmp_query(MINUTE - SECOND).is_err());
+    lifetimes.set_icmp_query(3 * MINUTE).unwrap();
+    let mut home = Home::with(|config| config.lifetimes = lifetimes);
+    home.send(&to_camera(Segment::ping(7))).unwrap();
+
+    home.pass(3 * MINUTE);
+    assert_eq!(home.live(), 1);
+    home.pass(2 * SECOND);
+
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_server_hears_of_a_connection_that_was_forgotten_only_what_a_session_says() {
+    let mut home = Home::new();
+    home.open(NAS, Protocol::Udp, 80, 8080);
+    let segment = |flags| from_camera(Segment::tcp(8080, 4000, flags));
+    for flags in [ACK, FIN | ACK, SYN | ACK] {
+        let dropped = home.send(&segment(flags));
+        assert_eq!(dropped, Err(DropReason::UnknownConnection), "{flags:#x}");
+    }
+    let mut closed = segment(ACK);
+    closed.src = NAS.into();
+    let other_port = from_camera(Segment::tcp(80, 4000, ACK));
+    for packet in [segment(SYN), segment(RST), closed, other_port] {
+        assert_eq!(home.send(&packet), Err(DropReason::NoSession), "{packet:?}");
+    }
+}
+
+#[test]
 fn n6_8_segment_without_session_opens_none() {
     let mut home = Home::new();
 
@@ -481,7 +623,7 @@ fn s3_5_generations_live_side_by_side_and_end_with_their_sessions() {
     let packet = to_camera(Segment::tcp(4000, 80, ACK));
     assert_eq!(home.send(&packet), Err(DropReason::NotOurs));
     let late = home.send(&from_camera(Segment::tcp(8080, 4000, ACK)));
-    assert_eq!(late, Err(DropReason::NoSession));
+    assert_eq!(late, Err(DropReason::UnknownConnection));
     assert!(
         home.send(&from_camera(Segment::tcp(8080, new_port, ACK)))
             .is_ok()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 
 use mapping::{Admission, ExternalPort, InternalPort, Protocol};
 
@@ -68,6 +69,13 @@ impl Admissions {
     /// Returns the rule by which a server may be pinged: it has an open port.
     pub(crate) fn echo(&self, server: Ipv4Addr) -> Option<RuleId> {
         self.servers.get(&server).map(|server| server.echo)
+    }
+
+    /// Tells whether an open port leads to an internal port of a server.
+    pub(crate) fn leads_to(&self, server: Ipv4Addr, protocol: Protocol, internal: u16) -> bool {
+        self.ports
+            .range((server, protocol, FIRST)..=(server, protocol, LAST))
+            .any(|(_, port)| port.internal.get() == internal)
     }
 
     /// Tells whether the sessions of a rule go on.
@@ -178,6 +186,9 @@ impl Admissions {
         }
     }
 }
+
+const FIRST: ExternalPort = ExternalPort(NonZeroU16::MIN);
+const LAST: ExternalPort = ExternalPort(NonZeroU16::MAX);
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,7 @@ use crate::tcp_state::{Direction, TcpState};
 use crate::ticks::Ticks;
 use crate::transport::Transport;
 use crate::verdict::DropReason;
+use crate::wire::tcp::Flags;
 
 /// Who may pass, and who does.
 #[derive(Debug)]
@@ -46,16 +47,7 @@ impl Filter {
         if self.nsps.contains(incoming.src) {
             return Err(DropReason::SourceInPref64);
         }
-        let (nsp, server) = self.nsps.extract(incoming.dst).ok_or(DropReason::NotOurs)?;
-        let (remote_port, external_port) = incoming.segment.ports(true);
-        let tuple = SixTuple {
-            transport: incoming.segment.transport(),
-            remote: incoming.src,
-            remote_port,
-            nsp,
-            server,
-            external_port,
-        };
+        let tuple = self.six_tuple(incoming).ok_or(DropReason::NotOurs)?;
         let found = self.sessions.find_six(&tuple);
         match found.and_then(|id| self.alive(id, now)) {
             Some(id) => {
@@ -64,6 +56,20 @@ impl Filter {
             }
             None => self.start(tuple, &incoming.segment, now),
         }
+    }
+
+    /// Returns the tuple of a packet to a valid prefix.
+    pub(crate) fn six_tuple(&self, incoming: &Incoming<Ipv6Addr>) -> Option<SixTuple> {
+        let (nsp, server) = self.nsps.extract(incoming.dst)?;
+        let (remote_port, external_port) = incoming.segment.ports(true);
+        Some(SixTuple {
+            transport: incoming.segment.transport(),
+            remote: incoming.src,
+            remote_port,
+            nsp,
+            server,
+            external_port,
+        })
     }
 
     /// Finds the session of a packet from the LAN; it must come from the server of that session.
@@ -90,9 +96,27 @@ impl Filter {
             .sessions
             .find_four(&tuple)
             .and_then(|id| self.alive(id, now))
-            .ok_or(DropReason::NoSession)?;
+            .ok_or_else(|| self.without_session(incoming))?;
         self.update(id, Direction::FourToSix, &incoming.segment, now);
         Ok(id)
+    }
+
+    /// Tells whether a packet from the LAN may be of a connection that was forgotten: it comes from
+    /// an open port, and opens none itself.
+    fn without_session(&self, incoming: &Incoming<Ipv4Addr>) -> DropReason {
+        match incoming.segment {
+            Segment::Tcp(tcp)
+                if self.inbound.is_none()
+                    && !tcp.flags.opens()
+                    && !tcp.flags.has(Flags::RST)
+                    && self
+                        .admissions
+                        .leads_to(incoming.src, Protocol::Tcp, tcp.src_port) =>
+            {
+                DropReason::UnknownConnection
+            }
+            _ => DropReason::NoSession,
+        }
     }
 
     pub(crate) fn update(

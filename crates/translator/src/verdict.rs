@@ -103,6 +103,8 @@ drop_reasons! {
     TupleInUse = "tuple_in_use",
     /// A UDP datagram in IPv6 without a checksum (RFC 8200 §8.1).
     UdpWithoutChecksum = "udp_without_checksum",
+    /// A TCP segment from an open port of a server that belongs to no connection.
+    UnknownConnection = "unknown_connection",
     /// A TCP SYN from IPv4 that nobody in IPv6 has asked for (RFC 6146 §3.5.2.2).
     Unsolicited = "unsolicited",
     /// A transport protocol that is not translated.

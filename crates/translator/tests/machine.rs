@@ -5,20 +5,17 @@
 #[path = "support/home.rs"]
 mod home;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use home::{
-    ACK, CAMERA, FIN, Home, NAS, OTHER, Packet, REMOTE, RST, SYN, Segment, from_camera, new_nsp,
-    nsp, to_camera,
+    ACK, CAMERA, Home, NAS, OTHER, REMOTE, RST, SYN, Segment, from_camera, new_nsp, nsp, to_camera,
 };
 use mapping::Protocol;
 use proptest::prelude::*;
-use translator::{DropReason, EndReason, Event, TcpState, Timer};
+use translator::{DropReason, EndReason, Event, Timer};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 
 proptest! {
     #[test]
@@ -107,85 +104,6 @@ fn queued_output_is_due_at_once_until_it_is_drained() {
     let (due, timer) = home.translator.poll_timeout().unwrap();
     assert_eq!(timer, Timer::SessionExpiry);
     assert_eq!(due, home.now + 5 * MINUTE + SECOND);
-}
-
-#[test]
-fn established_connection_that_falls_silent_is_asked_on_both_sides() {
-    let mut home = Home::new();
-    let t = home.connect(4000);
-    let pool = home.send(&to_camera(Segment::tcp(4000, 80, ACK))).unwrap();
-    home.events();
-    let (due, timer) = home.translator.poll_timeout().unwrap();
-    assert_eq!(
-        (due, timer),
-        (home.now + 2 * HOUR + SECOND, Timer::SessionExpiry)
-    );
-
-    home.now = due;
-    home.translator.handle_timeout(due);
-
-    let probes: Vec<_> = home
-        .transmitted()
-        .iter()
-        .map(|bytes| Packet::parse(bytes))
-        .collect();
-    let [to_server, to_remote] = &probes[..] else {
-        panic!("{probes:?}")
-    };
-    assert_eq!((to_server.src, to_server.dst), (pool.src, CAMERA.into()));
-    assert_eq!(to_server.segment.ports(), (t, 8080));
-    assert_eq!(
-        (to_remote.src, to_remote.dst),
-        (nsp().embed(CAMERA).into(), IpAddr::from(REMOTE))
-    );
-    assert_eq!(to_remote.segment.ports(), (80, 4000));
-    for probe in &probes {
-        let Segment::Tcp {
-            sequence,
-            ack,
-            flags,
-            ..
-        } = probe.segment
-        else {
-            panic!("{probe:?}")
-        };
-        assert_eq!((sequence, ack, flags), (0, 0, ACK));
-        assert!(probe.payload.is_empty());
-    }
-    assert_eq!(state(&home), Some(TcpState::Trans));
-    home.translator.handle_timeout(due);
-    assert!(home.transmitted().is_empty(), "asked once");
-
-    // an answer keeps it, silence ends it
-    home.send(&from_camera(Segment::tcp(8080, t, ACK))).unwrap();
-    assert_eq!(state(&home), Some(TcpState::Established));
-    home.pass(2 * HOUR + 4 * MINUTE + 2 * SECOND);
-    assert_eq!(home.live(), 0);
-}
-
-#[test]
-fn half_closed_or_half_open_connections_are_not_probed() {
-    for flags in [None, Some(FIN | ACK)] {
-        let mut home = Home::new();
-        match flags {
-            None => {
-                home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
-            }
-            Some(flags) => {
-                home.connect(4000);
-                home.send(&to_camera(Segment::tcp(4000, 80, flags)))
-                    .unwrap();
-            }
-        }
-        home.events();
-        while let Some((due, _)) = home.translator.poll_timeout() {
-            home.now = due;
-            home.translator.handle_timeout(due);
-            home.events();
-            assert!(home.transmitted().is_empty());
-        }
-        assert_eq!(home.live(), 0);
-    }
 }
 
 #[test]
@@ -370,11 +288,6 @@ fn begin(home: &mut Home, kind: u8, port: u16) {
 
 fn sessions(home: &Home) -> Vec<(u32, translator::Session)> {
     home.translator.sessions(0..u32::MAX, home.now).collect()
-}
-
-fn state(home: &Home) -> Option<TcpState> {
-    let mut sessions = home.translator.sessions(0..u32::MAX, home.now);
-    sessions.next().and_then(|(_, session)| session.tcp)
 }
 
 /// Lets the machine give back all places, and returns how many sessions had closed.
