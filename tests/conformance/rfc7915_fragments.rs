@@ -413,6 +413,18 @@ fn s5_1_1_crumbs_leave_as_what_every_link_carries() {
 }
 
 #[test]
+fn rfc_8021_no_atomic_fragment_is_made() {
+    for packet in [udp_to_camera(30), udp_from_camera(30)] {
+        let mut home = ready();
+
+        let left = send_all(&mut home, &cut_evenly(&packet.bytes(), 7, 1));
+
+        assert_eq!(left.len(), 1);
+        assert_eq!(Packet::parse(&left[0]).payload, packet.payload);
+    }
+}
+
+#[test]
 fn s5_1_1_extension_header_behind_the_fragment_header_is_dropped() {
     let mut home = ready();
     let bytes = udp_to_camera(1000).bytes();
@@ -642,7 +654,7 @@ fn n6_14_flood_from_one_source_leaves_room_for_others() {
     let mut id = 0;
     for part in &honest {
         // other addresses of its /64 are no other source
-        for _ in 0..2000 {
+        for _ in 0..200 {
             let mut forged = fragment(&flood, id, 0, true, &flood[40..1240]);
             forged[16..24].copy_from_slice(&u64::from(id).to_be_bytes());
             hold(&mut home, &forged);
@@ -656,7 +668,7 @@ fn n6_14_flood_from_one_source_leaves_room_for_others() {
     }
     let counters = home.translator.counters();
     assert!(counters.fragments.held_bytes <= 4 * 1024 * 1024 / 8);
-    assert!(home.dropped(DropReason::FragmentEvicted) > 90_000);
+    assert!(home.dropped(DropReason::FragmentEvicted) > 9000);
 }
 
 #[test]
@@ -668,7 +680,7 @@ fn n6_14_flood_from_many_sources_leaves_time_for_others() {
     let mut source = 0_u64;
     let mut left = Vec::new();
     for at in 0..six.len().max(four.len()) {
-        for _ in 0..1000 {
+        for _ in 0..400 {
             source += 1;
             let mut forged = fragment(&flood, 7, 0, true, &flood[40..1240]);
             forged[8..16].copy_from_slice(&(0x2001_0db9 << 32 | source).to_be_bytes());

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::checksum::Sum;
 use crate::frame::Frame;
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Pieces};
 use crate::outbox::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::vnet::Gso;
@@ -46,13 +46,8 @@ pub(crate) fn four_to_six(
     let (largest, _) = incoming.on_the_wire(ipv6::LEN);
     // DEVIATION RFC 7915 §4.1: DF of a fragment asks for no error, because the datagram has been
     // put together and can be cut to fit.
-    let pieces = incoming.came_in_pieces;
-    if let Some(pieces) = pieces.filter(|pieces| pieces.largest < incoming.l4_len) {
-        let size = of_units(pieces.largest.min(room));
-        return Ok(Way::Fragments {
-            id: pieces.id,
-            size,
-        });
+    if let Some(pieces) = incoming.came_in_pieces {
+        return Ok(pieces_of(pieces, incoming.l4_len, room));
     }
     if incoming.dont_fragment {
         return if largest > usize::from(mtu) {
@@ -88,11 +83,22 @@ pub(crate) fn four_to_six(
 pub(crate) fn six_to_four(incoming: &Incoming<Ipv6Addr>, mtu: u16) -> Way {
     let room = usize::from(mtu.max(ipv4::MIN_MTU)) - ipv4::LEN;
     match incoming.came_in_pieces {
-        Some(pieces) if pieces.largest.min(room) < incoming.l4_len => Way::Fragments {
+        Some(pieces) => pieces_of(pieces, incoming.l4_len, room),
+        None => Way::Whole,
+    }
+}
+
+/// What came in pieces leaves so, in none that is larger than the largest that came; never in a
+/// single one (RFC 8021).
+fn pieces_of(pieces: Pieces, len: usize, room: usize) -> Way {
+    let size = of_units(pieces.largest.min(room));
+    if size < len && pieces.largest < len {
+        Way::Fragments {
             id: pieces.id,
-            size: of_units(pieces.largest.min(room)),
-        },
-        Some(_) | None => Way::Whole,
+            size,
+        }
+    } else {
+        Way::Whole
     }
 }
 

@@ -4,3 +4,4 @@ mod home;
 mod keeping;
 mod links;
 mod passing;
+mod pieces;
