@@ -18,6 +18,7 @@ mod pcp;
 mod program;
 mod reach;
 mod renumber;
+mod restart_sessions;
 mod server;
 mod sessions;
 mod silence;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::process::Child;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::Api;
 use crate::{Node, addressing};
@@ -141,6 +141,24 @@ impl Daemon {
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("portico does not run")?;
         child.kill().await.context("cannot kill portico")
+    }
+
+    /// Asks it to end by SIGTERM, as a service manager does, and waits until it has ended well;
+    /// returns how long that took.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end well in time.
+    pub async fn stop(&mut self) -> anyhow::Result<Duration> {
+        let begin = Instant::now();
+        let mut child = self.child.take().context("portico does not run")?;
+        net::process::terminate(child.id().context("portico has ended")?)?;
+        let status = timeout(PATIENCE, child.wait())
+            .await
+            .with_context(|| format!("portico does not end{}", self.tail()))??;
+        if !status.success() {
+            bail!("portico ended with {status}{}", self.tail());
+        }
+        Ok(begin.elapsed())
     }
 
     /// Whether it still runs.

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, geteuid, getpid, getppid};
 
 /// Makes the child of `command` die by SIGKILL as soon as the *thread* that spawned it ends.
@@ -14,6 +14,16 @@ use nix::unistd::{Pid, geteuid, getpid, getppid};
 pub fn die_with_parent(command: &mut Command) -> &mut Command {
     let parent = getpid();
     before_exec(command, parent)
+}
+
+/// Asks a process to end, by SIGTERM.
+///
+/// # Errors
+///
+/// When it is not there, or not ours.
+pub fn terminate(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(signal::kill(Pid::from_raw(pid), Signal::SIGTERM)?)
 }
 
 /// Returns the user as whom this process acts.
@@ -60,5 +70,16 @@ mod tests {
         let status = child.wait().unwrap();
 
         assert_eq!(status.signal(), Some(nix::libc::SIGKILL));
+    }
+
+    #[test]
+    fn process_that_is_asked_to_end_ends() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+
+        terminate(child.id()).unwrap();
+
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(nix::libc::SIGTERM));
+        assert!(terminate(u32::MAX).is_err());
     }
 }
