@@ -81,6 +81,21 @@ impl Bib {
         }
     }
 
+    pub(crate) const fn len(&self) -> u32 {
+        self.entries.len()
+    }
+
+    /// Returns how many remotes have bindings.
+    pub(crate) const fn remotes(&self) -> u32 {
+        self.hosts.len()
+    }
+
+    /// Returns the pool address of a remote that has bindings.
+    pub(crate) fn addr_of(&self, remote: Ipv6Addr) -> Option<Ipv4Addr> {
+        let (_, addr) = self.hosts.get(self.hosts.find(remote)?)?;
+        Some(addr)
+    }
+
     /// Tells whether an address is one of the pool's.
     pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
         self.pool.contains(addr)

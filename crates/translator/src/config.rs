@@ -89,24 +89,44 @@ pub enum Closed {
     Silent,
 }
 
-/// How much there may be of what; what is beyond is dropped and counted.
+/// How much there may be of what; what is beyond is dropped and counted, or takes the place of a
+/// session to which the remote has not yet answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions.
     pub sessions: u32,
+    /// Sessions of the remotes of one /64.
+    pub per_remote_64: u32,
+    /// Sessions of one server.
+    pub per_server: u32,
+    /// Sessions of one /64 to which the remote has not yet answered.
+    pub half_open_per_64: u32,
     /// Bytes of memory for datagrams of which parts are missing, in each family.
     pub fragment_bytes: u32,
     /// Datagrams of which parts are missing, in each family.
     pub fragmented_datagrams: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// Returns limits for so many sessions, such that no network of remotes and no server takes
+    /// all.
+    #[must_use]
+    pub const fn of(sessions: u32) -> Self {
+        let half_open = sessions / 32;
         Self {
-            sessions: SESSIONS,
+            sessions,
+            per_remote_64: sessions.div_ceil(4),
+            per_server: sessions - sessions / 4,
+            half_open_per_64: if half_open < 64 { 64 } else { half_open },
             fragment_bytes: FRAGMENT_BYTES,
             fragmented_datagrams: FRAGMENTED_DATAGRAMS,
         }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of(SESSIONS)
     }
 }
 

@@ -18,6 +18,12 @@ pub struct Counters {
     pub outbox_full: u64,
     /// Sessions that are live now.
     pub sessions: Gauge,
+    /// Those among them that anybody may have forged: the remote has not answered to the server.
+    pub half_open: u32,
+    /// Remote addresses and ports that are bound to one of the pool.
+    pub bindings: u32,
+    /// Remote addresses that have a pool address.
+    pub remotes: u32,
     /// Sessions that ever were.
     pub sessions_opened: u64,
     /// Sessions that have ended, in the order of [`EndReason::ALL`].

@@ -6,14 +6,14 @@ use mapping::{ExternalPort, Protocol};
 
 use crate::admission::{Admissions, RuleId};
 use crate::alone::Inbound;
-use crate::bib::Remote;
+use crate::bib::{BibId, Remote};
 use crate::ending::Endings;
 use crate::event::{EndReason, Events};
 use crate::incoming::{Incoming, Segment};
 use crate::martian::is_host_v6;
 use crate::nsps::Nsps;
 use crate::proof::Proof;
-use crate::session::{FourTuple, Lifetime, New, SessionId, SessionTable, SixTuple, Tick};
+use crate::session::{FourTuple, Lifetime, New, Place, SessionId, SessionTable, SixTuple, Tick};
 use crate::tcp_state::{Direction, TcpState};
 use crate::ticks::Ticks;
 use crate::transport::Transport;
@@ -198,13 +198,9 @@ impl Filter {
         (tcp, lifetime): (Option<TcpState>, Lifetime),
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        self.make_room(now)?;
+        self.make_room(&six, now)?;
         let remote = Remote::of(&six);
-        let bib = self
-            .sessions
-            .bib
-            .acquire(remote)
-            .ok_or(DropReason::PoolExhausted)?;
+        let bib = self.bind(remote, now)?;
         let four = self.sessions.bib.get(bib).map(|binding| FourTuple {
             transport: six.transport,
             pool: binding.addr,
@@ -248,18 +244,37 @@ impl Filter {
         found.and_then(|id| self.alive(id, now)).is_some()
     }
 
-    fn make_room(&mut self, now: Tick) -> Result<(), DropReason> {
+    fn make_room(&mut self, six: &SixTuple, now: Tick) -> Result<(), DropReason> {
         if self.sessions.is_full() {
             self.give_back(LOOKS_FOR_ROOM, now);
         }
-        if self.sessions.is_full() {
-            let id = self
-                .sessions
-                .most_dispensable()
-                .ok_or(DropReason::SessionsFull)?;
-            self.end(id, EndReason::Evicted, now);
+        // One for each limit.
+        for _ in 0..3 {
+            match self.sessions.place_for(six, now) {
+                Place::Free => return Ok(()),
+                Place::Full(reason) => return Err(reason),
+                Place::Instead(id) => self.end(id, EndReason::Evicted, now),
+            }
         }
-        Ok(())
+        match self.sessions.place_for(six, now) {
+            Place::Free => Ok(()),
+            Place::Full(_) | Place::Instead(_) => Err(DropReason::SessionsFull),
+        }
+    }
+
+    /// Binds a remote, if need be to a pool port that a half-open session gives up.
+    fn bind(&mut self, remote: Remote, now: Tick) -> Result<BibId, DropReason> {
+        if let Some(bib) = self.sessions.bib.acquire(remote) {
+            return Ok(bib);
+        }
+        let id = self.sessions.place_in_pool(&remote);
+        self.end(
+            id.ok_or(DropReason::PoolExhausted)?,
+            EndReason::Evicted,
+            now,
+        );
+        let bib = self.sessions.bib.acquire(remote);
+        bib.ok_or(DropReason::PoolExhausted)
     }
 
     /// Returns the rule that lets a first packet in, and the port where the server listens. Only a

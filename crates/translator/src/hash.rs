@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use siphasher::sip::SipHasher13;
 
 use crate::bib::Remote;
+use crate::limits::Prefix;
 use crate::session::{FourTuple, SixTuple};
 
 /// The key, random for each start.
@@ -49,6 +50,10 @@ impl Key {
 
     pub(crate) fn addr(&self, addr: Ipv6Addr) -> u32 {
         low(self.0.hash(&addr.octets()))
+    }
+
+    pub(crate) fn prefix(&self, prefix: Prefix) -> u32 {
+        low(self.0.hash(prefix.bytes()))
     }
 
     pub(crate) fn binding(&self, host: u32, port: u16, kind: u16) -> u32 {

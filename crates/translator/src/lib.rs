@@ -26,6 +26,7 @@ mod frame;
 mod hash;
 mod identification;
 mod incoming;
+mod limits;
 mod martian;
 mod nsps;
 mod outbox;

@@ -1,12 +1,19 @@
 //! The session tables (RFC 6146 §3.1) and the lifetimes of sessions.
 
+mod room;
+mod tally;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub(crate) use room::Place;
+pub(crate) use tally::Tally;
 
 use crate::admission::RuleId;
 use crate::bib::{Bib, BibId, Remote};
-use crate::config::Lifetimes;
-use crate::counters::{Gauge, Traffic};
+use crate::config::{Lifetimes, Limits};
+use crate::counters::Gauge;
 use crate::hash::Key;
+use crate::limits::{BY_NET, Prefix, Shares};
 use crate::nsps::NspId;
 use crate::proof::Proof;
 use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
@@ -62,6 +69,7 @@ pub(crate) struct Entry {
     /// From the remote, and from the server.
     pub(crate) traffic: (Tally, Tally),
     by_lifetime: Link,
+    by_net: Link,
     by_rule: Link,
     six: Key32,
     four: Key32,
@@ -123,15 +131,12 @@ pub(crate) enum Lifetime {
 impl Lifetime {
     const COUNT: usize = 8;
 
-    /// Sessions whose place a new session may take when the table is full. An established
-    /// connection, or one whose reset may be forged, is not among them.
-    const DISPENSABLE: [Self; 5] = [
-        Self::IcmpQuery,
-        Self::TcpClosing,
-        Self::TcpOpening,
-        Self::Udp,
-        Self::UdpOpening,
-    ];
+    /// The remote has not shown that it is where it says, so that anybody may have forged it.
+    pub(crate) const HALF_OPEN: [Self; 3] = [Self::IcmpQuery, Self::TcpOpening, Self::UdpOpening];
+
+    const fn is_half_open(self) -> bool {
+        matches!(self, Self::IcmpQuery | Self::TcpOpening | Self::UdpOpening)
+    }
 
     const fn transport(self) -> Transport {
         match self {
@@ -161,20 +166,22 @@ pub(crate) struct SessionTable {
     lifetimes: Lifetimes,
     ages: [List<BY_LIFETIME>; Lifetime::COUNT],
     rules: Vec<List<BY_RULE>>,
+    shares: Shares,
     live: Gauge,
 }
 
 impl SessionTable {
-    pub(crate) fn new(capacity: u32, lifetimes: Lifetimes, bib: Bib, key: Key) -> Self {
+    pub(crate) fn new(limits: Limits, lifetimes: Lifetimes, bib: Bib, key: Key) -> Self {
         Self {
             bib,
-            entries: Slab::new(capacity),
+            entries: Slab::new(limits.sessions),
             by_six: Index::new(),
             by_four: Index::new(),
             key,
             lifetimes,
             ages: [List::default(); Lifetime::COUNT],
             rules: Vec::new(),
+            shares: Shares::new(limits, key),
             live: Gauge::default(),
         }
     }
@@ -185,6 +192,16 @@ impl SessionTable {
 
     pub(crate) const fn live(&self) -> Gauge {
         self.live
+    }
+
+    /// Returns how many sessions anybody may have forged.
+    pub(crate) fn half_open(&self) -> u32 {
+        let kinds = Lifetime::HALF_OPEN.into_iter();
+        kinds.map(|kind| self.len_of(kind)).sum()
+    }
+
+    fn len_of(&self, kind: Lifetime) -> u32 {
+        self.ages.get(kind as usize).map_or(0, List::len)
     }
 
     /// Returns a number above all that are in use.
@@ -271,6 +288,7 @@ impl SessionTable {
             told: false,
             traffic: Default::default(),
             by_lifetime: Link::default(),
+            by_net: Link::default(),
             by_rule: Link::default(),
             six: key(six),
             four: key(four),
@@ -283,6 +301,11 @@ impl SessionTable {
         }
         if let Some(list) = rule_list(&mut self.rules, new.rule) {
             list.push_back(entries, id);
+        }
+        let net = Prefix::of(new.six.remote);
+        self.shares.add(net, new.six.server);
+        if new.lifetime.is_half_open() {
+            self.shares.open(net, entries, id);
         }
         *gauge(&mut self.live, new.six.transport) += 1;
         Some(SessionId(id))
@@ -304,7 +327,7 @@ impl SessionTable {
     fn in_order(&self, lifetime: Lifetime, last_used: Tick) -> Tick {
         self.ages
             .get(lifetime as usize)
-            .and_then(List::tail)
+            .and_then(|list| list.tail(&self.entries))
             .and_then(|id| self.entries.get(id))
             .map_or(last_used, |newest| newest.last_used.max(last_used))
     }
@@ -326,14 +349,30 @@ impl SessionTable {
         if let Some(list) = self.ages.get_mut(lifetime as usize) {
             list.push_back(&mut self.entries, id.0);
         }
+        if old.is_half_open() != lifetime.is_half_open()
+            && let Some(net) = self.net(id)
+        {
+            if lifetime.is_half_open() {
+                self.shares.open(net, &mut self.entries, id.0);
+            } else {
+                self.shares.settle(net, &mut self.entries, id.0);
+            }
+        }
+    }
+
+    fn net(&self, id: SessionId) -> Option<Prefix> {
+        let entry = self.entries.get(id.0)?;
+        let binding = self.bib.get(entry.bib)?;
+        Some(Prefix::of(binding.remote.addr))
     }
 
     /// Takes a session out; its binding remains to be released.
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Entry> {
+        let net = self.net(id);
         let entries = &mut self.entries;
         let entry = entries.get(id.0)?;
         let (six, four) = (entry.six.hash, entry.four.hash);
-        let (lifetime, rule) = (entry.lifetime, entry.rule);
+        let (lifetime, rule, server) = (entry.lifetime, entry.rule, entry.server);
         self.by_six.remove(entries, id.0, six);
         self.by_four.remove(entries, id.0, four);
         if let Some(list) = self.ages.get_mut(lifetime as usize) {
@@ -341,6 +380,12 @@ impl SessionTable {
         }
         if let Some(list) = rule_list(&mut self.rules, rule) {
             list.unlink(entries, id.0);
+        }
+        if let Some(net) = net {
+            if lifetime.is_half_open() {
+                self.shares.settle(net, entries, id.0);
+            }
+            self.shares.remove(net, server);
         }
         *gauge(&mut self.live, lifetime.transport()) -= 1;
         entries.remove(id.0)
@@ -357,19 +402,6 @@ impl SessionTable {
         self.oldest()
             .find(|(_, deadline)| *deadline <= now)
             .map(|(id, _)| id)
-    }
-
-    /// Returns the session that is to go when there is no room: of the dispensable kinds the one
-    /// with the most sessions gives its oldest, so that a flood of one kind pays for itself.
-    // DEVIATION RFC 4787 §4.3: in a full table a session may end before its two minutes, because
-    // else whoever forges sources would keep everybody out for as long.
-    pub(crate) fn most_dispensable(&self) -> Option<SessionId> {
-        Lifetime::DISPENSABLE
-            .into_iter()
-            .filter_map(|kind| self.ages.get(kind as usize))
-            .max_by_key(|list| list.len())?
-            .head()
-            .map(SessionId)
     }
 
     /// Returns when the next session ends.
@@ -412,38 +444,6 @@ pub(crate) struct New {
     pub(crate) lifetime: Lifetime,
 }
 
-/// Packets and bytes in 12 bytes: 40 bits for packets and 56 for bytes, either of which stays at its
-/// highest value.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally([u32; 3]);
-
-impl Tally {
-    pub(crate) fn add(&mut self, traffic: Traffic) {
-        let old = self.total();
-        let packets = old.packets.saturating_add(traffic.packets).min(MAX_PACKETS);
-        let bytes = old.bytes.saturating_add(traffic.bytes).min(MAX_BYTES);
-        let (packets_high, packets_low) = halves(packets);
-        let (bytes_high, bytes_low) = halves(bytes);
-        self.0 = [packets_low, bytes_low, bytes_high << 8 | packets_high];
-    }
-
-    pub(crate) const fn total(self) -> Traffic {
-        let [packets, bytes, high] = self.0;
-        Traffic {
-            packets: ((high & 0xff) as u64) << 32 | packets as u64,
-            bytes: ((high >> 8) as u64) << 32 | bytes as u64,
-        }
-    }
-}
-
-fn halves(number: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-    (
-        u32::from_be_bytes([a, b, c, d]),
-        u32::from_be_bytes([e, f, g, h]),
-    )
-}
-
 impl Chained<BY_SIX> for Entry {
     fn chain(&self) -> Chain {
         self.six.chain
@@ -471,6 +471,16 @@ impl Linked<BY_LIFETIME> for Entry {
 
     fn peek(&self) -> &Link {
         &self.by_lifetime
+    }
+}
+
+impl Linked<BY_NET> for Entry {
+    fn link(&mut self) -> &mut Link {
+        &mut self.by_net
+    }
+
+    fn peek(&self) -> &Link {
+        &self.by_net
     }
 }
 
@@ -504,10 +514,6 @@ const BY_LIFETIME: usize = 0;
 const BY_RULE: usize = 1;
 const BY_SIX: usize = 2;
 const BY_FOUR: usize = 3;
-
-const MAX_PACKETS: u64 = (1 << 40) - 1;
-
-const MAX_BYTES: u64 = (1 << 56) - 1;
 
 #[cfg(test)]
 mod tests;

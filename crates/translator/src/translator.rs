@@ -77,8 +77,8 @@ impl Translator {
     /// random.
     #[must_use]
     pub fn new(config: Config, key: [u8; 16], now: Instant) -> Self {
-        let capacity = config.limits.sessions;
         let hash = Key::new(key);
+        let capacity = config.limits.sessions;
         let alone = config.alone.as_ref();
         let bindings = alone.map_or(0, |alone| alone.bindings.len());
         let bindings = u32::try_from(bindings).unwrap_or(u32::MAX);
@@ -95,7 +95,7 @@ impl Translator {
             nsps: Nsps::default(),
             admissions,
             inbound,
-            sessions: SessionTable::new(capacity, config.lifetimes, bib, hash),
+            sessions: SessionTable::new(config.limits, config.lifetimes, bib, hash),
             endings: Endings::default(),
             events: Events::default(),
             ticks: Ticks::new(now),
@@ -237,6 +237,9 @@ impl Translator {
     pub fn counters(&self) -> Counters {
         Counters {
             sessions: self.filter.sessions.live(),
+            half_open: self.filter.sessions.half_open(),
+            bindings: self.filter.sessions.bib.len(),
+            remotes: self.filter.sessions.bib.remotes(),
             sessions_opened: self.filter.opened,
             sessions_ended: self.filter.ended,
             events_lost: self.filter.events.lost(),

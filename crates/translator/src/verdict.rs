@@ -91,6 +91,10 @@ drop_reasons! {
     NotSyn = "not_syn",
     /// No pool port is free.
     PoolExhausted = "pool_exhausted",
+    /// The /64 of the remote has as many sessions as it may.
+    RemoteFull = "remote_full",
+    /// The server has as many sessions as it may.
+    ServerFull = "server_full",
     /// No room for another session.
     SessionsFull = "sessions_full",
     /// A source address inside an NSP (RFC 6146 §3.5).

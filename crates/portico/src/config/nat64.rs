@@ -195,8 +195,14 @@ fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
     let limit = |value: &Option<Spanned<u32>>, default: u32, range: RangeInclusive<u32>| {
         number(value.as_ref(), default, range)
     };
+    let sessions = limit(&file.sessions, default.sessions, 1..=SESSIONS_MAX)?;
+    let of = Limits::of(sessions);
+    let part = |value, default| limit(value, default, 1..=SESSIONS_MAX);
     Ok(Limits {
-        sessions: limit(&file.sessions, default.sessions, 1..=SESSIONS_MAX)?,
+        sessions,
+        per_remote_64: part(&file.per_remote_64, of.per_remote_64)?,
+        per_server: part(&file.per_server, of.per_server)?,
+        half_open_per_64: part(&file.half_open_per_64, of.half_open_per_64)?,
         fragment_bytes: limit(
             &file.fragment_bytes,
             default.fragment_bytes,

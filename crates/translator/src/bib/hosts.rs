@@ -46,6 +46,10 @@ impl Hosts {
         }
     }
 
+    pub(super) const fn len(&self) -> u32 {
+        self.entries.len()
+    }
+
     pub(super) fn find(&self, addr: Ipv6Addr) -> Option<HostId> {
         let is = |host: &Host| host.addr == addr;
         self.by_addr

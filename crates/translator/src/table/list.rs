@@ -2,7 +2,7 @@
 
 use crate::table::{Number, Slab, id, number};
 
-/// The neighbours of a slot in one list.
+/// The neighbours of a slot in one list; the first and the last are neighbours too.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Link {
     prev: Option<Number>,
@@ -15,11 +15,10 @@ pub(crate) trait Linked<const KIND: usize> {
     fn peek(&self) -> &Link;
 }
 
-/// The ends of a list.
+/// The first of a ring, and how many there are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct List<const KIND: usize> {
     head: Option<Number>,
-    tail: Option<Number>,
     len: u32,
 }
 
@@ -28,27 +27,37 @@ impl<const KIND: usize> List<KIND> {
         self.head.map(id)
     }
 
-    pub(crate) fn tail(&self) -> Option<u32> {
-        self.tail.map(id)
+    pub(crate) fn tail<T: Linked<KIND>>(&self, slab: &Slab<T>) -> Option<u32> {
+        slab.get(self.head()?)?.peek().prev.map(id)
     }
 
     pub(crate) const fn len(&self) -> u32 {
         self.len
     }
 
+    /// Iterates from the head.
+    pub(crate) fn iter<T: Linked<KIND>>(&self, slab: &Slab<T>) -> impl Iterator<Item = u32> {
+        let next = |at: &Number| slab.get(id(*at))?.peek().next;
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        std::iter::successors(self.head, next).take(len).map(id)
+    }
+
     pub(crate) fn push_back<T: Linked<KIND>>(&mut self, slab: &mut Slab<T>, new: u32) {
-        let number = number(new);
-        if let Some(value) = slab.get_mut(new) {
-            *value.link() = Link {
-                prev: self.tail,
-                next: None,
+        let own = number(new);
+        let head = self.head.or(own);
+        let tail = match self.head {
+            None => own,
+            Some(head) => slab.get(id(head)).and_then(|value| value.peek().prev),
+        };
+        set(slab, own, |link| {
+            *link = Link {
+                prev: tail,
+                next: head,
             };
-        }
-        match self.tail.and_then(|tail| slab.get_mut(id(tail))) {
-            Some(tail) => tail.link().next = number,
-            None => self.head = number,
-        }
-        self.tail = number;
+        });
+        set(slab, tail, |link| link.next = own);
+        set(slab, head, |link| link.prev = own);
+        self.head = head;
         self.len += 1;
     }
 
@@ -56,14 +65,68 @@ impl<const KIND: usize> List<KIND> {
         let Some(Link { prev, next }) = slab.get(old).map(|value| *value.peek()) else {
             return;
         };
-        match prev.and_then(|prev| slab.get_mut(id(prev))) {
-            Some(value) => value.link().next = next,
-            None => self.head = next,
-        }
-        match next.and_then(|next| slab.get_mut(id(next))) {
-            Some(value) => value.link().prev = prev,
-            None => self.tail = prev,
-        }
+        set(slab, prev, |link| link.next = next);
+        set(slab, next, |link| link.prev = prev);
         self.len -= 1;
+        if self.len == 0 {
+            self.head = None;
+        } else if self.head == number(old) {
+            self.head = next;
+        }
+    }
+}
+
+fn set<const KIND: usize, T: Linked<KIND>>(
+    slab: &mut Slab<T>,
+    at: Option<Number>,
+    change: impl FnOnce(&mut Link),
+) {
+    if let Some(value) = at.and_then(|at| slab.get_mut(id(at))) {
+        change(value.link());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Value(Link);
+
+    impl Linked<0> for Value {
+        fn link(&mut self) -> &mut Link {
+            &mut self.0
+        }
+
+        fn peek(&self) -> &Link {
+            &self.0
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn list_agrees_with_a_vector(
+            ops in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..100),
+        ) {
+            let (mut slab, mut list) = (Slab::new(u32::MAX), List::<0>::default());
+            let mut model = Vec::new();
+            for (add, at) in ops {
+                if add {
+                    let id = slab.insert(Value::default()).unwrap();
+                    list.push_back(&mut slab, id);
+                    model.push(id);
+                } else if !model.is_empty() {
+                    let id = model.remove(at.index(model.len()));
+                    list.unlink(&mut slab, id);
+                    slab.remove(id);
+                }
+                prop_assert_eq!(list.head(), model.first().copied());
+                prop_assert_eq!(list.tail(&slab), model.last().copied());
+                prop_assert_eq!(list.len() as usize, model.len());
+                prop_assert_eq!(list.iter(&slab).collect::<Vec<_>>(), model.clone());
+            }
+        }
     }
 }

@@ -33,7 +33,6 @@ impl<T> Slab<T> {
         self.len >= self.capacity
     }
 
-    #[cfg(test)]
     pub(crate) const fn len(&self) -> u32 {
         self.len
     }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mapping::{Admission, ExternalPort, Instant, InternalPort, Nsp, Protocol};
-use translator::{Config, DropReason, Event, Frame, PoolRange, Translator, Verdict};
+use translator::{Config, DropReason, Event, Frame, Limits, PoolRange, Translator, Verdict};
 
 pub const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
 pub const NAS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 8);
@@ -47,7 +47,13 @@ impl Home {
 
     pub fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(PoolRange::new(POOL, 32).unwrap());
-        config.limits.sessions = 1000;
+        config.limits = Limits {
+            sessions: 1000,
+            per_remote_64: u32::MAX,
+            per_server: u32::MAX,
+            half_open_per_64: u32::MAX,
+            ..Limits::default()
+        };
         configure(&mut config);
         let now = Instant::from_nanos(1_000_000_000);
         let mut translator = Translator::new(config, [7; 16], now);

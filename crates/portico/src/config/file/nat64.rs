@@ -75,6 +75,9 @@ pub struct Timeouts {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub sessions: Option<Spanned<u32>>,
+    pub per_remote_64: Option<Spanned<u32>>,
+    pub per_server: Option<Spanned<u32>>,
+    pub half_open_per_64: Option<Spanned<u32>>,
     pub fragment_bytes: Option<Spanned<u32>>,
     pub fragmented_datagrams: Option<Spanned<u32>>,
 }

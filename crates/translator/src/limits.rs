@@ -1,0 +1,238 @@
+//! Who has how much: the /64 networks of remotes, and servers, so that none keeps the others out.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use crate::config::Limits;
+use crate::hash::Key;
+use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
+
+/// The network of a remote, its upper 64 bits: whoever has one has all its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prefix([u8; 8]);
+
+impl Prefix {
+    pub(crate) fn of(addr: Ipv6Addr) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = addr.octets();
+        Self([a, b, c, d, e, f, g, h])
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
+/// What is counted for whom.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    limits: Limits,
+    nets: Slab<Net>,
+    by_prefix: Index<BY_PREFIX>,
+    /// The networks by their number of half-open sessions.
+    by_weight: Vec<List<BY_WEIGHT>>,
+    /// No network has more; [`HEAVIEST`] stands for more as well.
+    heaviest: usize,
+    servers: BTreeMap<Ipv4Addr, u32>,
+    key: Key,
+}
+
+/// A network that has sessions.
+#[derive(Debug)]
+struct Net {
+    prefix: Prefix,
+    sessions: NonZeroU32,
+    /// Half-open sessions, the oldest first.
+    half_open: List<BY_NET>,
+    by_weight: Link,
+    chain: Chain,
+}
+
+/// Where the count of a new session would be over its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The network has too many; this is its oldest half-open session.
+    Remote(Option<u32>),
+    Server,
+}
+
+impl Shares {
+    pub(crate) fn new(limits: Limits, key: Key) -> Self {
+        Self {
+            limits,
+            nets: Slab::new(limits.sessions),
+            by_prefix: Index::new(),
+            by_weight: vec![List::default(); HEAVIEST + 1],
+            heaviest: 0,
+            servers: BTreeMap::new(),
+            key,
+        }
+    }
+
+    /// Returns which limit one more half-open session would exceed.
+    pub(crate) fn over(&self, prefix: Prefix, server: Ipv4Addr) -> Option<Over> {
+        let net = self.find(prefix).and_then(|net| self.nets.get(net));
+        if let Some(net) = net
+            && (net.sessions.get() >= self.limits.per_remote_64
+                || net.half_open.len() >= self.limits.half_open_per_64)
+        {
+            return Some(Over::Remote(net.half_open.head()));
+        }
+        (self.of_server(server) >= self.limits.per_server).then_some(Over::Server)
+    }
+
+    pub(crate) fn of_server(&self, server: Ipv4Addr) -> u32 {
+        self.servers.get(&server).copied().unwrap_or_default()
+    }
+
+    /// Returns how many half-open sessions the network with the most has, and the oldest of them.
+    pub(crate) fn heaviest(&self) -> Option<(u32, u32)> {
+        let net = self.by_weight.get(self.heaviest)?.head()?;
+        let half_open = &self.nets.get(net)?.half_open;
+        Some((half_open.len(), half_open.head()?))
+    }
+
+    /// Counts a new session.
+    pub(crate) fn add(&mut self, prefix: Prefix, server: Ipv4Addr) {
+        *self.servers.entry(server).or_default() += 1;
+        if let Some(id) = self.find(prefix) {
+            if let Some(net) = self.nets.get_mut(id) {
+                net.sessions = net.sessions.saturating_add(1);
+            }
+            return;
+        }
+        let key = self.key;
+        let net = self.nets.insert(Net {
+            prefix,
+            sessions: NonZeroU32::MIN,
+            half_open: List::default(),
+            by_weight: Link::default(),
+            chain: Chain::default(),
+        });
+        if let Some(id) = net {
+            self.by_prefix
+                .insert(&mut self.nets, id, key.prefix(prefix), |net| {
+                    key.prefix(net.prefix)
+                });
+        }
+    }
+
+    /// No longer counts a session, which is not half-open.
+    pub(crate) fn remove(&mut self, prefix: Prefix, server: Ipv4Addr) {
+        if let Some(count) = self.servers.get_mut(&server) {
+            *count -= 1;
+            if *count == 0 {
+                self.servers.remove(&server);
+            }
+        }
+        let Some(id) = self.find(prefix) else {
+            return;
+        };
+        let Some(net) = self.nets.get_mut(id) else {
+            return;
+        };
+        match NonZeroU32::new(net.sessions.get() - 1) {
+            Some(left) => net.sessions = left,
+            None => {
+                let hash = self.key.prefix(prefix);
+                self.by_prefix.remove(&mut self.nets, id, hash);
+                self.nets.remove(id);
+            }
+        }
+    }
+
+    /// Counts a session of the network as half-open.
+    pub(crate) fn open<T: Linked<BY_NET>>(
+        &mut self,
+        prefix: Prefix,
+        sessions: &mut Slab<T>,
+        session: u32,
+    ) {
+        self.weigh(prefix, |half_open| half_open.push_back(sessions, session));
+    }
+
+    /// No longer counts a session of the network as half-open.
+    pub(crate) fn settle<T: Linked<BY_NET>>(
+        &mut self,
+        prefix: Prefix,
+        sessions: &mut Slab<T>,
+        session: u32,
+    ) {
+        self.weigh(prefix, |half_open| half_open.unlink(sessions, session));
+    }
+
+    fn weigh(&mut self, prefix: Prefix, change: impl FnOnce(&mut List<BY_NET>)) {
+        let Some((id, net)) = self
+            .find(prefix)
+            .and_then(|id| Some((id, self.nets.get_mut(id)?)))
+        else {
+            return;
+        };
+        let before = weight(net);
+        change(&mut net.half_open);
+        let after = weight(net);
+        if before == after {
+            return;
+        }
+        if before > 0
+            && let Some(list) = self.by_weight.get_mut(before)
+        {
+            list.unlink(&mut self.nets, id);
+        }
+        if after > 0
+            && let Some(list) = self.by_weight.get_mut(after)
+        {
+            list.push_back(&mut self.nets, id);
+        }
+        self.heaviest = self.heaviest.max(after);
+        while self.heaviest > 0
+            && self
+                .by_weight
+                .get(self.heaviest)
+                .is_none_or(|list| list.len() == 0)
+        {
+            self.heaviest -= 1;
+        }
+    }
+
+    fn find(&self, prefix: Prefix) -> Option<u32> {
+        let is = |net: &Net| net.prefix == prefix;
+        self.by_prefix.find(&self.nets, self.key.prefix(prefix), is)
+    }
+}
+
+fn weight(net: &Net) -> usize {
+    usize::try_from(net.half_open.len()).map_or(HEAVIEST, |len| len.min(HEAVIEST))
+}
+
+impl Chained<BY_PREFIX> for Net {
+    fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+}
+
+impl Linked<BY_WEIGHT> for Net {
+    fn link(&mut self) -> &mut Link {
+        &mut self.by_weight
+    }
+
+    fn peek(&self) -> &Link {
+        &self.by_weight
+    }
+}
+
+/// The list of half-open sessions of one network, in which sessions stand.
+pub(crate) const BY_NET: usize = 16;
+
+const BY_PREFIX: usize = 17;
+const BY_WEIGHT: usize = 18;
+
+/// Networks with as many half-open sessions or more are one as heavy as another.
+const HEAVIEST: usize = 1023;
+
+#[cfg(test)]
+mod tests;
