@@ -11,7 +11,7 @@ use gateway::{
     SessionPage,
 };
 use http::StatusCode;
-use mapping::{Prefix6, Request, Requester, Wall};
+use mapping::{InvalidPrefix, Prefix6, Request, Requester, Wall};
 
 use super::Shared;
 use super::answer::{Id, ProblemAnswer, problem};
@@ -259,7 +259,10 @@ fn remote(text: &str) -> Result<Prefix6, ProblemAnswer> {
         Ok(addr) => Prefix6::new(addr, 128),
         Err(_) => text.parse::<Prefix6>(),
     };
-    prefix.map_err(|error| wrong("remote", error))
+    prefix.map_err(|error| match error {
+        InvalidPrefix::Text => wrong("remote", "expected an IPv6 address or a prefix"),
+        other => wrong("remote", other),
+    })
 }
 
 /// A pool address, with or without a port.
