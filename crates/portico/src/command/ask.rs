@@ -75,8 +75,8 @@ pub(super) fn wait<T>(call: impl Future<Output = Result<T, ClientError>>) -> Res
 }
 
 /// Asks again while the daemon says "not now", which a slow disk or a busy translator makes it
-/// say; what was asked may be done by then, and is not done twice.
-async fn patiently<T>(
+/// say; what was asked may be done by then, and does no harm twice.
+pub(super) async fn patiently<T>(
     mut call: impl AsyncFnMut() -> Result<T, ClientError>,
 ) -> Result<T, ClientError> {
     for _ in 0..TRIES {

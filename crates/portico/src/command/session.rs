@@ -9,7 +9,7 @@ use dashboard::model::{SessionChoice, SessionView};
 use net::Clock;
 use serde_json::json;
 
-use super::ask::{give, wait};
+use super::ask::{give, patiently, wait};
 use super::{Failure, print, show};
 use crate::cli::Reading;
 use crate::cli::session::{End, Moment, SessionVerb};
@@ -40,7 +40,7 @@ pub(super) fn run(socket: &Path, verb: SessionVerb) -> Result<(), Failure> {
 }
 
 fn list(client: &Client, choice: &SessionChoice, reading: Reading) -> Result<(), Failure> {
-    let sessions = wait(client.sessions(choice))?;
+    let sessions = wait(patiently(async || client.sessions(choice).await))?;
     give(reading, &sessions, |sessions| show::sessions(sessions))
 }
 
@@ -56,13 +56,14 @@ fn end(client: &Client, which: End) -> Result<(), Failure> {
         });
     }
     for id in &which.ids {
-        wait(client.end_session(id))?;
+        wait(patiently(async || client.end_session(id).await))?;
         print::text(&format!("session {id} has ended\n"))?;
     }
     if !which.ids.is_empty() {
         return Ok(());
     }
-    let ended = wait(client.end_sessions(&choice, which.all))?.ended;
+    let end = async || client.end_sessions(&choice, which.all).await;
+    let ended = wait(patiently(end))?.ended;
     print::text(&match ended {
         0 => "no session fits\n".to_owned(),
         1 => "1 session has ended\n".to_owned(),
@@ -71,7 +72,7 @@ fn end(client: &Client, which: End) -> Result<(), Failure> {
 }
 
 fn who_is(client: &Client, choice: &SessionChoice, reading: Reading) -> Result<(), Failure> {
-    let sessions = wait(client.sessions(choice))?;
+    let sessions = wait(patiently(async || client.sessions(choice).await))?;
     if sessions.is_empty() {
         return Err(nobody("is", choice, ""));
     }
@@ -85,7 +86,7 @@ fn who_was(
     reading: Reading,
 ) -> Result<(), Failure> {
     let at = at.before(Clock::new().now().wall).as_secs();
-    let log = wait(client.sessions_at(choice, at))?;
+    let log = wait(patiently(async || client.sessions_at(choice, at).await))?;
     if log.items.is_empty() {
         let since = match log.since {
             None => "; no session log is kept".to_owned(),
@@ -118,7 +119,7 @@ fn watch(client: &Client, choice: &SessionChoice, json: bool) -> Result<(), Fail
             if known.is_some() {
                 tokio::time::sleep(GLANCE).await;
             }
-            client.sessions(choice).await
+            patiently(async || client.sessions(choice).await).await
         })?;
         let now = clock.now().wall.as_secs();
         let new: BTreeMap<_, _> = sessions.into_iter().map(|it| (it.id.clone(), it)).collect();
