@@ -1,5 +1,17 @@
 //! Replays what the fuzzer found, and invents scripts of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
+#[path = "../../../tests/fuzz/scenarios/check.rs"]
+mod check;
+#[path = "support/home.rs"]
+mod home;
+#[path = "../../../tests/fuzz/scenarios/packet.rs"]
+mod packet;
 #[path = "../../../tests/fuzz/scenarios/translator.rs"]
 mod scenario;
 
@@ -8,14 +20,19 @@ use std::path::Path;
 use proptest::prelude::*;
 
 #[test]
-fn corpus_passes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/translator");
-    let mut scripts = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        scenario::run(&std::fs::read(entry.unwrap().path()).unwrap());
-        scripts += 1;
+fn corpora_pass() {
+    replay("packet", packet::run);
+    replay("translator", scenario::run);
+}
+
+fn replay(corpus: &str, run: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(folder.join(corpus)).unwrap() {
+        run(&std::fs::read(entry.unwrap().path()).unwrap());
+        inputs += 1;
     }
-    assert!(scripts > 0, "the corpus is gone");
+    assert!(inputs > 0, "the corpus of {corpus} is gone");
 }
 
 proptest! {

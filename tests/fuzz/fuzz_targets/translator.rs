@@ -1,6 +1,10 @@
 //! The whole packet path: a script of packets, changes and time.
 #![no_main]
 
+#[path = "../scenarios/check.rs"]
+mod check;
+#[path = "../../../crates/translator/tests/support/home.rs"]
+mod home;
 #[path = "../scenarios/translator.rs"]
 mod scenario;
 

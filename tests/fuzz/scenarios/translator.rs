@@ -8,13 +8,13 @@
     reason = "a scenario stops at the first surprise"
 )]
 
-#[path = "../../../crates/translator/tests/support/home.rs"]
-mod home;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use home::{CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, Segment, new_nsp, nsp, seal_ipv4};
+use crate::check::{addr4, addr6};
+use crate::home::{
+    CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, Segment, new_nsp, nsp, seal_ipv4,
+};
 use mapping::{Instant, Protocol};
 use translator::{Frame, Verdict};
 
@@ -286,25 +286,7 @@ impl World {
     /// Checks a packet that leaves: whole, and with translated addresses on both ends.
     fn leaves(&mut self, bytes: &[u8]) {
         let (offload, packet) = bytes.split_at(10);
-        let word = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
-        match packet[0] >> 4 {
-            4 => {
-                assert_eq!(packet[0], 0x45);
-                assert_eq!(word(2), packet.len());
-                assert_eq!(home::sum16(&packet[..20]), 0xffff, "header checksum");
-                let (src, dst) = (addr4(&packet[12..16]), addr4(&packet[16..20]));
-                assert!(in_pool(src), "{src} is not of the pool");
-                assert!(!in_pool(dst), "{dst} is of the pool");
-            }
-            6 => {
-                assert_eq!(word(4) + 40, packet.len());
-                let (src, dst) = (addr6(&packet[8..24]), addr6(&packet[24..40]));
-                let ours = [nsp(), new_nsp()];
-                assert!(ours.iter().any(|nsp| nsp.extract(src).is_some()));
-                assert!(!dst.is_multicast() && !dst.is_unspecified());
-            }
-            version => panic!("IP version {version}"),
-        }
+        crate::check::leaves_whole(packet);
         if self.right && offload.iter().all(|byte| *byte == 0) && is_plain(packet) {
             // panics where a length or a checksum is wrong
             Packet::parse(packet);
@@ -421,7 +403,7 @@ fn is_plain(packet: &[u8]) -> bool {
 }
 
 fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, mut payload: Vec<u8>) -> Vec<u8> {
-    let sum = !home::sum16(&payload);
+    let sum = !crate::home::sum16(&payload);
     payload[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut bytes = vec![0x45, 0];
     bytes.extend((payload.len() as u16 + 20).to_be_bytes());
@@ -440,7 +422,7 @@ fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, mut payload: Vec<u8>) -> Vec
     pseudo.extend(len.to_be_bytes());
     pseudo.extend([0, 0, 0, protocol]);
     pseudo.extend(&payload);
-    let sum = !home::sum16(&pseudo);
+    let sum = !crate::home::sum16(&pseudo);
     payload[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut bytes = vec![0x60, 0, 0, 0];
     bytes.extend(len.to_be_bytes());
@@ -449,18 +431,6 @@ fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, mut payload: Vec<u8>) -> Vec
     bytes.extend(dst.octets());
     bytes.extend(payload);
     bytes
-}
-
-fn in_pool(addr: Ipv4Addr) -> bool {
-    addr.to_bits() & 0xffff_ffc0 == Ipv4Addr::new(192, 168, 64, 192).to_bits()
-}
-
-fn addr4(bytes: &[u8]) -> Ipv4Addr {
-    <[u8; 4]>::try_from(bytes).unwrap().into()
-}
-
-fn addr6(bytes: &[u8]) -> Ipv6Addr {
-    <[u8; 16]>::try_from(bytes).unwrap().into()
 }
 
 /// Enough for a history, few enough for speed.
