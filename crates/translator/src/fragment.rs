@@ -36,7 +36,8 @@ pub(crate) struct Reassembly<A> {
     limits: Limits,
     datagrams: BTreeMap<Key<A>, Box<Datagram>>,
     by_deadline: BTreeSet<(Instant, Key<A>)>,
-    /// By when the last part came.
+    /// By when the last part came that was of use, so that nobody keeps a place by repeating
+    /// himself.
     by_use: BTreeMap<u64, Key<A>>,
     by_source: BTreeSet<(A, u64)>,
     bytes_of: BTreeMap<A, usize>,
@@ -198,6 +199,10 @@ impl<A: Address> Reassembly<A> {
             drops.add(DropReason::FragmentEvicted, datagram.pieces());
             return Err(DropReason::FragmentEvicted);
         }
+        if datagram.used == 0 || taken.is_ok() {
+            self.uses += 1;
+            datagram.used = self.uses;
+        }
         match taken {
             Ok(_) => datagram.store(piece, data),
             Err((reason, _)) => {
@@ -266,11 +271,8 @@ impl<A: Address> Reassembly<A> {
         }
     }
 
-    /// Puts a datagram into the table as the one that was used last.
-    fn attach(&mut self, key: Key<A>, mut datagram: Box<Datagram>) {
+    fn attach(&mut self, key: Key<A>, datagram: Box<Datagram>) {
         let source = key.src.source();
-        self.uses += 1;
-        datagram.used = self.uses;
         self.by_use.insert(datagram.used, key);
         self.by_source.insert((source, datagram.used));
         self.by_deadline.insert((datagram.deadline, key));
@@ -301,3 +303,6 @@ const EXPIRIES_AT_ONCE: usize = 64;
 
 /// A source may take one of so many shares.
 const SHARES: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::wire::{ipv4, ipv6};
 #[derive(Debug)]
 pub(super) struct Datagram {
     pub(super) deadline: Instant,
-    /// When the last part came, as the table numbers parts.
+    /// When the last part came that was of use, as the table numbers parts; at first zero.
     pub(super) used: u64,
     refused: Option<DropReason>,
     /// From the first part.
@@ -162,8 +162,10 @@ impl Datagram {
 
     /// Forgets everything but that the parts to come are unwanted too (RFC 5722 §4).
     pub(super) fn refuse(&mut self, reason: DropReason) {
-        let deadline = self.deadline;
-        *self = Self::new(deadline);
+        *self = Self {
+            used: self.used,
+            ..Self::new(self.deadline)
+        };
         self.refused = Some(reason);
     }
 

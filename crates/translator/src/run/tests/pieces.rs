@@ -72,3 +72,46 @@ fn long_ping_passes() {
         }
     });
 }
+
+#[test]
+fn server_whose_packets_may_be_cut_is_served() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        let server = home.wires.server;
+        home.open(Protocol::Udp, 5000, 5001).await;
+        home.open(Protocol::Tcp, 80, 8080).await;
+        home.wires.at(Place::Server, || {
+            net::sysctl::write("ipv4/ip_no_pmtu_disc", "1").unwrap();
+        });
+        let echo = home.wires.at(Place::Server, || udp((server, 5001)));
+        let socket = home.wires.at(Place::Remote, || udp((REMOTE, 0)));
+        let listener = home.wires.at(Place::Server, || tcp((server, 8080)));
+        let stream = home.wires.connect(home.nsp(), 80);
+        let to = SocketAddr::from((home.nsp().embed(server), 5000));
+        let bytes = sent();
+
+        home.work_while(async {
+            let mut buf = vec![0; 65_536];
+            for len in [1232, 1233, 1452, 1453, 1472, 1473] {
+                let datagram = &bytes[..len];
+                socket.send_to(datagram, to).await.unwrap();
+                let (len, from) = echo.recv_from(&mut buf).await.unwrap();
+                echo.send_to(&buf[..len], from).await.unwrap();
+                let (len, _) = socket.recv_from(&mut buf).await.unwrap();
+                assert!(buf[..len] == *datagram, "{len} bytes to the remote");
+            }
+            let (_, asked) = tokio::join!(serve(&listener), ask(stream.await.unwrap()));
+            assert!(asked == bytes);
+        })
+        .await;
+
+        let counters = home.worker.translator.counters();
+        let headers = counters.four_to_six.bytes - bytes.len() as u64;
+        assert!(
+            headers < 20 * counters.four_to_six.packets,
+            "super-packets come: {counters:?}"
+        );
+        assert!(counters.fragments.cut >= 5, "{counters:?}");
+        assert_eq!(home.worker.write_errors, 0);
+    });
+}
