@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use home::icmp::Error;
 use home::{
     ACK, CAMERA, FIN, Home, NAS, OTHER, POOL, Packet, REMOTE, RST, SYN, Segment, from_camera,
     new_nsp, nsp, to_camera,
@@ -87,17 +88,15 @@ fn n6_3_destination_outside_prefix_or_pool_is_dropped() {
 fn n6_4_icmp_errors_change_no_session() {
     let mut home = Home::new();
     home.connect(4000);
+    let from_remote = to_camera(Segment::tcp(4000, 80, ACK));
+    let arrived = home.raw(&from_remote.bytes()).unwrap();
+    let from_server = from_camera(Segment::tcp(8080, 4000, ACK));
+    let answer = home.raw(&from_server.bytes()).unwrap();
+    home.pass(SECOND * 5);
     let before: Vec<_> = home.translator.sessions(0..u32::MAX, home.now).collect();
-    let inner = from_camera(Segment::tcp(8080, 4000, ACK)).bytes();
-    let mut error = from_camera(Segment::ping(0));
-    error.payload = inner;
-    let mut segment = error.sealed_segment();
-    segment[0] = 3;
 
-    assert_eq!(
-        home.raw(&error.with_header(&segment, &[])),
-        Err(DropReason::IcmpError)
-    );
+    home.error(&Error::about(&arrived, 3, 3)).unwrap();
+    home.error(&Error::about(&answer, 1, 4)).unwrap();
 
     assert_eq!(
         home.translator

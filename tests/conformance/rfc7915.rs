@@ -98,17 +98,9 @@ fn s4_2_and_s5_2_other_icmp_is_dropped() {
         let sent = home.raw(&icmp(&from_camera(Segment::pong(9)), kind, code));
         assert_eq!(sent, Err(DropReason::IcmpUnsupported), "ICMP {kind}/{code}");
     }
-    for kind in [3, 4, 5, 11, 12] {
-        let sent = home.raw(&icmp(&from_camera(Segment::pong(9)), kind, 0));
-        assert_eq!(sent, Err(DropReason::IcmpError), "ICMP {kind}");
-    }
     for kind in [130, 131, 132, 133, 134, 135, 136, 137, 143, 255] {
         let sent = home.raw(&icmp(&to_camera(Segment::ping(9)), kind, 0));
         assert_eq!(sent, Err(DropReason::IcmpUnsupported), "ICMPv6 {kind}");
-    }
-    for kind in [1, 2, 3, 4, 127] {
-        let sent = home.raw(&icmp(&to_camera(Segment::ping(9)), kind, 0));
-        assert_eq!(sent, Err(DropReason::IcmpError), "ICMPv6 {kind}");
     }
 }
 

@@ -22,7 +22,7 @@ use home::{
 };
 use pieces::{cut, cut_evenly, fragment, hold, join, join_bytes, part, read, send_all};
 use proptest::prelude::*;
-use translator::{DropReason, Timer, Verdict};
+use translator::{DropReason, Links, Timer, Verdict};
 
 #[test]
 fn n6_10_fragments_in_any_order_are_put_together_both_ways() {
@@ -911,7 +911,13 @@ proptest! {
 
 /// Sends a packet whole, and returns it as it arrives.
 fn uncut(home: &mut Home, packet: &Packet) -> Packet {
+    let links = home.translator.config().links;
+    home.translator.handle_links(Links {
+        lan_mtu: u16::MAX,
+        ..links
+    });
     let (_, left) = home.exchange(&packet.bytes());
+    home.translator.handle_links(links);
     let mut whole = join(&left);
     // what came in parts may be cut again
     whole.dont_fragment = false;

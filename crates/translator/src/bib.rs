@@ -101,6 +101,11 @@ impl Bib {
         self.pool.contains(addr)
     }
 
+    /// Returns the address from which routers speak that have none in IPv4, and we ourselves.
+    pub(crate) const fn router(&self) -> Ipv4Addr {
+        self.pool.router()
+    }
+
     /// Tells whether there are no addresses to bind to.
     pub(crate) fn pool_is_empty(&self) -> bool {
         self.pool.is_empty()

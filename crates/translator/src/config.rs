@@ -16,8 +16,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// How much there may be of what.
     pub limits: Limits,
-    /// The largest IPv6 packet that the WAN carries.
-    pub mtu: u16,
+    /// What the links on both sides carry.
+    pub links: Links,
     /// What the whole path of IPv6 carries: IPv4 packets that may be cut and exceed it leave in
     /// fragments of at most this length (`lowest-ipv6-mtu` of RFC 7915 §4.1), never under 1280.
     pub lowest_ipv6_mtu: u16,
@@ -35,6 +35,9 @@ pub struct Config {
     pub reset_unknown: bool,
     /// Present when there is no gateway and the translator stands alone.
     pub alone: Option<Alone>,
+    /// Whether packets of transport protocols that are not translated are answered (RFC 6146
+    /// §3.4).
+    pub refuse_protocols: bool,
 }
 
 impl Config {
@@ -45,7 +48,7 @@ impl Config {
             pool: vec![pool],
             lifetimes: Lifetimes::default(),
             limits: Limits::default(),
-            mtu: ETHERNET_MTU,
+            links: Links::default(),
             lowest_ipv6_mtu: ipv6::MIN_MTU,
             zero_traffic_class: false,
             tos: None,
@@ -53,6 +56,7 @@ impl Config {
             end_on_close: true,
             reset_unknown: true,
             alone: None,
+            refuse_protocols: false,
         }
     }
 
@@ -66,15 +70,51 @@ impl Config {
             pool,
             lifetimes: Lifetimes::default(),
             limits: Limits::default(),
-            mtu: ETHERNET_MTU,
+            links: Links::default(),
             lowest_ipv6_mtu: ipv6::MIN_MTU,
             zero_traffic_class: false,
             tos: None,
             closed: Closed::default(),
             end_on_close: true,
             reset_unknown: true,
+            refuse_protocols: false,
             alone: Some(alone),
         })
+    }
+}
+
+/// What the links on both sides carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// The largest IPv6 packet that the WAN carries.
+    pub wan_mtu: u16,
+    /// The largest IPv4 packet that the LAN carries.
+    pub lan_mtu: u16,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            wan_mtu: ETHERNET_MTU,
+            lan_mtu: ETHERNET_MTU,
+        }
+    }
+}
+
+impl Links {
+    /// Returns the largest TCP segment that fits both.
+    pub(crate) fn mss(self) -> u16 {
+        self.wan_mtu.min(self.four_as_six()).saturating_sub(40 + 20)
+    }
+
+    /// Returns the largest IPv4 packet whose translation the WAN carries.
+    pub(crate) const fn six_as_four(self) -> u16 {
+        self.wan_mtu.saturating_sub(LONGER)
+    }
+
+    /// Returns the largest IPv6 packet whose translation the LAN carries.
+    pub(crate) const fn four_as_six(self) -> u16 {
+        self.lan_mtu.saturating_add(LONGER)
     }
 }
 
@@ -101,6 +141,9 @@ pub struct Limits {
     pub per_server: u32,
     /// Sessions of one /64 to which the remote has not yet answered.
     pub half_open_per_64: u32,
+    /// ICMP errors and resets of our own in a second; those about packets that are too big count
+    /// for themselves.
+    pub answers: u32,
     /// Bytes of memory for datagrams of which parts are missing, in each family.
     pub fragment_bytes: u32,
     /// Datagrams of which parts are missing, in each family.
@@ -118,6 +161,7 @@ impl Limits {
             per_remote_64: sessions.div_ceil(4),
             per_server: sessions - sessions / 4,
             half_open_per_64: if half_open < 64 { 64 } else { half_open },
+            answers: ANSWERS,
             fragment_bytes: FRAGMENT_BYTES,
             fragmented_datagrams: FRAGMENTED_DATAGRAMS,
         }
@@ -282,6 +326,12 @@ fn set(
     *value = lifetime;
     Ok(())
 }
+
+/// As many as Linux gives of ICMP errors in all.
+const ANSWERS: u32 = 1000;
+
+/// An IPv6 header is that much longer than an IPv4 header.
+const LONGER: u16 = 20;
 
 /// Seven of the longest datagrams of each source; taken only as they come.
 const FRAGMENT_BYTES: u32 = 4 * 1024 * 1024;

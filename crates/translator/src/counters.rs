@@ -1,5 +1,6 @@
 //! What the translator counts.
 
+use crate::answer::AnswerKind;
 use crate::event::EndReason;
 use crate::verdict::DropReason;
 
@@ -14,6 +15,11 @@ pub struct Counters {
     pub drops: Drops,
     /// Parts of datagrams.
     pub fragments: Fragments,
+    /// Packets of our own that told senders why.
+    pub answers: Answers,
+    /// ICMP errors that were translated, from remotes and from servers and the routers before
+    /// them.
+    pub icmp_errors: (u64, u64),
     /// Packets of our own that found no room to wait in.
     pub outbox_full: u64,
     /// Sessions that are live now.
@@ -119,6 +125,49 @@ impl Drops {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+}
+
+/// Answers of our own, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answers {
+    kinds: [u64; AnswerKind::ALL.len()],
+    limited: u64,
+}
+
+impl Answers {
+    pub(crate) const fn new() -> Self {
+        Self {
+            kinds: [0; AnswerKind::ALL.len()],
+            limited: 0,
+        }
+    }
+
+    pub(crate) fn count(&mut self, kind: AnswerKind) {
+        if let Some(count) = self.kinds.get_mut(kind as usize) {
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    pub(crate) const fn count_limited(&mut self) {
+        self.limited = self.limited.wrapping_add(1);
+    }
+
+    /// Returns how many answers of a kind there were.
+    #[must_use]
+    pub fn get(&self, kind: AnswerKind) -> u64 {
+        self.kinds.get(kind as usize).copied().unwrap_or_default()
+    }
+
+    /// Iterates over all kinds, those without an answer included.
+    pub fn iter(&self) -> impl Iterator<Item = (AnswerKind, u64)> {
+        AnswerKind::ALL.into_iter().zip(self.kinds)
+    }
+
+    /// Returns how many answers were not given because there were too many.
+    #[must_use]
+    pub const fn limited(&self) -> u64 {
+        self.limited
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::counters::Traffic;
 use crate::fragment::Piece;
 use crate::frame::Frame;
+use crate::icmp_error::Outer;
 use crate::martian::is_host_v4;
 use crate::transport::Transport;
 use crate::verdict::DropReason;
@@ -56,8 +57,10 @@ pub(crate) enum Segment {
 #[derive(Debug)]
 pub(crate) enum Tuple {
     Four(Incoming<Ipv4Addr>),
+    FourError(Outer<Ipv4Addr>),
     FourPiece(Piece<Ipv4Addr>),
     Six(Incoming<Ipv6Addr>),
+    SixError(Outer<Ipv6Addr>),
     SixPiece(Piece<Ipv6Addr>),
 }
 
@@ -91,7 +94,20 @@ fn four(packet: &[u8], offload: vnet::Header) -> Result<Tuple, DropReason> {
         .get(header.header_len..usize::from(header.total_len))
         .ok_or(Malformed::new(Field::Ipv4TotalLength, 2))?;
     let segment = match header.protocol {
-        icmp::PROTOCOL_V4 => echo(Message::parse_v4(l4)?)?,
+        icmp::PROTOCOL_V4 => match echo(Message::parse_v4(l4)?)? {
+            Some(echo) => echo,
+            None => {
+                return Ok(Tuple::FourError(Outer {
+                    src: header.src,
+                    dst: header.dst,
+                    tos: header.tos,
+                    ttl: header.ttl,
+                    l4_offset: header.header_len,
+                    l4_len: l4.len(),
+                    partial: is_partial_error(&offload, header.header_len)?,
+                }));
+            }
+        },
         protocol => transport(protocol, l4)?,
     };
     let incoming = Incoming {
@@ -136,7 +152,20 @@ fn six(packet: &[u8], offload: vnet::Header) -> Result<Tuple, DropReason> {
     }
     let l4 = packet.get(offset..).unwrap_or_default();
     let segment = match protocol {
-        icmp::PROTOCOL_V6 => echo(Message::parse_v6(l4)?)?,
+        icmp::PROTOCOL_V6 => match echo(Message::parse_v6(l4)?)? {
+            Some(echo) => echo,
+            None => {
+                return Ok(Tuple::SixError(Outer {
+                    src: header.src,
+                    dst: header.dst,
+                    tos: header.traffic_class,
+                    ttl: header.hop_limit,
+                    l4_offset: offset,
+                    l4_len: l4.len(),
+                    partial: is_partial_error(&offload, offset)?,
+                }));
+            }
+        },
         protocol => transport(protocol, l4)?,
     };
     let incoming = Incoming {
@@ -171,13 +200,27 @@ fn transport(protocol: u8, l4: &[u8]) -> Result<Segment, DropReason> {
     }
 }
 
-fn echo(message: Message) -> Result<Segment, DropReason> {
+/// Returns an echo, or nothing when the message is an error.
+fn echo(message: Message) -> Result<Option<Segment>, DropReason> {
     match message {
-        Message::EchoReply { id } => Ok(Segment::EchoReply { id }),
-        Message::EchoRequest { id } => Ok(Segment::EchoRequest { id }),
-        Message::Error => Err(DropReason::IcmpError),
+        Message::EchoReply { id } => Ok(Some(Segment::EchoReply { id })),
+        Message::EchoRequest { id } => Ok(Some(Segment::EchoRequest { id })),
+        Message::Error => Ok(None),
         Message::Other => Err(DropReason::IcmpUnsupported),
     }
+}
+
+/// Tells whether the checksum of an ICMP error is still to be computed; no other offload makes
+/// sense.
+fn is_partial_error(offload: &vnet::Header, l4_offset: usize) -> Result<bool, Malformed> {
+    let Some(partial) = offload.partial else {
+        return Ok(false);
+    };
+    let fits = usize::from(partial.start) == l4_offset
+        && usize::from(partial.offset) == icmp::CHECKSUM_OFFSET
+        && offload.segmentation.is_none();
+    fits.then_some(true)
+        .ok_or(Malformed::new(Field::VnetHdr, 6))
 }
 
 /// Refuses offloads that are not those of the segment: what they point at is about to move.

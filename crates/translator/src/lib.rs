@@ -12,18 +12,21 @@
 
 mod admission;
 mod alone;
+mod answer;
 mod bib;
 mod checksum;
 mod config;
 mod counters;
 mod cut;
 mod eam;
+mod embedded;
 mod ending;
 mod event;
 mod filter;
 mod fragment;
 mod frame;
 mod hash;
+mod icmp_error;
 mod identification;
 mod incoming;
 mod limits;
@@ -50,8 +53,9 @@ mod view;
 pub mod wire;
 
 pub use alone::{Alone, Binding, Filtering, InvalidAlone, InvalidBinding};
-pub use config::{Closed, Config, Lifetimes, Limits, TooShort};
-pub use counters::{Counters, Drops, Fragments, Gauge, Traffic};
+pub use answer::AnswerKind;
+pub use config::{Closed, Config, Lifetimes, Limits, Links, TooShort};
+pub use counters::{Answers, Counters, Drops, Fragments, Gauge, Traffic};
 pub use eam::{AddressMap, AddressMaps, InvalidAddressMap};
 pub use event::{EndReason, Event};
 pub use frame::Frame;

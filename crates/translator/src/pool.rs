@@ -77,7 +77,6 @@ impl Pool {
 
     /// Returns the address from which the translator itself speaks: nobody's, unless there is only
     /// one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "answers of our own"))]
     pub(crate) const fn router(&self) -> Ipv4Addr {
         self.router
     }

@@ -49,6 +49,30 @@ impl Rewrite {
         );
     }
 
+    /// Rewrites as much as there is of a TCP segment in an ICMP error.
+    pub(crate) fn quoted_tcp(&self, segment: &mut [u8]) {
+        let change = self.ports(segment);
+        self.checksum(segment, tcp::CHECKSUM_OFFSET, change);
+    }
+
+    /// Rewrites as much as there is of a UDP datagram in an ICMP error; `whole` is the sum of the
+    /// datagram and of its new pseudo-header where all of it is there. Without all of it there is
+    /// no checksum to be computed.
+    pub(crate) fn quoted_udp(&self, datagram: &mut [u8], whole: Option<Sum>) {
+        if read(datagram, udp::CHECKSUM_OFFSET) != 0 {
+            self.udp(datagram);
+            return;
+        }
+        let change = self.ports(datagram);
+        if let Some(whole) = whole {
+            let checksum = match !(whole + change).fold() {
+                0 => 0xffff,
+                checksum => checksum,
+            };
+            write(datagram, udp::CHECKSUM_OFFSET, checksum);
+        }
+    }
+
     /// Rewrites an echo; its code stays zero.
     pub(crate) fn echo(&self, message: &mut [u8], kind: u8, id: u16) {
         let change = replace(message, 0, u16::from_be_bytes([kind, 0])) + replace(message, 4, id);

@@ -351,9 +351,14 @@ impl Worker {
 
     /// Tells the machine what the interfaces carry.
     async fn links(&mut self) {
+        let mut links = self.translator.config().links;
         if let Some(wan) = self.routes.mtu(&self.wan).await {
-            self.translator.handle_mtu(largest_packet(wan));
+            links.wan_mtu = clamp(wan.max(MIN_MTU));
         }
+        if let Some(lan) = self.routes.mtu(&self.lan).await {
+            links.lan_mtu = clamp(lan);
+        }
+        self.translator.handle_links(links);
     }
 
     fn burst(&mut self, now: Instant) -> io::Result<Burst> {
@@ -468,9 +473,8 @@ async fn changed(follower: &mut Option<Follower>) -> Option<Arc<Snapshot>> {
     }
 }
 
-/// Returns the largest packet of a link; below RFC 8200 §5 none may go.
-fn largest_packet(mtu: u32) -> u16 {
-    u16::try_from(mtu.max(MIN_MTU)).unwrap_or(u16::MAX)
+fn clamp(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX)
 }
 
 /// RFC 8200 §5.

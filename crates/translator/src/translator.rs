@@ -1,6 +1,7 @@
 //! The machine: packets, snapshots and time in, packets and sessions out.
 
 mod alone;
+mod errors;
 mod pieces;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,8 +11,9 @@ use mapping::{Admission, Instant, Nsp, Snapshot};
 
 use crate::admission::Admissions;
 use crate::alone::{Inbound, Source};
+use crate::answer::Answerer;
 use crate::bib::Bib;
-use crate::config::Config;
+use crate::config::{Config, Links};
 use crate::counters::Counters;
 use crate::cut::Way;
 use crate::ending::{Endings, Expired};
@@ -52,6 +54,7 @@ pub struct Translator {
     last_seen: Instant,
     filter: Filter,
     counters: Counters,
+    answerer: Answerer,
     outbox: Outbox,
     fragments: fragment::Fragments,
     ids: Identifications,
@@ -102,11 +105,13 @@ impl Translator {
             opened: 0,
             ended: Default::default(),
         };
+        let answerer = Answerer::new(config.limits.answers, now);
         Self {
             config,
             last_seen: now,
             filter,
             counters: Counters::default(),
+            answerer,
             outbox: Outbox::new(),
             fragments: fragment::Fragments::new(fragments),
             ids: Identifications::new(hash),
@@ -120,6 +125,7 @@ impl Translator {
             Ok(verdict) => verdict,
             Err(reason) => {
                 self.counters.drops.count(reason);
+                self.answer_drop(frame, reason);
                 Verdict::Drop(reason)
             }
         }
@@ -184,9 +190,9 @@ impl Translator {
         self.filter.give_back(LOOKS_AT_ONCE, self.tick());
     }
 
-    /// Sets the largest IPv6 packet that the WAN carries.
-    pub const fn handle_mtu(&mut self, mtu: u16) {
-        self.config.mtu = mtu;
+    /// Says what the links on both sides carry now.
+    pub const fn handle_links(&mut self, links: Links) {
+        self.config.links = links;
     }
 
     /// Does what is due, a bounded amount at a time; early and repeated calls change nothing.
@@ -243,6 +249,7 @@ impl Translator {
             sessions_opened: self.filter.opened,
             sessions_ended: self.filter.ended,
             events_lost: self.filter.events.lost(),
+            answers: self.answerer.answers(),
             outbox_full: self.outbox.refused(),
             fragments: self.fragments.counters(self.counters.fragments.cut),
             ..self.counters
@@ -303,8 +310,10 @@ impl Translator {
     fn translate(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
         match determine_incoming_tuple(frame)? {
             Tuple::Four(mut incoming) => self.receive_four(frame, &mut incoming, Source::Mapped),
+            Tuple::FourError(outer) => self.error_four_to_six(frame, &outer, Source::Mapped),
             Tuple::FourPiece(piece) => self.four_piece(frame, &piece),
             Tuple::Six(mut incoming) => self.receive_six(frame, &mut incoming),
+            Tuple::SixError(outer) => self.error_six_to_four(frame, &outer),
             Tuple::SixPiece(piece) => self.six_piece(frame, &piece),
         }
     }
@@ -315,7 +324,7 @@ impl Translator {
         incoming: &mut Incoming<Ipv6Addr>,
     ) -> Result<Verdict, DropReason> {
         incoming.tos = self.config.tos.unwrap_or(incoming.tos);
-        let way = cut::six_to_four(incoming, self.config.mtu);
+        let way = cut::six_to_four(incoming, self.config.links.lan_mtu);
         if !self.mapped_six(frame, incoming)? {
             self.six_to_four(frame, incoming)?;
         }
@@ -356,13 +365,14 @@ impl Translator {
         let tick = self.tick();
         let id = self.filter.six_to_four(incoming, tick)?;
         let session = self.filter.sessions.get(id).ok_or(DropReason::NoSession)?;
+        self.fits_lan(incoming)?;
         let outgoing = v6_to_v4::compute_outgoing_tuple(&session);
         let traffic = incoming.traffic();
         v6_to_v4::translate(
             frame,
             incoming,
             &outgoing,
-            mss(self.config.mtu),
+            self.config.links.mss(),
             &mut self.ids,
         )?;
         if let Some(entry) = self.filter.sessions.get_mut(id) {
@@ -387,10 +397,14 @@ impl Translator {
             .nsps
             .get(session.six.nsp)
             .ok_or(DropReason::NoSession)?;
-        let way = cut::four_to_six(incoming, self.config.mtu, self.config.lowest_ipv6_mtu)?;
+        let way = cut::four_to_six(
+            incoming,
+            self.config.links.wan_mtu,
+            self.config.lowest_ipv6_mtu,
+        )?;
         let outgoing = v4_to_v6::compute_outgoing_tuple(&session, nsp);
         let traffic = incoming.traffic();
-        v4_to_v6::translate(frame, incoming, &outgoing, mss(self.config.mtu))?;
+        v4_to_v6::translate(frame, incoming, &outgoing, self.config.links.mss())?;
         if let Some(entry) = self.filter.sessions.get_mut(id) {
             entry.traffic.1.add(traffic);
         }
@@ -418,11 +432,6 @@ impl Translator {
     fn tick(&self) -> Tick {
         self.filter.ticks.at(self.last_seen)
     }
-}
-
-/// Returns the largest segment that fits `mtu` in IPv6, whose header is the longer one.
-const fn mss(mtu: u16) -> u16 {
-    mtu.saturating_sub(40 + 20)
 }
 
 /// Bounds the time that packets wait for expiries.

@@ -61,9 +61,13 @@ drop_reasons! {
     Hairpin = "hairpin",
     /// Its time to live or hop limit is zero.
     HopLimit = "hop_limit",
-    /// An ICMP error.
+    /// An ICMP error whose checksum is wrong.
+    IcmpChecksum = "icmp_checksum",
+    /// An ICMP error about a packet that belongs to no session (RFC 5508 REQ-4, REQ-5).
     IcmpError = "icmp_error",
-    /// An ICMP message that is neither echo nor error.
+    /// An ICMP error about an ICMP error (RFC 6146 §3.4).
+    IcmpNested = "icmp_nested",
+    /// An ICMP message that has no translation (RFC 7915 §4.2, §5.2).
     IcmpUnsupported = "icmp_unsupported",
     /// A source that nobody may have.
     IllegalSource = "illegal_source",

@@ -213,6 +213,7 @@ fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
             default.fragmented_datagrams,
             1..=1 << 20,
         )?,
+        ..default
     })
 }
 

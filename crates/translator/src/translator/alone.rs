@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mapping::Instant;
 
-use super::{Translator, mss};
+use super::Translator;
 use crate::alone::{Found, Pair, Source, refusal, stateless_four, stateless_six};
 use crate::cut::{self, Way};
 use crate::frame::Frame;
@@ -31,7 +31,8 @@ impl Translator {
             return Ok(false);
         };
         let outgoing = v6_to_v4::Outgoing::stateless(src, dst, &incoming.segment);
-        let mss = mss(self.config.mtu);
+        self.fits_lan(incoming)?;
+        let mss = self.config.links.mss();
         v6_to_v4::translate(frame, incoming, &outgoing, mss, &mut self.ids)?;
         self.counters.six_to_four.add(incoming.traffic());
         Ok(true)
@@ -52,9 +53,13 @@ impl Translator {
         let Some(Pair { src, dst }) = stateless_four(alone, nsps, bib, addrs, source)? else {
             return Ok(None);
         };
-        let way = cut::four_to_six(incoming, self.config.mtu, self.config.lowest_ipv6_mtu)?;
+        let way = cut::four_to_six(
+            incoming,
+            self.config.links.wan_mtu,
+            self.config.lowest_ipv6_mtu,
+        )?;
         let outgoing = v4_to_v6::Outgoing::stateless(src, dst, &incoming.segment);
-        v4_to_v6::translate(frame, incoming, &outgoing, mss(self.config.mtu))?;
+        v4_to_v6::translate(frame, incoming, &outgoing, self.config.links.mss())?;
         self.counters.four_to_six.add(incoming.traffic());
         Ok(Some(way))
     }
@@ -78,6 +83,10 @@ impl Translator {
                 incoming.came_in_pieces = came_in_pieces;
                 let source = Source::Hairpinned;
                 self.receive_four(frame, &mut incoming, source).map(Some)
+            }
+            Tuple::FourError(outer) => {
+                let source = Source::Hairpinned;
+                self.error_four_to_six(frame, &outer, source).map(Some)
             }
             _ => Err(DropReason::NotOurs),
         }

@@ -31,6 +31,7 @@ impl Translator {
                     incoming.came_in_pieces = Some(whole.pieces);
                     self.receive_six(frame, &mut incoming)
                 }
+                Tuple::SixError(outer) => self.error_six_to_four(frame, &outer),
                 _ => Err(DropReason::FragmentInconsistent),
             });
         translated.inspect_err(|reason| {
@@ -58,6 +59,7 @@ impl Translator {
                     incoming.came_in_pieces = Some(whole.pieces);
                     self.receive_four(frame, &mut incoming, Source::Mapped)
                 }
+                Tuple::FourError(outer) => self.error_four_to_six(frame, &outer, Source::Mapped),
                 _ => Err(DropReason::FragmentInconsistent),
             });
         translated.inspect_err(|reason| {

@@ -8,6 +8,8 @@
     reason = "helpers of tests, of which each test uses some"
 )]
 
+pub mod icmp;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 

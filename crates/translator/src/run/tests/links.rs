@@ -227,7 +227,7 @@ fn all_of_a_large_pool_is_answered_for() {
 fn what_fits_is_what_the_links_carry_now() {
     in_namespaces(async {
         let mut home = Home::build().await;
-        assert_eq!(home.worker.translator.config().mtu, 1500);
+        assert_eq!(home.worker.translator.config().links.wan_mtu, 1500);
         let netlink = Netlink::open().unwrap();
         let wan = netlink.index("wan0").await.unwrap();
         let device = home.worker.tun.name().to_owned();
@@ -237,7 +237,7 @@ fn what_fits_is_what_the_links_carry_now() {
         for (mtu, fits) in [(1492, 1492), (1280, 1280), (9000, 9000)] {
             netlink.set_mtu(wan, mtu).await.unwrap();
             home.work_until("the MTU follows", |worker| {
-                worker.translator.config().mtu == fits
+                worker.translator.config().links.wan_mtu == fits
             })
             .await;
         }
