@@ -99,13 +99,14 @@ pub(super) fn created(folder: &Path, number: Number) -> Option<Wall> {
     parse(&head)
 }
 
-/// Returns all records of a segment that are there in full length, whatever stands in them.
-pub(super) fn records(folder: &Path, number: Number) -> Vec<[u8; LEN]> {
+/// Calls for each record of a segment that is there in full length, whatever stands in it.
+pub(super) fn each_record(folder: &Path, number: Number, with: impl FnMut(&[u8; LEN])) {
     let bytes = fs::read(path(folder, number)).unwrap_or_default();
     let (chunks, _) = bytes.as_chunks::<LEN>();
-    match chunks.split_first() {
-        Some((head, records)) if parse(head).is_some() => records.to_vec(),
-        _ => Vec::new(),
+    if let Some((head, records)) = chunks.split_first()
+        && parse(head).is_some()
+    {
+        records.iter().for_each(with);
     }
 }
 
