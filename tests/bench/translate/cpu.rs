@@ -5,27 +5,60 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-/// The processor time that the whole machine spends, from [`Busy::start`] on.
+/// Whose processor time is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everybody's: right on a machine that does nothing else.
+    Machine,
+    /// That of our threads, of this process and of the kernel's for network packets; it misses
+    /// what the kernel does while a processor idles.
+    Ours(Option<u32>),
+}
+
+/// The processor time that is spent from [`Busy::start`] on.
 #[derive(Debug)]
 pub struct Busy {
+    whose: Whose,
     begun: Instant,
-    idle: Duration,
+    before: Duration,
 }
 
 impl Busy {
-    pub fn start() -> Result<Self> {
+    pub fn start(whose: Whose) -> Result<Self> {
         Ok(Self {
+            whose,
             begun: Instant::now(),
-            idle: idle()?,
+            before: whose.count()?,
         })
     }
 
-    /// All processors together; what the host of a virtual machine stole is not ours.
     pub fn so_far(&self) -> Result<Duration> {
-        let all = self.begun.elapsed() * processors()?;
-        Ok(all.saturating_sub(idle()?.saturating_sub(self.idle)))
+        let counted = self.whose.count()?.saturating_sub(self.before);
+        match self.whose {
+            Whose::Ours(_) => Ok(counted),
+            // What the host of a virtual machine stole is not ours either.
+            Whose::Machine => {
+                let all = self.begun.elapsed() * processors()?;
+                Ok(all.saturating_sub(counted))
+            }
+        }
+    }
+}
+
+impl Whose {
+    fn count(self) -> Result<Duration> {
+        let Self::Ours(translator) = self else {
+            return idle();
+        };
+        let mut sum = Duration::from(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?);
+        if let Some(id) = translator {
+            let clock = clock_getcpuclockid(Pid::from_raw(id.cast_signed()))?;
+            sum += Duration::from(clock_gettime(clock)?);
+        }
+        Ok(sum + soft_interrupts()?)
     }
 }
 
@@ -80,4 +113,25 @@ fn idle() -> Result<Duration> {
     };
     let [idle, iowait, steal] = [4, 5, 8].map(|n| field(n).unwrap_or_default());
     Ok(Duration::from_millis((idle + iowait + steal) * 10))
+}
+
+/// What the threads have used that take over when packets come too fast.
+fn soft_interrupts() -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for process in fs::read_dir("/proc")? {
+        let path = process?.path();
+        // A process may end meanwhile; those of the kernel do not.
+        let Ok(name) = fs::read_to_string(path.join("comm")) else {
+            continue;
+        };
+        if name.starts_with("ksoftirqd/") {
+            let stat = fs::read_to_string(path.join("schedstat"))?;
+            let nanos = stat
+                .split_whitespace()
+                .next()
+                .context("schedstat is empty")?;
+            sum += Duration::from_nanos(nanos.parse()?);
+        }
+    }
+    Ok(sum)
 }

@@ -55,6 +55,9 @@ struct Arguments {
     /// Leaves the second table out, in which client and server have no offloads
     #[arg(long)]
     skip_offloads_off: bool,
+    /// Counts the processor time of our processes only, for a machine that others use too
+    #[arg(long)]
+    shared_machine: bool,
     /// TAYGA's main branch; `$PORTICO_BENCH_TAYGA` says the same
     #[arg(long, value_name = "PATH")]
     tayga_main: Option<PathBuf>,
@@ -117,7 +120,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         if skip || wanted.is_empty() || STOP.load(Ordering::Relaxed) {
             continue;
         }
-        let sites = runtime.block_on(sites(&peers, offloads))?;
+        let sites = runtime.block_on(sites(&peers, offloads, arguments.shared_machine))?;
         rounds(
             arguments.rounds,
             &sites,
@@ -178,10 +181,10 @@ fn peers(arguments: &Arguments) -> Result<(Vec<Peer>, Vec<String>)> {
     Ok((peers, absent))
 }
 
-async fn sites(peers: &[Peer], offloads: Offloads) -> Result<Vec<Site>> {
+async fn sites(peers: &[Peer], offloads: Offloads, shared: bool) -> Result<Vec<Site>> {
     let mut sites = Vec::new();
     for peer in peers {
-        let site = Site::build(peer, offloads)
+        let site = Site::build(peer, offloads, shared)
             .await
             .with_context(|| format!("cannot set up {}", peer.name()))?;
         sites.push(site);

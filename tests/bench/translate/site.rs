@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
+use crate::cpu::Whose;
 use crate::{load, runner};
 
 /// What stands between client and server.
@@ -94,6 +95,8 @@ pub struct Site {
     pub server: Node,
     /// How the server must see the client.
     pub seen_as: Family,
+    /// Whose processor time counts.
+    pub whose: Whose,
     target: IpAddr,
     program: Option<Child>,
     _gateway: Node,
@@ -101,7 +104,7 @@ pub struct Site {
 }
 
 impl Site {
-    pub async fn build(peer: &Peer, offloads: Offloads) -> Result<Self> {
+    pub async fn build(peer: &Peer, offloads: Offloads, shared: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let client = Node::new("client")?;
         let gateway = Node::new("gateway")?;
@@ -135,6 +138,11 @@ impl Site {
             client,
             server,
             seen_as,
+            whose: if shared {
+                Whose::Ours(program.as_ref().and_then(Child::id))
+            } else {
+                Whose::Machine
+            },
             target,
             program,
             _gateway: gateway,

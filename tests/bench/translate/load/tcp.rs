@@ -63,7 +63,7 @@ pub fn streams(
             scope.spawn(|| receive(receiver, &received));
         }
         thread::sleep(WARM_UP);
-        let (busy, begun) = (Busy::start(), Instant::now());
+        let (busy, begun) = (Busy::start(site.whose), Instant::now());
         let before = received.load(Ordering::Relaxed);
         thread::sleep(time);
         let bytes = received.load(Ordering::Relaxed) - before;

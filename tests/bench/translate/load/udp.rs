@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt, s
 use nix::sys::time::TimeVal;
 
 use super::PORT;
-use crate::cpu::Busy;
+use crate::cpu::{Busy, Whose};
 use crate::site::{Site, inside};
 
 /// How fast the sender goes.
@@ -95,13 +95,19 @@ pub fn flood(site: &Site, pace: Pace, time: Duration) -> Result<Flood> {
     let end = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| receive(&server, &received, &end));
-        let result = run(&clients, pace, time, &received);
+        let result = run(site.whose, &clients, pace, time, &received);
         end.store(true, Ordering::Relaxed);
         result
     })
 }
 
-fn run(clients: &[UdpSocket], pace: Pace, time: Duration, received: &AtomicU64) -> Result<Flood> {
+fn run(
+    whose: Whose,
+    clients: &[UdpSocket],
+    pace: Pace,
+    time: Duration,
+    received: &AtomicU64,
+) -> Result<Flood> {
     // Sessions, routes and neighbours first.
     for client in clients {
         client.send(&PAYLOAD)?;
@@ -113,7 +119,7 @@ fn run(clients: &[UdpSocket], pace: Pace, time: Duration, received: &AtomicU64) 
         thread::sleep(Duration::from_millis(1));
     }
     let before = received.load(Ordering::Relaxed);
-    let busy = Busy::start()?;
+    let busy = Busy::start(whose)?;
     let begun = Instant::now();
     let offered = send(clients, pace, time);
     let elapsed = begun.elapsed();
