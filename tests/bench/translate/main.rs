@@ -136,12 +136,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         let _inside = runtime.enter();
         drop(sites);
     }
+    let result = report.check();
     if arguments.json {
         println!("{}", report.json());
     } else {
         print!("{report}");
     }
-    Ok(())
+    result
 }
 
 /// Who takes part, and a line for each that cannot.
@@ -215,11 +216,16 @@ fn rounds(
                 let Some(site) = sites.get((turn + round) % sites.len()) else {
                     continue;
                 };
-                let values = measure
-                    .take(site, options)
-                    .with_context(|| format!("{}: {measure:?}", site.peer.name()))?;
-                for (column, value) in values {
-                    report.add(offloads, site.peer.name(), column, value);
+                let peer = site.peer.name();
+                match measure.take(site, options) {
+                    Ok(values) => {
+                        for (column, value) in values {
+                            report.add(offloads, peer, column, value);
+                        }
+                    }
+                    Err(error) => {
+                        report.failed(format!("{peer}, {measure:?}, round {round}: {error:#}"));
+                    }
                 }
             }
         }

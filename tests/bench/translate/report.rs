@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::measures::Column;
@@ -12,6 +13,7 @@ use crate::site::{FORWARDING, Offloads, TAYGA, TAYGA_MAIN, TUNDRA};
 #[derive(Debug)]
 pub struct Report {
     absent: Vec<String>,
+    failures: Vec<String>,
     /// In the order in which they were first met.
     peers: Vec<String>,
     values: BTreeMap<(Offloads, Column), BTreeMap<String, Vec<f64>>>,
@@ -22,6 +24,7 @@ impl Report {
     pub const fn new(absent: Vec<String>) -> Self {
         Self {
             absent,
+            failures: Vec::new(),
             peers: Vec::new(),
             values: BTreeMap::new(),
         }
@@ -33,6 +36,18 @@ impl Report {
         }
         let values = self.values.entry((offloads, column)).or_default();
         values.entry(peer.to_owned()).or_default().push(value);
+    }
+
+    /// A measurement that did not come to an end is told, and the others count.
+    pub fn failed(&mut self, line: String) {
+        self.failures.push(line);
+    }
+
+    /// Whether everything came to an end.
+    pub fn check(&self) -> Result<()> {
+        let count = self.failures.len();
+        ensure!(count == 0, "{count} measurements failed");
+        Ok(())
     }
 
     /// Every value, in the order of the rounds.
@@ -63,6 +78,7 @@ impl Report {
             .collect();
         json!({
             "absent": self.absent,
+            "failed": self.failures,
             "host_offloads_on": table(Offloads::On),
             "host_offloads_off": table(Offloads::Off),
             "goals": goals,
@@ -157,6 +173,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.absent {
             writeln!(f, "absent: {line}")?;
+        }
+        for line in &self.failures {
+            writeln!(f, "failed: {line}")?;
         }
         self.table(f, Offloads::On)?;
         self.table(f, Offloads::Off)?;
