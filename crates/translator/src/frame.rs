@@ -77,6 +77,31 @@ impl Frame {
         Some(parts)
     }
 
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buf.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Holds what `other` holds.
+    pub(crate) fn copy(&mut self, other: &Self) {
+        let bytes = other.bytes();
+        if let Some(space) = self.space().get_mut(..bytes.len()) {
+            space.copy_from_slice(bytes);
+            self.filled(bytes.len());
+        }
+    }
+
+    /// Adds bytes to the end of the packet, unless there is no room.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
+        let end = self.end + bytes.len();
+        let space = self.buf.get_mut(self.end..end);
+        if let Some(space) = space {
+            space.copy_from_slice(bytes);
+            self.end = end;
+            return true;
+        }
+        false
+    }
+
     /// Puts a header of `IP` bytes and an offload header before the transport segment that stands
     /// at `l4_offset` of the packet and is `l4_len` long; the segment does not move.
     pub(crate) fn rewrite<const IP: usize>(

@@ -25,6 +25,7 @@ mod event;
 mod filter;
 mod fragment;
 mod frame;
+mod gather;
 mod hash;
 mod icmp_error;
 mod identification;

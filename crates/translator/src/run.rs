@@ -8,6 +8,7 @@ mod alone;
 mod keeper;
 mod lan;
 mod observer;
+mod pump;
 mod routes;
 mod sweep;
 
@@ -29,11 +30,10 @@ pub use keeper::{Keep, LogLimits, Syslog};
 pub use observer::{Inbox, Observer};
 
 use crate::config::Config;
-use crate::frame::Frame;
 use crate::translator::Translator;
-use crate::verdict::Verdict;
 use keeper::Keeper;
 use observer::Ask;
+use pump::{Burst, Pump};
 use routes::Routes;
 use sweep::Sweep;
 
@@ -138,7 +138,7 @@ fn thread(
 ) -> Result<(), RunError> {
     runtime()?.block_on(async {
         let mut worker = Worker::open(&settings, clock).await?;
-        tracing::info!(device = worker.tun.name(), "translator ready");
+        tracing::info!(device = worker.pump.name(), "translator ready");
         if let Some(reader) = worker.keeper.as_ref().and_then(Keeper::reader) {
             inbox.keeps_log(reader);
         }
@@ -151,9 +151,8 @@ fn thread(
 /// Everything that the thread owns.
 struct Worker {
     clock: Clock,
-    tun: Tun,
+    pump: Pump,
     translator: Translator,
-    frame: Frame,
     routes: Routes,
     watch: Watch,
     wan: String,
@@ -162,7 +161,6 @@ struct Worker {
     keeper: Option<Keeper>,
     sweep: Option<Sweep>,
     restored: Restored,
-    write_errors: u64,
 }
 
 /// What became of the sessions of an earlier process.
@@ -183,15 +181,6 @@ impl Restored {
     };
 }
 
-/// How a burst ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Burst {
-    /// The device has no more packets.
-    Drained,
-    /// There may be more, but others want a turn.
-    SpentBudget,
-}
-
 impl Worker {
     async fn open(settings: &Settings, clock: Clock) -> Result<Self, RunError> {
         let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
@@ -209,9 +198,8 @@ impl Worker {
             .map_err(RunError::Keeper)?;
         let mut worker = Self {
             clock,
-            tun,
+            pump: Pump::new(tun),
             translator,
-            frame: Frame::new(),
             routes,
             watch,
             wan: settings.wan.clone(),
@@ -220,7 +208,6 @@ impl Worker {
             keeper,
             sweep: None,
             restored: Restored::default(),
-            write_errors: 0,
         };
         worker.links().await;
         worker.routes.look_for_traps(&worker.wan).await;
@@ -262,20 +249,20 @@ impl Worker {
                 () = self.clock.sleep_until_some(due) => {
                     let now = self.clock.mono();
                     self.translator.handle_timeout(now);
-                    self.transmit();
+                    self.pump.transmit(&mut self.translator);
                     self.hear(now);
                     self.hand_over(now);
                 }
-                ready = self.tun.readable(), if self.restored.is_done => {
+                ready = self.pump.readable(), if self.restored.is_done => {
                     let now = self.clock.mono();
-                    let burst = ready.and_then(|()| self.burst(now));
+                    let burst = ready.and_then(|()| self.pump.burst(&mut self.translator, now));
                     self.hear(now);
                     self.hand_over(now);
                     match burst {
                         Ok(Burst::Drained) => {}
                         Ok(Burst::SpentBudget) => tokio::task::yield_now().await,
                         Err(source) => {
-                            let name = self.tun.name().to_owned();
+                            let name = self.pump.name().to_owned();
                             return Err(RunError::Device { name, source });
                         }
                     }
@@ -362,42 +349,6 @@ impl Worker {
         self.translator.handle_links(links);
     }
 
-    fn burst(&mut self, now: Instant) -> io::Result<Burst> {
-        for _ in 0..BUDGET {
-            let len = match self.tun.try_read(self.frame.space()) {
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Burst::Drained);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            self.frame.filled(len);
-            match self.translator.handle_packet(&mut self.frame, now) {
-                Verdict::Drop(reason) => tracing::trace!(reason = reason.as_str(), "dropped"),
-                Verdict::Hold => {}
-                Verdict::Forward => {
-                    if let Err(error) = self.tun.try_write(self.frame.bytes()) {
-                        self.write_errors = self.write_errors.wrapping_add(1);
-                        tracing::trace!(%error, "lost");
-                    }
-                }
-            }
-            self.transmit();
-        }
-        Ok(Burst::SpentBudget)
-    }
-
-    /// Writes what the machine sends besides the packets that it translates in place.
-    fn transmit(&mut self) {
-        while let Some(packet) = self.translator.poll_transmit() {
-            if let Err(error) = self.tun.try_write(packet) {
-                self.write_errors = self.write_errors.wrapping_add(1);
-                tracing::trace!(%error, "lost");
-            }
-        }
-    }
-
     /// Hears what happened to sessions.
     fn hear(&mut self, now: Instant) {
         while let Some(event) = self.translator.poll_event() {
@@ -436,7 +387,7 @@ impl Worker {
             Ask::Counters(answer) => {
                 let device = self.routes.tun_dropped().await;
                 let mut counts =
-                    observer::counts(&self.translator.counters(), self.write_errors, device);
+                    observer::counts(&self.translator.counters(), self.pump.refused(), device);
                 if let Some(keeper) = &self.keeper {
                     let Restored {
                         restored, refused, ..
@@ -450,7 +401,7 @@ impl Worker {
                 let now = self.clock.mono();
                 let ended = observer::end(&mut self.translator, filter, cursor, now);
                 drop(answer.send(ended));
-                self.transmit();
+                self.pump.transmit(&mut self.translator);
                 self.hear(now);
             }
             Ask::Log(answer) => {
@@ -480,9 +431,6 @@ fn clamp(mtu: u32) -> u16 {
 
 /// RFC 8200 §5.
 const MIN_MTU: u32 = 1280;
-
-/// Packets in a row before others have a turn.
-const BUDGET: usize = 64;
 
 #[cfg(test)]
 mod tests;

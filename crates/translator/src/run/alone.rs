@@ -10,11 +10,11 @@ use net::tun::Tun;
 use tokio_util::sync::CancellationToken;
 
 use super::observer::Inbox;
+use super::pump::Pump;
 use super::routes::{Network, Routes};
 use super::{Restored, RunError, Worker, on_its_own_thread, runtime};
 use crate::config::Config;
 use crate::eam::AddressMap;
-use crate::frame::Frame;
 use crate::pref64::Pref64;
 use crate::translator::Translator;
 
@@ -50,7 +50,7 @@ pub fn run_alone(
     on_its_own_thread(move || {
         runtime()?.block_on(async {
             let (mut worker, led) = open(&settings, Clock::new()).await?;
-            tracing::debug!(device = worker.tun.name(), "translator ready");
+            tracing::debug!(device = worker.pump.name(), "translator ready");
             worker.work(None, inbox, &cancel).await?;
             worker.routes.withdraw(&led).await.map_err(RunError::Routes)
         })
@@ -90,9 +90,8 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
     }
     let worker = Worker {
         clock,
-        tun,
+        pump: Pump::new(tun),
         translator,
-        frame: Frame::new(),
         routes,
         watch,
         wan: String::new(),
@@ -101,7 +100,6 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
         keeper: None,
         sweep: None,
         restored: Restored::NOTHING,
-        write_errors: 0,
     };
     Ok((worker, led))
 }

@@ -8,12 +8,20 @@ pub const LEN: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field holds the folded pseudo-header sum only.
 const NEEDS_CSUM: u8 = 1;
 
+/// `VIRTIO_NET_HDR_F_DATA_VALID`: the checksum was found right.
+const DATA_VALID: u8 = 2;
+
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 /// Set beside a TCP type when the segments carry ECN.
 const GSO_ECN: u8 = 0x80;
+
+/// Tells whether the kernel or the card found the checksum of the packet behind this header right.
+pub(crate) fn is_checked(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|flags| flags & DATA_VALID != 0)
+}
 
 /// The offloads of one packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -99,9 +99,9 @@ pub async fn turn(worker: &mut Worker) {
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(5)) => {}
         change = worker.watch.next() => worker.interface(change.unwrap()).await,
-        ready = worker.tun.readable() => {
+        ready = worker.pump.readable() => {
             ready.unwrap();
-            if worker.burst(worker.clock.mono()).unwrap() == Burst::SpentBudget {
+            if worker.pump.burst(&mut worker.translator, worker.clock.mono()).unwrap() == Burst::SpentBudget {
                 tokio::task::yield_now().await;
             }
         }

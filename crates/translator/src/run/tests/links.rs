@@ -9,6 +9,7 @@ use net::netlink::Target;
 use super::home::*;
 use crate::pool::PoolRange;
 use crate::run::*;
+use crate::verdict::Verdict;
 
 #[test]
 fn routes_follow_the_valid_prefixes_and_a_fallback_stays_behind() {
@@ -230,7 +231,7 @@ fn what_fits_is_what_the_links_carry_now() {
         assert_eq!(home.worker.translator.config().links.wan_mtu, 1500);
         let netlink = Netlink::open().unwrap();
         let wan = netlink.index("wan0").await.unwrap();
-        let device = home.worker.tun.name().to_owned();
+        let device = home.worker.pump.name().to_owned();
         let tun = netlink.link(&device).await.unwrap().unwrap();
         assert_eq!(tun.mtu, 65_535, "the device limits nothing");
 
@@ -249,7 +250,7 @@ fn what_fits_is_what_the_links_carry_now() {
 fn errors_of_the_kernel_come_to_the_translator_from_the_gateways_address() {
     in_namespaces(async {
         let mut home = Home::build().await;
-        for key in ["all", "lan0", home.worker.tun.name()] {
+        for key in ["all", "lan0", home.worker.pump.name()] {
             net::sysctl::write(&format!("ipv4/conf/{key}/rp_filter"), "1").unwrap();
         }
         net::sysctl::write("ipv4/neigh/lan0/retrans_time_ms", "50").unwrap();
@@ -292,15 +293,20 @@ fn errors_of_the_kernel_come_to_the_translator_from_the_gateways_address() {
 async fn packet(worker: &mut Worker, mut is_it: impl FnMut(&[u8]) -> bool) {
     let wanted = async {
         loop {
-            worker.tun.readable().await.unwrap();
-            while let Ok(len) = worker.tun.try_read(worker.frame.space()) {
-                worker.frame.filled(len);
-                if is_it(worker.frame.packet()) {
+            worker.pump.readable().await.unwrap();
+            while let Ok(len) = worker.pump.tun.try_read(worker.pump.frame.space()) {
+                worker.pump.frame.filled(len);
+                if is_it(worker.pump.frame.packet()) {
                     return;
                 }
                 let now = worker.clock.mono();
-                if worker.translator.handle_packet(&mut worker.frame, now) == Verdict::Forward {
-                    worker.tun.try_write(worker.frame.bytes()).unwrap();
+                if worker.translator.handle_packet(&mut worker.pump.frame, now) == Verdict::Forward
+                {
+                    worker
+                        .pump
+                        .tun
+                        .try_write(worker.pump.frame.bytes())
+                        .unwrap();
                 }
             }
         }

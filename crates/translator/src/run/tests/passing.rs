@@ -51,7 +51,7 @@ fn server_without_default_route_talks_to_a_remote() {
             headers < 20 * counters.six_to_four.packets,
             "super-packets come: {counters:?}"
         );
-        assert_eq!(home.worker.write_errors, 0);
+        assert_eq!(home.worker.pump.refused(), 0);
         let page = observer::page(
             &home.worker.translator,
             gateway::SessionFilter {
