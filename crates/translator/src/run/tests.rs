@@ -5,3 +5,4 @@ mod keeping;
 mod links;
 mod passing;
 mod pieces;
+mod waiting;
