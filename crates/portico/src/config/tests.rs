@@ -190,6 +190,7 @@ fn translator_is_made_as_the_file_says() {
         fragment = "3s"
         [nat64.limits]
         sessions = 1_000_000
+        per_server = 7
         fragment_bytes = 65536
         fragmented_datagrams = 9
     "#;
@@ -228,6 +229,9 @@ fn translator_is_made_as_the_file_says() {
         ),
         (65_536, 9)
     );
+    let limits = config.limits;
+    assert_eq!(limits.per_remote_64, 250_000, "it grows with all");
+    assert_eq!(limits.per_server, 7);
     assert!(config.zero_traffic_class);
     assert_eq!((config.tos, config.lowest_ipv6_mtu), (Some(8), 1400));
 }
