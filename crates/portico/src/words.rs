@@ -1,12 +1,13 @@
 //! Holds the words of the page together with the names that the rooms use.
 
 use gateway::SessionState;
-use translator::{DropReason, EndReason};
+use translator::{AnswerKind, DropReason, EndReason};
 
 #[test]
 fn every_name_has_words() {
     let names = DropReason::ALL.map(DropReason::as_str).into_iter();
     said("DROPS", names.collect());
+    said("ANSWERS", AnswerKind::ALL.map(AnswerKind::as_str).to_vec());
     said("ENDS", EndReason::ALL.map(EndReason::as_str).to_vec());
     said(
         "STATES",

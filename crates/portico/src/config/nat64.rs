@@ -36,6 +36,7 @@ pub(super) fn translator(file: &file::Nat64, lan: &Site) -> Checked<translator::
         },
         end_on_close: file.end_on_close.unwrap_or(default.end_on_close),
         reset_unknown: file.reset_unknown.unwrap_or(default.reset_unknown),
+        refuse_protocols: file.refuse_protocols.unwrap_or(default.refuse_protocols),
         zero_traffic_class: match file.traffic_class {
             nat64::TrafficClass::Copy => false,
             nat64::TrafficClass::Zero => true,
@@ -203,6 +204,7 @@ fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
         per_remote_64: part(&file.per_remote_64, of.per_remote_64)?,
         per_server: part(&file.per_server, of.per_server)?,
         half_open_per_64: part(&file.half_open_per_64, of.half_open_per_64)?,
+        answers: limit(&file.answers, default.answers, 0..=ANSWERS_MAX)?,
         fragment_bytes: limit(
             &file.fragment_bytes,
             default.fragment_bytes,
@@ -213,7 +215,6 @@ fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
             default.fragmented_datagrams,
             1..=1 << 20,
         )?,
-        ..default
     })
 }
 
@@ -238,6 +239,8 @@ fn number<T: Copy + PartialOrd + std::fmt::Display>(
 
 /// A million as people say it, and some room; about 200 bytes each.
 const SESSIONS_MAX: u32 = 1 << 22;
+
+const ANSWERS_MAX: u32 = 1_000_000;
 
 /// RFC 8200 §5.
 const IPV6_MTU_MIN: u16 = 1280;

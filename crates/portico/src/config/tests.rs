@@ -181,6 +181,7 @@ fn translator_is_made_as_the_file_says() {
         closed = "prohibited"
         end_on_close = false
         reset_unknown = false
+        refuse_protocols = true
         [nat64.timeouts]
         udp = "2m"
         tcp_established = "1d"
@@ -191,6 +192,7 @@ fn translator_is_made_as_the_file_says() {
         [nat64.limits]
         sessions = 1_000_000
         per_server = 7
+        answers = 0
         fragment_bytes = 65536
         fragmented_datagrams = 9
     "#;
@@ -231,7 +233,8 @@ fn translator_is_made_as_the_file_says() {
     );
     let limits = config.limits;
     assert_eq!(limits.per_remote_64, 250_000, "it grows with all");
-    assert_eq!(limits.per_server, 7);
+    assert_eq!((limits.per_server, limits.answers), (7, 0));
+    assert!(config.refuse_protocols);
     assert!(config.zero_traffic_class);
     assert_eq!((config.tos, config.lowest_ipv6_mtu), (Some(8), 1400));
 }

@@ -170,6 +170,19 @@ pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64
         count("device_losses_total", "read_queue_full", device_dropped),
         count("device_losses_total", "write_refused", write_errors),
     ];
+    let (from_remotes, from_servers) = counters.icmp_errors;
+    let fragments = &counters.fragments;
+    counts.extend([
+        count("icmp_errors_total", "six_to_four", from_remotes),
+        count("icmp_errors_total", "four_to_six", from_servers),
+        count("answers_limited_total", "", counters.answers.limited()),
+        count("fragments_held", "", fragments.held.into()),
+        count("fragments_held_bytes", "", fragments.held_bytes),
+        count("fragments_reassembled_total", "", fragments.reassembled),
+        count("packets_cut_total", "", fragments.cut),
+    ]);
+    let answers = counters.answers.iter();
+    counts.extend(answers.map(|(kind, value)| count("answers_total", kind.as_str(), value)));
     let ended = EndReason::ALL.map(|why| {
         let reason = why.as_str();
         count("sessions_ended_total", reason, counters.ended(why))

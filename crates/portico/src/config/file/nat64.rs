@@ -16,6 +16,7 @@ pub struct Nat64 {
     pub closed: Closed,
     pub end_on_close: Option<bool>,
     pub reset_unknown: Option<bool>,
+    pub refuse_protocols: Option<bool>,
     pub traffic_class: TrafficClass,
     pub tos: Option<Spanned<Tos>>,
     pub lowest_ipv6_mtu: Option<Spanned<u16>>,
@@ -78,6 +79,7 @@ pub struct Limits {
     pub per_remote_64: Option<Spanned<u32>>,
     pub per_server: Option<Spanned<u32>>,
     pub half_open_per_64: Option<Spanned<u32>>,
+    pub answers: Option<Spanned<u32>>,
     pub fragment_bytes: Option<Spanned<u32>>,
     pub fragmented_datagrams: Option<Spanned<u32>>,
 }
