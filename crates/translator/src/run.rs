@@ -277,7 +277,7 @@ impl Worker {
         let now = self.clock.mono();
         self.translator
             .handle_snapshot(self.snapshot.as_deref(), &new, now);
-        self.transmit();
+        self.pump.transmit(&mut self.translator);
         self.hear(now);
         let nsps: Vec<_> = new.generations().map(|generation| generation.nsp).collect();
         self.snapshot = Some(new);
