@@ -7,9 +7,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use home::{ACK, CAMERA, FIN, Home, NAS, OTHER, Packet, SYN, Segment, from_camera, nsp, to_camera};
+use home::{
+    ACK, CAMERA, FIN, Home, NAS, OTHER, Packet, REMOTE, RST, SYN, Segment, from_camera, nsp,
+    to_camera,
+};
 use mapping::Protocol;
-use translator::{DropReason, Lifetimes, TcpState};
+use translator::{Closed, DropReason, Lifetimes, TcpState, Timer};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -84,6 +87,108 @@ fn req_3_filtering_depends_on_address_and_port_of_the_server() {
         assert!(home.send(&packet).is_err(), "{packet:?}");
     }
     assert!(home.send(&from_camera(Segment::tcp(8080, t, ACK))).is_ok());
+}
+
+#[test]
+fn req_4_syn_to_a_closed_port_is_answered_after_six_seconds_and_no_sooner() {
+    let mut home = Home::with(|config| config.closed = Closed::Prohibited);
+    let syn = to_camera(Segment::tcp(4000, 81, SYN));
+    assert_eq!(home.send(&syn), Err(DropReason::Closed));
+    // it is sent again, and means the same
+    home.now += SECOND;
+    assert_eq!(home.send(&syn), Err(DropReason::Closed));
+    assert!(home.transmitted().is_empty());
+
+    let (due, timer) = home.translator.poll_timeout().unwrap();
+    assert_eq!((due, timer), (home.now + 5 * SECOND, Timer::ClosedSyn));
+    home.now = due;
+    home.translator
+        .handle_timeout(due - Duration::from_nanos(1));
+    assert!(home.transmitted().is_empty());
+    home.translator.handle_timeout(due);
+    home.translator.handle_timeout(due);
+
+    let [error] = &home.transmitted()[..] else {
+        panic!("one answer")
+    };
+    // ICMPv6 1/1 with the SYN in it
+    assert_eq!((error[6], error[40], error[41]), (58, 1, 1));
+    assert_eq!(error[24..40], REMOTE.octets());
+    assert_eq!(error[48..], syn.bytes());
+    let length = u8::try_from(error.len() - 40).unwrap();
+    let pseudo = [&error[8..40], &[0, 0, 0, length, 0, 0, 0, 58]].concat();
+    assert_eq!(home::sum16(&[&pseudo, &error[40..]].concat()), 0xffff);
+    assert_eq!(home.translator.poll_timeout(), None);
+}
+
+#[test]
+fn req_4_syn_that_is_welcome_meanwhile_is_not_refused() {
+    let mut home = Home::with(|config| config.closed = Closed::Prohibited);
+    let syn = to_camera(Segment::tcp(4000, 81, SYN));
+    assert_eq!(home.send(&syn), Err(DropReason::Closed));
+
+    home.open(CAMERA, Protocol::Tcp, 81, 81);
+    home.now += 3 * SECOND;
+    assert!(home.send(&syn).is_ok());
+    home.events();
+    home.now += 3 * SECOND;
+    home.translator.handle_timeout(home.now);
+
+    assert!(home.transmitted().is_empty());
+}
+
+#[test]
+fn req_4_a_closed_port_is_silent_by_default() {
+    let mut home = Home::new();
+    for packet in [
+        to_camera(Segment::tcp(4000, 81, SYN)),
+        to_camera(Segment::tcp(4000, 81, ACK)),
+        to_camera(Segment::udp(4000, 81)),
+    ] {
+        assert_eq!(home.send(&packet), Err(DropReason::Closed));
+    }
+    home.now += 10 * SECOND;
+    home.translator.handle_timeout(home.now);
+
+    assert!(home.transmitted().is_empty());
+    assert_eq!(home.translator.poll_timeout(), None);
+}
+
+#[test]
+fn req_4_other_packets_to_a_closed_port_are_answered_at_once() {
+    let mut home = Home::with(|config| config.closed = Closed::Prohibited);
+    let mut ping = to_camera(Segment::ping(1));
+    ping.dst = nsp().embed(NAS).into();
+    for packet in [
+        to_camera(Segment::udp(4000, 81)),
+        to_camera(Segment::tcp(4000, 81, ACK)),
+        ping,
+    ] {
+        assert_eq!(home.send(&packet), Err(DropReason::Closed));
+        let [error] = &home.transmitted()[..] else {
+            panic!("one answer")
+        };
+        assert_eq!((error[6], error[40], error[41]), (58, 1, 1));
+        assert_eq!(error[48..], packet.bytes());
+    }
+    let reset = to_camera(Segment::tcp(4000, 81, RST));
+    assert_eq!(home.send(&reset), Err(DropReason::Closed));
+    assert!(home.transmitted().is_empty(), "nothing answers a reset");
+}
+
+#[test]
+fn req_4_flood_of_syns_to_closed_ports_is_answered_within_bounds() {
+    let mut home = Home::with(|config| config.closed = Closed::Prohibited);
+    for port in 1000..5000 {
+        let syn = to_camera(Segment::tcp(port, 81, SYN));
+        assert_eq!(home.send(&syn), Err(DropReason::Closed));
+    }
+    home.now += 6 * SECOND;
+    home.translator.handle_timeout(home.now);
+
+    let answers = home.transmitted().len();
+    assert!((1..=256).contains(&answers), "{answers}");
+    assert_eq!(home.translator.poll_timeout(), None);
 }
 
 #[test]

@@ -433,6 +433,78 @@ fn n6_8_server_hears_of_a_connection_that_was_forgotten_only_what_a_session_says
 }
 
 #[test]
+fn n6_8_both_ends_of_a_forgotten_connection_hear_of_it_at_once() {
+    let mut home = Home::new();
+    let numbered = |mut packet: Packet, new: (u32, u32)| {
+        if let Segment::Tcp { sequence, ack, .. } = &mut packet.segment {
+            (*sequence, *ack) = new;
+        }
+        packet
+    };
+    let remote = to_camera(Segment::tcp(4000, 80, ACK));
+    let server = from_camera(Segment::tcp(8080, 4000, ACK));
+    for packet in [remote, server] {
+        let packet = numbered(packet, (1000, 2000));
+        assert!(home.send(&packet).is_err());
+
+        let [reset] = &home.transmitted()[..] else {
+            panic!("one reset")
+        };
+        // RFC 9293 §3.10.7.1
+        let reset = Packet::parse(reset);
+        assert_eq!((reset.src, reset.dst), (packet.dst, packet.src));
+        let (src, dst) = packet.segment.ports();
+        assert_eq!(reset.segment.ports(), (dst, src));
+        let Segment::Tcp {
+            sequence, flags, ..
+        } = reset.segment
+        else {
+            panic!("{reset:?}")
+        };
+        assert_eq!((sequence, flags), (2000, RST));
+    }
+    // a FIN without ACK, of 7 bytes
+    let fin = numbered(to_camera(Segment::tcp(4000, 80, FIN)), (1000, 0));
+    assert!(home.send(&fin).is_err());
+    let reset = Packet::parse(&home.transmitted()[0]);
+    let Segment::Tcp {
+        sequence,
+        ack,
+        flags,
+        ..
+    } = reset.segment
+    else {
+        panic!("{reset:?}")
+    };
+    assert_eq!((sequence, ack, flags), (0, 1008, RST | ACK));
+    assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn n6_8_nothing_but_a_forgotten_connection_of_an_open_port_is_reset() {
+    let silent = [
+        to_camera(Segment::tcp(4000, 80, RST)),
+        to_camera(Segment::tcp(4000, 80, RST | ACK)),
+        to_camera(Segment::tcp(4000, 81, ACK)),
+        from_camera(Segment::tcp(8080, 4000, RST)),
+        from_camera(Segment::tcp(8080, 4000, SYN)),
+        from_camera(Segment::tcp(9999, 4000, ACK)),
+    ];
+    let mut home = Home::new();
+    for packet in &silent {
+        assert!(home.send(packet).is_err());
+        assert!(home.transmitted().is_empty(), "{packet:?}");
+    }
+    let mut home = Home::with(|config| config.reset_unknown = false);
+    let remote = to_camera(Segment::tcp(4000, 80, ACK));
+    let server = from_camera(Segment::tcp(8080, 4000, ACK));
+    for packet in [remote, server] {
+        assert!(home.send(&packet).is_err());
+        assert!(home.transmitted().is_empty());
+    }
+}
+
+#[test]
 fn n6_8_segment_without_session_opens_none() {
     let mut home = Home::new();
 

@@ -23,12 +23,10 @@ pub(crate) enum Answer {
     /// There is no way there: `ICMPv6` 1/3, ICMP 3/1.
     AddressUnreachable,
     /// Communication is administratively prohibited: `ICMPv6` 1/1, ICMP 3/13.
-    #[expect(dead_code, reason = "nothing tells of closed ports yet")]
     Prohibited,
     /// The transport protocol is not translated: `ICMPv6` 1/4 (RFC 6146 §3.4), ICMP 3/2.
     ProtocolUnreachable,
     /// The TCP connection is not known.
-    #[expect(dead_code, reason = "nothing resets unknown connections yet")]
     Reset,
     /// Source routes are not followed: `ICMPv6` 4/0 with the place of the Segments Left field,
     /// ICMP 3/5.

@@ -15,6 +15,7 @@ mod alone;
 mod answer;
 mod bib;
 mod checksum;
+mod closed_syns;
 mod config;
 mod counters;
 mod cut;

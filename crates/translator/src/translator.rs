@@ -3,6 +3,7 @@
 mod alone;
 mod errors;
 mod pieces;
+mod unknown;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -13,6 +14,7 @@ use crate::admission::Admissions;
 use crate::alone::{Inbound, Source};
 use crate::answer::Answerer;
 use crate::bib::Bib;
+use crate::closed_syns::ClosedSyns;
 use crate::config::{Config, Links};
 use crate::counters::Counters;
 use crate::cut::Way;
@@ -56,6 +58,7 @@ pub struct Translator {
     counters: Counters,
     answerer: Answerer,
     outbox: Outbox,
+    closed_syns: ClosedSyns,
     fragments: fragment::Fragments,
     ids: Identifications,
 }
@@ -63,6 +66,8 @@ pub struct Translator {
 /// Why the machine wants to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
+    /// A SYN to a closed port is to be answered.
+    ClosedSyn,
     /// Queued output has not been drained.
     Drain,
     /// Places of sessions that have ended are still to be given back.
@@ -113,6 +118,7 @@ impl Translator {
             counters: Counters::default(),
             answerer,
             outbox: Outbox::new(),
+            closed_syns: ClosedSyns::default(),
             fragments: fragment::Fragments::new(fragments),
             ids: Identifications::new(hash),
         }
@@ -126,6 +132,7 @@ impl Translator {
             Err(reason) => {
                 self.counters.drops.count(reason);
                 self.answer_drop(frame, reason);
+                self.answer_unknown(frame, reason);
                 Verdict::Drop(reason)
             }
         }
@@ -212,6 +219,7 @@ impl Translator {
             }
         }
         self.filter.give_back(LOOKS_AT_ONCE, tick);
+        self.answer_closed_syns(now);
     }
 
     /// Returns when to call [`Self::handle_timeout`] next, and for which timer.
@@ -228,7 +236,9 @@ impl Translator {
         let session = session.map(|tick| (self.filter.ticks.instant(tick), Timer::SessionExpiry));
         let fragment = self.fragments.next_expiry();
         let fragment = fragment.map(|due| (due, Timer::FragmentExpiry));
-        let next = refusal.into_iter().chain(session).chain(fragment);
+        let syn = self.closed_syns.next_due();
+        let syn = syn.map(|due| (due, Timer::ClosedSyn));
+        let next = [refusal, session, fragment, syn].into_iter().flatten();
         let (due, timer) = next.min_by_key(|(due, _)| *due)?;
         Some((due.max(self.last_seen), timer))
     }

@@ -16,7 +16,6 @@ pub(crate) struct Quote<'a> {
 
 impl<'a> Quote<'a> {
     /// Quotes a packet that came as it is.
-    #[expect(dead_code, reason = "nothing waits for its answer yet")]
     pub(crate) const fn whole(packet: &'a [u8]) -> Self {
         Self {
             packet,

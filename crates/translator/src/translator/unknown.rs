@@ -1,0 +1,61 @@
+//! What the machine says to who sends to a closed port or of a connection that it does not know.
+
+use mapping::{ExternalPort, Instant, Protocol};
+
+use super::Translator;
+use crate::answer::{Answer, Quote};
+use crate::closed_syns::ClosedSyn;
+use crate::config::Closed;
+use crate::frame::Frame;
+use crate::incoming::{Segment, Tuple, determine_incoming_tuple};
+use crate::verdict::DropReason;
+use crate::wire::tcp::Flags;
+
+impl Translator {
+    /// Answers the packet in `frame`, which was dropped, if it was sent to nothing that is there.
+    pub(super) fn answer_unknown(&mut self, frame: &Frame, reason: DropReason) {
+        match reason {
+            DropReason::NotSyn | DropReason::UnknownConnection if self.config.reset_unknown => {
+                self.answer(Answer::Reset, &Quote::of(frame));
+            }
+            DropReason::Closed if self.config.closed == Closed::Prohibited => {
+                self.answer_closed(frame);
+            }
+            _ => {}
+        }
+    }
+
+    fn answer_closed(&mut self, frame: &Frame) {
+        let Ok(Tuple::Six(incoming)) = determine_incoming_tuple(frame) else {
+            return;
+        };
+        match incoming.segment {
+            Segment::Tcp(tcp) if tcp.flags.has(Flags::RST) => {}
+            Segment::Tcp(tcp) if tcp.flags.has(Flags::SYN) => {
+                if let Some(tuple) = self.filter.six_tuple(&incoming) {
+                    self.closed_syns.put(tuple, frame.packet(), self.last_seen);
+                }
+            }
+            _ => self.answer(Answer::Prohibited, &Quote::of(frame)),
+        }
+    }
+
+    /// Answers the SYNs that have waited for long enough and that still have nowhere to go.
+    pub(super) fn answer_closed_syns(&mut self, now: Instant) {
+        while let Some(syn) = self.closed_syns.pop_due(now) {
+            if !self.is_welcome(&syn) {
+                self.answer(Answer::Prohibited, &Quote::whole(&syn.packet));
+            }
+        }
+    }
+
+    /// Tells whether a SYN would pass now, or one like it has passed.
+    fn is_welcome(&self, syn: &ClosedSyn) -> bool {
+        let port = ExternalPort::new(syn.tuple.external_port);
+        let admissions = &self.filter.admissions;
+        let is_open = port
+            .and_then(|port| admissions.port(syn.tuple.server, Protocol::Tcp, port))
+            .is_some();
+        is_open || self.filter.sessions.find_six(&syn.tuple).is_some()
+    }
+}
