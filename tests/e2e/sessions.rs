@@ -15,7 +15,7 @@ use crate::server::Server;
 use crate::stage::{home, play};
 
 #[tokio::test]
-async fn live_connection_is_found_and_ended() -> Result<()> {
+async fn live_connection_is_found_and_ended_and_the_remote_notices() -> Result<()> {
     play(home(["webcam"]), async |home| {
         let webcam = Server::join(home, "webcam").await?;
         let _echo = echo(&webcam).await?;
@@ -63,7 +63,9 @@ async fn live_connection_is_found_and_ended() -> Result<()> {
             .await?
             .ended(1)?
             .says("nobody is behind")?;
-        ensure!(speak(&mut stream).await.is_err(), "the connection goes on");
+        let noticed = speak(&mut stream).await;
+        let error = noticed.err().context("the connection goes on")?;
+        ensure!(format!("{error:#}").contains("reset by peer"), "{error:#}");
         speak(&mut connect(home, &webcam).await?)
             .await
             .context("the port stays open")
