@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub mod session;
+pub mod translate;
 
 use session::SessionVerb;
+use translate::Translate;
 
 /// Lets people on the IPv6 Internet reach the private IPv4 servers of a home.
 #[derive(Debug, Parser)]
@@ -33,6 +35,8 @@ pub enum Verb {
     Run(ConfigFile),
     /// Build a home, a provider and a remote user in network namespaces, and show that it works.
     Lab(LabArgs),
+    /// Run the translator alone, without the rest of Portico: a stateful NAT64, or stateless maps.
+    Translate(Translate),
     /// Check the configuration; say where it is wrong.
     Check(ConfigFile),
     /// Print the configuration template.

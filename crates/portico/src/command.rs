@@ -13,6 +13,7 @@ mod ask;
 pub(crate) mod print;
 mod session;
 mod show;
+pub(crate) mod translate;
 
 /// Runs a verb to its end.
 ///
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             Ok(daemon::run(config)?)
         }
         Verb::Lab(args) => run_lab(args),
+        Verb::Translate(args) => translate::run(&args),
         Verb::Check(file) => {
             let config = Config::load(file.config.as_deref())?;
             print::text(&show::checked(&config))

@@ -364,7 +364,7 @@ fn parent(parent: &crate::config::Parent) -> anyhow::Result<dns::ParentConfig> {
     })
 }
 
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -384,7 +384,7 @@ fn dynamic_port(secret: [u8; 16]) -> u16 {
 }
 
 /// The machines' seeds; they own what they make of them.
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     SysRng
         .try_fill_bytes(&mut bytes)

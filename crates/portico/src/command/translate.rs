@@ -1,0 +1,282 @@
+//! The translator alone: no store, no gateway, no other room.
+
+mod reading;
+
+use std::future::Future;
+use std::io::IsTerminal as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use gateway::Observe as _;
+use mapping::Instant;
+use net::Clock;
+use net::netlink::Netlink;
+use net::tun::OpenTunError;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use translator::{
+    AddressMaps, Alone, AloneSettings, Config, Filtering, Observer, RunError, TooShort, run_alone,
+};
+
+use super::{Failure, print};
+use crate::cli::translate::Translate;
+use crate::daemon;
+use reading::{Format, Reading};
+
+/// Runs the translator until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot be as it is asked for, cannot start, or ends by itself.
+pub fn run(args: &Translate) -> Result<(), Failure> {
+    crate::log::start();
+    let settings = settings(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime.block_on(translate(args, settings))
+}
+
+/// Returns what the translator is started with.
+///
+/// # Errors
+/// When parts of it contradict each other.
+pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
+    for (index, prefix) in args.pref64s.iter().enumerate() {
+        let mut before = args.pref64s.iter().take(index);
+        if let Some(other) = before.find(|other| other.overlaps(*prefix)) {
+            return Err(usage(&format!("the prefix {prefix} overlaps {other}")));
+        }
+    }
+    let maps = AddressMaps::new(args.maps.clone()).map_err(|error| usage(&error))?;
+    for (one, other) in maps.overlaps() {
+        tracing::warn!("the maps {one} and {other} overlap: the longer prefix counts");
+    }
+    let alone = Alone {
+        maps,
+        bindings: args.bindings.clone(),
+        filtering: if args.endpoint_independent_filtering {
+            Filtering::EndpointIndependent
+        } else {
+            Filtering::AddressDependent
+        },
+        hairpin: args.hairpin,
+        restricted: !args.open.is_empty(),
+    };
+    let mut config = Config::alone(args.pools.clone(), alone).map_err(|error| usage(&error))?;
+    config.mtu = args.mtu;
+    config.limits.sessions = args.max_sessions;
+    set_timeouts(args, &mut config).map_err(|error| usage(&error))?;
+    let open = args.open.iter();
+    let open = open.map(|open| (open.server, open.protocol, open.external, open.internal));
+    Ok(AloneSettings {
+        tun: args.device.clone(),
+        interface: args.interface.clone(),
+        pref64s: args.pref64s.clone(),
+        open: open.collect(),
+        routes: !args.no_routes,
+        config,
+        key: daemon::random()?,
+    })
+}
+
+fn set_timeouts(args: &Translate, config: &mut Config) -> Result<(), TooShort> {
+    let (timeouts, lifetimes) = (&args.timeouts, &mut config.lifetimes);
+    if let Some(time) = timeouts.udp_timeout {
+        lifetimes.set_udp(time)?;
+    }
+    if let Some(time) = timeouts.tcp_timeout {
+        lifetimes.set_tcp_established(time)?;
+    }
+    if let Some(time) = timeouts.tcp_transitory_timeout {
+        lifetimes.set_tcp_opening(time)?;
+        lifetimes.set_tcp_closing(time)?;
+    }
+    if let Some(time) = timeouts.icmp_timeout {
+        lifetimes.set_icmp_query(time)?;
+    }
+    if let Some(time) = timeouts.fragment_timeout {
+        lifetimes.set_fragment(time)?;
+    }
+    Ok(())
+}
+
+async fn translate(args: &Translate, settings: AloneSettings) -> Result<(), Failure> {
+    refuse_own_addresses(&settings).await?;
+    look_at_forwarding(args.sysctl)?;
+    let stop = daemon::stop_signal()?;
+    let (observer, inbox) = Observer::new();
+    let cancel = CancellationToken::new();
+    let start = Clock::new().mono();
+    let mut thread = tokio::spawn(run_alone(settings, inbox, cancel.clone()));
+    let shown = tokio::select! {
+        ended = &mut thread => return Err(ending(ended)),
+        shown = show(args, &observer, start, stop) => shown,
+    };
+    let last = Reading::new(&observer.counters().await, since(start));
+    cancel.cancel();
+    thread.await.map_err(|error| failed(&error))?.map_err(why)?;
+    shown?;
+    let format = if args.json {
+        Format::Json
+    } else {
+        Format::Summary
+    };
+    print::text(&last.text(None, format))
+}
+
+/// Shows the counters each second until it is told to stop.
+async fn show(
+    args: &Translate,
+    observer: &Observer,
+    start: Instant,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let format = match (args.json, std::io::stdout().is_terminal()) {
+        (true, _) => Format::Json,
+        (false, true) => Format::Table,
+        (false, false) => Format::Line,
+    };
+    let mut last = Reading::new(&observer.counters().await, since(start));
+    if last.is_empty() {
+        // the thread has not come far enough to answer: it says why
+        std::future::pending::<()>().await;
+    }
+    if !args.json {
+        print::text(&greeting(args))?;
+    }
+    let mut ticks = tokio::time::interval(SECOND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut stop = std::pin::pin!(stop);
+    let mut lines = 0;
+    loop {
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        let reading = Reading::new(&observer.counters().await, since(start));
+        if !args.quiet {
+            let text = reading.text(Some(&last), format);
+            if format == Format::Table {
+                print::text(&reading::back(lines))?;
+                lines = text.lines().count();
+            }
+            print::text(&text)?;
+        }
+        last = reading;
+    }
+}
+
+fn greeting(args: &Translate) -> String {
+    let list = |items: Vec<String>| {
+        if items.is_empty() {
+            "none".to_owned()
+        } else {
+            items.join(" ")
+        }
+    };
+    let prefixes = args.pref64s.iter().map(ToString::to_string).collect();
+    let pools = args.pools.iter();
+    let pools = pools
+        .map(|pool| format!("{}/{}", pool.network(), pool.prefix_len()))
+        .collect();
+    format!(
+        "translating on {}: prefix {} · pool {} · {} static bindings · {} maps · {}\n",
+        args.device,
+        list(prefixes),
+        list(pools),
+        args.bindings.len(),
+        args.maps.len(),
+        match args.open.len() {
+            0 => "everything open".to_owned(),
+            1 => "1 port open".to_owned(),
+            ports => format!("{ports} ports open"),
+        }
+    )
+}
+
+/// The kernel keeps what is for its own addresses.
+async fn refuse_own_addresses(settings: &AloneSettings) -> Result<(), Failure> {
+    let netlink = Netlink::open().map_err(|error| failed(&error))?;
+    let local = netlink.local_addresses().await;
+    for addr in local.map_err(|error| failed(&error))? {
+        if let IpAddr::V4(addr) = addr
+            && settings
+                .config
+                .pool
+                .iter()
+                .any(|range| range.contains(addr))
+        {
+            return Err(usage(&format!(
+                "the pool holds {addr}, which this machine has itself: its packets would never \
+                 come to the translator; give the pool another address"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Says what keeps packets from passing, or mends it.
+fn look_at_forwarding(mend: bool) -> Result<(), Failure> {
+    let is_off = |key: &&&str| net::sysctl::read(key).is_ok_and(|value| value == "0");
+    let off: Vec<_> = FORWARDING.iter().filter(is_off).collect();
+    if off.is_empty() {
+        return Ok(());
+    }
+    if mend {
+        for key in off {
+            net::sysctl::write(key, "1").map_err(|error| failed(&error))?;
+        }
+        return Ok(());
+    }
+    let keys: Vec<_> = off
+        .iter()
+        .map(|key| format!("net.{}=1", key.replace('/', ".")))
+        .collect();
+    tracing::warn!(
+        "forwarding is off and nothing will pass: sysctl -w {} (or give --sysctl)",
+        keys.join(" ")
+    );
+    Ok(())
+}
+
+fn since(start: Instant) -> Duration {
+    Clock::new().mono() - start
+}
+
+fn ending(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> Failure {
+    match ended {
+        Ok(Ok(())) => failed(&"the translator ended by itself"),
+        Ok(Err(error)) => why(error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn why(error: RunError) -> Failure {
+    let code = match &error {
+        RunError::Tun(OpenTunError::NotPermitted { .. }) => Failure::NOT_PERMITTED,
+        _ => Failure::FAILED,
+    };
+    Failure {
+        code,
+        message: format!("{:#}", anyhow::Error::from(error)),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        code: Failure::FAILED,
+        message: error.to_string(),
+    }
+}
+
+fn usage(error: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        code: Failure::USAGE,
+        message: error.to_string(),
+    }
+}
+
+const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
+
+const SECOND: Duration = Duration::from_secs(1);
