@@ -254,10 +254,22 @@ fn s3_packet_from_no_host_or_to_none_is_dropped() {
 }
 
 #[test]
-fn s4_hairpin_is_refused_unless_asked_for() {
+fn s4_without_hairpinning_a_packet_to_a_mapped_address_goes_on_in_ipv4() {
     let mut world = world(&FIGURE_1, false, false);
 
-    assert_eq!(world.send(&figure_8()), Err(DropReason::Hairpin));
+    let left = world.send(&figure_8()).unwrap();
+
+    assert_eq!(left.src, "192.0.2.1".parse::<IpAddr>().unwrap());
+    assert_eq!(left.dst, "192.0.2.2".parse::<IpAddr>().unwrap());
+}
+
+#[test]
+fn n6_13_mapped_host_reaches_no_pool_address_unless_asked_for() {
+    let mut world = world(&FIGURE_1, true, false);
+    let mut packet = figure_8();
+    packet.dst = prefix().embed([203, 0, 113, 1].into()).into();
+
+    assert_eq!(world.send(&packet), Err(DropReason::Hairpin));
 }
 
 #[test]

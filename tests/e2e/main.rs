@@ -23,4 +23,5 @@ mod server;
 mod sessions;
 mod silence;
 mod stage;
+mod translate;
 mod upnp;

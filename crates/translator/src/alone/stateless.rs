@@ -53,7 +53,8 @@ pub(crate) fn stateless_six(
         Some(dst) => dst,
         None => {
             let dst = embedded(nsps, dst)?.ok_or(DropReason::NotOurs)?;
-            if !alone.hairpin && (bib.contains(dst) || alone.maps.six(dst).is_some()) {
+            // To a mapped address it goes on in IPv4, since the host of a map may be there.
+            if !alone.hairpin && bib.contains(dst) {
                 return Err(DropReason::Hairpin);
             }
             dst

@@ -100,7 +100,8 @@ impl Translator {
         if let Some(alone) = &self.config.alone {
             let known = bib.contains(piece.dst)
                 || bib.pool_is_empty()
-                || alone.maps.six(piece.dst).is_some();
+                || alone.maps.six(piece.dst).is_some()
+                || alone.maps.six(piece.src).is_some();
             return if known {
                 Ok(())
             } else {
