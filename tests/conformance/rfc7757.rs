@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "helpers of tests"
 )]
 
@@ -10,12 +11,12 @@ mod home;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use home::{ACK, Home, Packet, SYN, Segment};
+use home::{ACK, Home, Packet, SYN, Segment, sum16};
 use mapping::Instant;
 use proptest::prelude::*;
 use translator::{
-    AddressMap, AddressMaps, Alone, Config, DropReason, InvalidAddressMap, PoolRange, Pref64,
-    Translator,
+    AddressMap, AddressMaps, Alone, Config, DropReason, InvalidAddressMap, Links, PoolRange,
+    Pref64, Translator, Verdict,
 };
 
 /// RFC 7757 §3.2, figure 1.
@@ -285,6 +286,97 @@ fn s4_2_2_hairpinned_packet_shows_its_source_behind_the_prefix() {
     let answer = Packet::new(there.dst, there.src, Segment::udp(2, 1));
     let back = world.send(&answer).unwrap();
     assert_eq!((back.src, back.dst), (figure_8().dst, figure_8().src));
+}
+
+#[test]
+fn packet_that_does_not_fit_ipv6_is_answered_to_a_mapped_host() {
+    for with_pool in [false, true] {
+        let mut world = world(&["192.0.2.10=2001:db8::10"], with_pool, false);
+        let mut packet = Packet::new(
+            "198.51.100.9".parse().unwrap(),
+            "192.0.2.10".parse().unwrap(),
+            Segment::udp(1, 2),
+        )
+        .with_payload(1460);
+        packet.dont_fragment = true;
+
+        let (verdict, left) = world.exchange(&packet.bytes());
+
+        assert_eq!(verdict, Verdict::Drop(DropReason::TooBig));
+        let [answer] = &left[..] else {
+            panic!("one answer, not {left:?}");
+        };
+        assert_eq!(answer[16..20], [198, 51, 100, 9]);
+        assert_ne!(answer[12..16], [0; 4]);
+        assert_eq!(answer[20..22], [3, 4]);
+        assert_eq!(u16::from_be_bytes([answer[26], answer[27]]), 1480);
+    }
+}
+
+#[test]
+fn packet_that_does_not_fit_ipv4_is_answered_to_a_mapped_host() {
+    let rows = [
+        "192.0.2.10=2001:db8::10",
+        "198.51.100.0/24=2001:db8:9::/120",
+    ];
+    for (with_pool, dst) in [
+        (false, "2001:db8:64::c633:6509"),
+        (true, "2001:db8:64::c633:6509"),
+        (false, "2001:db8:9::9"),
+    ] {
+        let mut world = world(&rows, with_pool, false);
+        world.translator.handle_links(Links {
+            wan_mtu: 1500,
+            lan_mtu: 1300,
+        });
+        let packet = Packet::new(
+            "2001:db8::10".parse().unwrap(),
+            dst.parse().unwrap(),
+            Segment::udp(1, 2),
+        )
+        .with_payload(1400);
+
+        let (verdict, left) = world.exchange(&packet.bytes());
+
+        assert_eq!(verdict, Verdict::Drop(DropReason::TooBig));
+        let [answer] = &left[..] else {
+            panic!("one answer, not {left:?}");
+        };
+        assert_eq!(answer[40..42], [2, 0], "{dst}");
+        assert_eq!(answer[46..48], 1320_u16.to_be_bytes());
+        let source = Ipv6Addr::from(<[u8; 16]>::try_from(&answer[8..24]).unwrap());
+        let is_ours = prefix().contains(source) || source.to_string() == dst;
+        assert!(is_ours, "{source}");
+    }
+}
+
+#[test]
+fn error_about_a_mapped_packet_is_translated_with_what_it_quotes() {
+    let mut world = world(&["192.0.2.10=2001:db8::10"], false, false);
+    let peer: Ipv4Addr = "198.51.100.9".parse().unwrap();
+    let out = Packet::new(
+        "2001:db8::10".parse().unwrap(),
+        prefix().embed(peer).into(),
+        Segment::udp(4000, 53),
+    );
+    let quoted = world.raw(&out.bytes()).unwrap();
+    let mut error = Packet::new(peer.into(), "192.0.2.10".parse().unwrap(), Segment::ping(0));
+    error.payload = quoted;
+    let mut message = error.sealed_segment();
+    message[..8].copy_from_slice(&[3, 3, 0, 0, 0, 0, 0, 0]);
+    let sum = (!sum16(&message)).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+
+    let left = world.raw(&error.with_header(&message, &[])).unwrap();
+
+    assert_eq!(left[8..24], prefix().embed(peer).octets());
+    assert_eq!(
+        IpAddr::from(<[u8; 16]>::try_from(&left[24..40]).unwrap()),
+        out.src
+    );
+    assert_eq!(left[40..42], [1, 4]);
+    // what it quotes is what the host has sent
+    assert_eq!(left[48 + 8..], out.bytes()[8..]);
 }
 
 proptest! {

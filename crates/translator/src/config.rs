@@ -77,7 +77,7 @@ impl Config {
             closed: Closed::default(),
             end_on_close: true,
             reset_unknown: true,
-            refuse_protocols: false,
+            refuse_protocols: true,
             alone: Some(alone),
         })
     }

@@ -64,7 +64,7 @@ pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
         restricted: !args.open.is_empty(),
     };
     let mut config = Config::alone(args.pools.clone(), alone).map_err(|error| usage(&error))?;
-    config.mtu = args.mtu;
+    config.links.wan_mtu = args.mtu;
     config.limits.sessions = args.max_sessions;
     set_timeouts(args, &mut config).map_err(|error| usage(&error))?;
     let open = args.open.iter();

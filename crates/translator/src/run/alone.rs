@@ -88,7 +88,7 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
     for network in &led {
         routes.lead(*network).await.map_err(RunError::Routes)?;
     }
-    let worker = Worker {
+    let mut worker = Worker {
         clock,
         pump: Pump::new(tun),
         translator,
@@ -101,6 +101,7 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
         sweep: None,
         restored: Restored::NOTHING,
     };
+    worker.links().await;
     Ok((worker, led))
 }
 

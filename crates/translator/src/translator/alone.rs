@@ -125,6 +125,12 @@ impl Translator {
         }
     }
 
+    /// Tells whether nothing behind the prefixes is closed.
+    pub(super) fn everything_is_open(&self) -> bool {
+        let alone = self.config.alone.as_ref();
+        alone.is_some_and(|alone| !alone.restricted)
+    }
+
     /// Returns when a SYN from IPv4 has waited for long enough.
     pub(super) fn next_refusal(&self) -> Option<Instant> {
         self.filter.inbound.as_ref()?.next_refusal()

@@ -80,9 +80,9 @@ impl Translator {
         let is_silent = matches!(
             reason,
             DropReason::SourceRouted | DropReason::UnsupportedProtocol
-        ) && self
-            .asked(&quote)
-            .is_some_and(|(_, server)| self.filter.admissions.echo(server).is_none());
+        ) && self.asked(&quote).is_some_and(|(_, server)| {
+            !self.everything_is_open() && self.filter.admissions.echo(server).is_none()
+        });
         if !is_silent {
             self.answer(answer, &quote);
         }
@@ -90,18 +90,45 @@ impl Translator {
 
     /// Answers a packet to one of our addresses.
     pub(super) fn answer(&mut self, answer: Answer, quote: &Quote<'_>) {
-        let router = self.filter.sessions.bib.router();
         let now = self.last_seen;
-        let asked = self.asked(quote);
-        if let Some(nsp) = asked.and_then(|(nsp, _)| self.filter.nsps.get(nsp)) {
-            let router = nsp.embed(router);
+        if let Some(router) = self.router_six(quote) {
             self.answerer
                 .six(answer, quote, router, &mut self.outbox, now);
-        } else if let Ok(packet) = Embedded::<Ipv4Addr>::parse(quote.packet())
-            && self.filter.sessions.bib.contains(packet.dst)
-        {
+        } else if let Some(router) = self.router_four(quote) {
             self.answerer
                 .four(answer, quote, router, &mut self.outbox, now);
+        }
+    }
+
+    /// Returns from which address we answer an IPv6 packet to one of our addresses.
+    fn router_six(&self, quote: &Quote<'_>) -> Option<Ipv6Addr> {
+        let bib = &self.filter.sessions.bib;
+        let asked = self.asked(quote);
+        match asked.and_then(|(nsp, _)| self.filter.nsps.get(nsp)) {
+            Some(nsp) if !bib.pool_is_empty() => Some(nsp.embed(bib.router())),
+            // without a pool nobody is left but whom the packet is for
+            Some(_) => Some(Embedded::<Ipv6Addr>::parse(quote.packet()).ok()?.dst),
+            None => {
+                let dst = Embedded::<Ipv6Addr>::parse(quote.packet()).ok()?.dst;
+                let alone = self.config.alone.as_ref()?;
+                alone.maps.four(dst).map(|_| dst)
+            }
+        }
+    }
+
+    /// As [`Self::router_six`], for IPv4.
+    fn router_four(&self, quote: &Quote<'_>) -> Option<Ipv4Addr> {
+        let bib = &self.filter.sessions.bib;
+        let packet = Embedded::<Ipv4Addr>::parse(quote.packet()).ok()?;
+        if bib.contains(packet.dst) {
+            return Some(bib.router());
+        }
+        let maps = &self.config.alone.as_ref()?.maps;
+        let is_mapped = |v4| maps.six(v4).is_some();
+        if bib.pool_is_empty() {
+            Some(packet.dst)
+        } else {
+            (is_mapped(packet.dst) || is_mapped(packet.src)).then(|| bib.router())
         }
     }
 
