@@ -23,7 +23,6 @@ export const ENDS = {
 /** Why packets did not pass. @type {Record<string, string>} */
 export const DROPS = {
   "closed": "a remote knocked where nothing is open",
-  "fragment": "a part of a larger packet",
   "fragment_duplicate": "a part of a larger packet that had come already",
   "fragment_evicted": "a part of a larger packet; too many wait for their other parts",
   "fragment_extension": "a part of a larger packet, with a form that IPv4 cannot have",
@@ -66,7 +65,6 @@ export const DROPS = {
 /** What Portico itself answered. @type {Record<string, string>} */
 export const ANSWERS = {
   "address_unreachable": "“there is no way there”",
-  "port_unreachable": "“nobody listens there”",
   "prohibited": "“this is not open”",
   "protocol_unreachable": "“this protocol is not translated”",
   "reset": "“this connection is not there any more”",
