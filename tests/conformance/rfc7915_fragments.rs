@@ -641,6 +641,10 @@ fn n6_14_nothing_is_kept_for_what_could_not_pass() {
     for (packet, reason) in cases {
         assert_eq!(home.exchange(&packet).0, Verdict::Drop(reason));
     }
+    let unbound = Home::new()
+        .exchange(&four(CAMERA.octets(), POOL.octets()))
+        .0;
+    assert_eq!(unbound, Verdict::Drop(DropReason::NoSession));
     assert_eq!(home.translator.counters().fragments.held, 0);
 }
 

@@ -106,6 +106,11 @@ impl Bib {
         self.pool.router()
     }
 
+    /// Tells whether an address of the pool stands for a remote now.
+    pub(crate) fn is_used(&self, addr: Ipv4Addr) -> bool {
+        self.pool.is_used(addr)
+    }
+
     /// Tells whether there are no addresses to bind to.
     pub(crate) fn pool_is_empty(&self) -> bool {
         self.pool.is_empty()

@@ -75,6 +75,11 @@ impl Pool {
         self.ranges.iter().any(|range| range.contains(addr))
     }
 
+    /// Tells whether an address stands for a remote now.
+    pub(crate) fn is_used(&self, addr: Ipv4Addr) -> bool {
+        self.addrs.contains_key(&addr)
+    }
+
     /// Returns the address from which the translator itself speaks: nobody's, unless there is only
     /// one.
     pub(crate) const fn router(&self) -> Ipv4Addr {

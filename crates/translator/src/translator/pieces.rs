@@ -111,7 +111,7 @@ impl Translator {
         if !bib.contains(piece.dst) {
             return Err(DropReason::NotOurs);
         }
-        if self.is_reachable(piece.src) {
+        if bib.is_used(piece.dst) && self.is_reachable(piece.src) {
             Ok(())
         } else {
             Err(DropReason::NoSession)
