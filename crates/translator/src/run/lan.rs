@@ -15,8 +15,6 @@ pub(super) struct Lan {
     pub(super) index: Option<u32>,
     /// It is switched on.
     pub(super) up: bool,
-    /// Its largest packet.
-    pub(super) mtu: Option<u32>,
     /// The gateway's addresses and the lengths of their subnets.
     addresses: Vec<(Ipv4Addr, u8)>,
 }
@@ -35,7 +33,6 @@ impl Lan {
         Ok(Self {
             index: Some(link.index),
             up: link.up,
-            mtu: Some(link.mtu),
             addresses: addresses.collect(),
         })
     }

@@ -1,6 +1,6 @@
 //! Routes, links and who answers on the LAN.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mapping::Protocol;
@@ -247,7 +247,7 @@ fn what_fits_is_what_the_links_carry_now() {
 
 /// With strict filtering of reverse paths, which many distributions have.
 #[test]
-fn errors_of_the_kernel_come_to_the_translator_from_the_gateways_address() {
+fn errors_of_the_kernel_reach_the_remote_from_the_gateways_address() {
     in_namespaces(async {
         let mut home = Home::build().await;
         for key in ["all", "lan0", home.worker.pump.name()] {
@@ -256,6 +256,7 @@ fn errors_of_the_kernel_come_to_the_translator_from_the_gateways_address() {
         net::sysctl::write("ipv4/neigh/lan0/retrans_time_ms", "50").unwrap();
         home.open(Protocol::Udp, 5000, 5001).await;
         let to = SocketAddr::from((home.nsp().embed(home.wires.server), 5000));
+        let from = home.nsp().embed(GATEWAY);
         let error = |kind: u8, code: u8| {
             move |packet: &[u8]| {
                 packet.get(9) == Some(&1)
@@ -270,6 +271,7 @@ fn errors_of_the_kernel_come_to_the_translator_from_the_gateways_address() {
         home.wires.at(Place::Remote, || hops("2"));
         socket.send_to(b"?", to).await.unwrap();
         packet(&mut home.worker, error(11, 0)).await;
+        assert_eq!(translated(&mut home), ([3, 0], from, REMOTE));
 
         // a server that is switched off
         home.wires.at(Place::Remote, || hops("64"));
@@ -286,6 +288,7 @@ fn errors_of_the_kernel_come_to_the_translator_from_the_gateways_address() {
         netlink.wait_ready(lan, PATIENCE).await.unwrap();
         socket.send_to(b"?", to).await.unwrap();
         packet(&mut home.worker, error(3, 1)).await;
+        assert_eq!(translated(&mut home), ([1, 0], from, REMOTE));
     });
 }
 
@@ -314,6 +317,18 @@ async fn packet(worker: &mut Worker, mut is_it: impl FnMut(&[u8]) -> bool) {
     tokio::time::timeout(PATIENCE, wanted)
         .await
         .expect("the packet comes");
+}
+
+/// Translates the packet that was left: the kind and code of an ICMPv6 error, from whom and to
+/// whom.
+fn translated(home: &mut Home) -> ([u8; 2], Ipv6Addr, Ipv6Addr) {
+    let worker = &mut home.worker;
+    let now = worker.clock.mono();
+    let verdict = worker.translator.handle_packet(&mut worker.frame, now);
+    assert_eq!(verdict, Verdict::Forward);
+    let packet = worker.frame.packet();
+    let addr = |at: usize| <[u8; 16]>::try_from(&packet[at..at + 16]).unwrap().into();
+    ([packet[40], packet[41]], addr(8), addr(24))
 }
 
 async fn source_of_the_pool(netlink: &Netlink) -> Option<IpAddr> {
