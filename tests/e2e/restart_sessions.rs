@@ -1,5 +1,6 @@
 //! Connections outlive the daemon.
 
+use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::process::Stdio;
 
@@ -56,6 +57,45 @@ async fn connection_of_some_seconds_goes_on_over_sigkill_and_start() -> Result<(
             flow.goes_on().await?;
         }
         flow.end()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn both_ends_notice_at_once_when_the_sessions_are_lost() -> Result<()> {
+    play(home(["nas"]), async |home| {
+        let nas = Server::join(home, "nas").await?;
+        let _echo = serve(&nas, PORT, ECHO).await?;
+        let speaker = serve(&nas, PORT + 1, SPEAKER).await?;
+        for port in [PORT, PORT + 1] {
+            nas.open("tcp", port).await?;
+        }
+        let mut flow = Flow::start(home, &nas, PORT).await?;
+        flow.goes_on().await?;
+        let mut silent = connect(home, nas.external(home), PORT + 1).await?;
+        silent.read_exact(&mut [0; 4]).await?;
+        home.daemon.kill().await?;
+        std::fs::remove_file(home.folder().join("state/sessions"))?;
+
+        home.daemon.start().await?;
+
+        let error = timeout(PATIENCE, flow.task)
+            .await
+            .context("the remote waits")??
+            .err()
+            .context("the connection goes on")?;
+        ensure!(
+            error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == ErrorKind::ConnectionReset),
+            "{error:#}"
+        );
+        let ended = timeout(PATIENCE, speaker.wait_with_output())
+            .await
+            .context("the server waits")??;
+        let said = String::from_utf8_lossy(&ended.stdout);
+        ensure!(said.contains("ConnectionResetError"), "{said}");
+        Ok(())
     })
     .await
 }
@@ -153,6 +193,18 @@ listener = socket.create_server(('0.0.0.0', int(sys.argv[1])))
 while True:
     peer, _ = listener.accept()
     while heard := peer.recv(65536): peer.sendall(heard)
+";
+
+/// Speaks all the time to whom it first hears of, and says why it ends.
+const SPEAKER: &str = "\
+import socket, sys, time
+peer, _ = socket.create_server(('0.0.0.0', int(sys.argv[1]))).accept()
+try:
+    while True:
+        peer.sendall(b'tick')
+        time.sleep(0.02)
+except OSError as error:
+    print(type(error).__name__)
 ";
 
 const PORT: u16 = 8010;

@@ -1,9 +1,11 @@
 //! Sessions that outlive the process.
 
+use std::hash::{Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mapping::{ExternalPort, Protocol};
+use siphasher::sip::SipHasher13;
 
 use crate::admission::RuleId;
 use crate::bib::Remote;
@@ -103,14 +105,14 @@ impl Saved {
     /// used.
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
-        let unused = Self {
-            age: 0,
-            idle: 0,
-            six_to_four: Traffic::default(),
-            four_to_six: Traffic::default(),
-            ..*self
-        };
-        checksum(&unused.encode())
+        let mut hasher = SipHasher13::new();
+        let state = [
+            transport_code(self.transport),
+            self.tcp.map_or(0, tcp_code),
+            lifetime_code(self.lifetime),
+        ];
+        (state, self.remote, self.external, self.pool, self.server).hash(&mut hasher);
+        u32::try_from(hasher.finish() >> 32).unwrap_or_default()
     }
 
     /// Writes the record.

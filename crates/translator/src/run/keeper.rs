@@ -241,4 +241,4 @@ const BATCH: usize = 256;
 const SEEN: usize = 4096;
 
 /// How long the end of the program waits for the disk.
-const PATIENCE: Duration = Duration::from_millis(2500);
+const PATIENCE: Duration = Duration::from_secs(2);

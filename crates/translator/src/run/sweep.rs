@@ -134,4 +134,4 @@ const EVERY: Duration = Duration::from_secs(2);
 const FULL_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long the end of the program waits for room.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(2500);

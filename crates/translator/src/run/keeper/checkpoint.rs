@@ -17,11 +17,11 @@ use super::segments::make_folder;
 
 /// What is written of a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Line<const N: usize> {
+pub(super) struct Line<S> {
     /// Its number in the table.
     pub(super) number: u32,
     /// The session.
-    pub(super) bytes: [u8; N],
+    pub(super) session: S,
     /// Differs when it has changed in another way than by being used.
     pub(super) state: NonZeroU32,
     /// When it was last used, in seconds.
@@ -113,7 +113,13 @@ impl<const N: usize> Checkpoint<N> {
 
     /// Writes what has changed of `count` numbers from `first` onward, whose live sessions are
     /// `lines`, by number.
-    pub(super) fn write(&mut self, first: u32, count: u32, lines: &[Line<N>]) -> io::Result<()> {
+    pub(super) fn write<S>(
+        &mut self,
+        first: u32,
+        count: u32,
+        lines: &[Line<S>],
+        encode: impl Fn(&S) -> [u8; N],
+    ) -> io::Result<()> {
         let mut lines = lines.iter().peekable();
         let mut run = Run::default();
         for number in first..first.saturating_add(count) {
@@ -122,7 +128,8 @@ impl<const N: usize> Checkpoint<N> {
                 self.finish(&mut run)?;
                 continue;
             }
-            run.add(number, line);
+            let place = line.map(|line| (line.written(), encode(&line.session)));
+            run.add(number, place);
         }
         self.finish(&mut run)
     }
@@ -152,7 +159,7 @@ impl<const N: usize> Checkpoint<N> {
         self.file.sync_data()
     }
 
-    fn is_written(&self, number: u32, line: Option<&Line<N>>) -> bool {
+    fn is_written<S>(&self, number: u32, line: Option<&Line<S>>) -> bool {
         let place = usize::try_from(number).ok();
         let written = place.and_then(|place| self.written.get(place).copied().flatten());
         match (written, line) {
@@ -194,18 +201,24 @@ struct Run {
 }
 
 impl Run {
-    fn add<const N: usize>(&mut self, number: u32, line: Option<&Line<N>>) {
+    fn add<const N: usize>(&mut self, number: u32, place: Option<(Written, [u8; N])>) {
         if self.places.is_empty() {
             self.first = number;
         }
-        match line {
-            Some(line) => emit(number, &line.bytes, &mut self.bytes),
+        match &place {
+            Some((_, session)) => emit(number, session, &mut self.bytes),
             None => self.bytes.resize(self.bytes.len() + place_len::<N>(), 0),
         }
-        self.places.push(line.map(|line| Written {
-            state: line.state,
-            used: line.used,
-        }));
+        self.places.push(place.map(|(written, _)| written));
+    }
+}
+
+impl<S> Line<S> {
+    const fn written(&self) -> Written {
+        Written {
+            state: self.state,
+            used: self.used,
+        }
     }
 }
 
@@ -281,14 +294,13 @@ mod tests {
     fn sessions_are_found_again_and_those_that_ended_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = Checkpoint::<8>::create(folder.path()).unwrap();
-        file.write(0, 4, &[line(0, 10), line(2, 12), line(3, 13)])
-            .unwrap();
-        file.write(4, 4, &[line(6, 16)]).unwrap();
+        put(&mut file, 0, 4, &[line(0, 10), line(2, 12), line(3, 13)]).unwrap();
+        put(&mut file, 4, 4, &[line(6, 16)]).unwrap();
         assert!(load::<8>(folder.path()).is_err(), "a sweep is not over");
         file.complete(8, BOOT, now(1)).unwrap();
         assert_eq!(sessions(&folder), [10, 12, 13, 16]);
 
-        file.write(0, 4, &[line(2, 22)]).unwrap();
+        put(&mut file, 0, 4, &[line(2, 22)]).unwrap();
         file.complete(4, BOOT, now(2)).unwrap();
 
         let loaded = load::<8>(folder.path()).unwrap();
@@ -300,13 +312,13 @@ mod tests {
     fn file_of_the_process_before_stays_until_this_one_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = Checkpoint::<8>::create(folder.path()).unwrap();
-        first.write(0, 2, &[line(0, 1), line(1, 2)]).unwrap();
+        put(&mut first, 0, 2, &[line(0, 1), line(1, 2)]).unwrap();
         first.complete(2, BOOT, now(1)).unwrap();
 
         let mut next = Checkpoint::<8>::create(folder.path()).unwrap();
-        next.write(0, 1, &[line(0, 3)]).unwrap();
+        put(&mut next, 0, 1, &[line(0, 3)]).unwrap();
         assert_eq!(sessions(&folder), [1, 2]);
-        next.write(1, 1, &[]).unwrap();
+        put(&mut next, 1, 1, &[]).unwrap();
         next.complete(2, BOOT, now(2)).unwrap();
         assert_eq!(sessions(&folder), [3]);
     }
@@ -316,7 +328,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = Checkpoint::<8>::create(folder.path()).unwrap();
         let mut lines: Vec<_> = (0..100).map(|number| line(number, number)).collect();
-        file.write(0, 100, &lines).unwrap();
+        put(&mut file, 0, 100, &lines).unwrap();
         file.complete(100, BOOT, now(1)).unwrap();
         let path = folder.path().join(NAME);
         let zeroed = vec![0; fs::read(&path).unwrap().len()];
@@ -326,7 +338,7 @@ mod tests {
         lines[1].used += STALE - 1;
         lines[2] = line(2, 52);
         lines[50].used += STALE;
-        file.write(0, 100, &lines).unwrap();
+        put(&mut file, 0, 100, &lines).unwrap();
         file.complete(100, BOOT, now(2)).unwrap();
 
         assert_eq!(sessions(&folder), [52, 50]);
@@ -337,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = Checkpoint::<8>::create(folder.path()).unwrap();
         let lines: Vec<_> = (0..10).map(|number| line(number, number)).collect();
-        file.write(0, 10, &lines).unwrap();
+        put(&mut file, 0, 10, &lines).unwrap();
         file.complete(10, BOOT, now(1)).unwrap();
         let path = folder.path().join(NAME);
         let good = fs::read(&path).unwrap();
@@ -368,30 +380,41 @@ mod tests {
     fn sweep_of_which_a_part_was_not_written_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = Checkpoint::<8>::create(folder.path()).unwrap();
-        file.write(0, 1, &[line(0, 1)]).unwrap();
+        put(&mut file, 0, 1, &[line(0, 1)]).unwrap();
         file.complete(1, BOOT, now(1)).unwrap();
         // read-only, as a disk that takes no more
         let writable = std::mem::replace(
             &mut file.file,
             File::open(folder.path().join(NAME)).unwrap(),
         );
-        assert!(file.write(0, 2, &[line(0, 2), line(1, 3)]).is_err());
+        assert!(put(&mut file, 0, 2, &[line(0, 2), line(1, 3)]).is_err());
         file.complete(2, BOOT, now(2)).unwrap();
         assert_eq!(load::<8>(folder.path()).unwrap().at, now(1));
 
         file.file = writable;
-        file.write(0, 2, &[line(0, 2), line(1, 3)]).unwrap();
+        put(&mut file, 0, 2, &[line(0, 2), line(1, 3)]).unwrap();
         file.complete(2, BOOT, now(3)).unwrap();
         assert_eq!(sessions(&folder), [2, 3]);
     }
 
-    fn line(number: u32, session: u32) -> Line<8> {
+    fn line(number: u32, session: u32) -> Line<u32> {
         Line {
             number,
-            bytes: u64::from(session).to_be_bytes(),
+            session,
             state: NonZeroU32::new(session + 1).unwrap(),
             used: 100,
         }
+    }
+
+    fn put(
+        file: &mut Checkpoint<8>,
+        first: u32,
+        count: u32,
+        lines: &[Line<u32>],
+    ) -> io::Result<()> {
+        file.write(first, count, lines, |session| {
+            u64::from(*session).to_be_bytes()
+        })
     }
 
     fn sessions(folder: &tempfile::TempDir) -> Vec<u64> {

@@ -224,7 +224,7 @@ fn write(checkpoint: &mut Option<Checkpoint<PLACE>>, state: &Path, part: &Part) 
         .iter()
         .map(|(number, saved)| Line {
             number: *number,
-            bytes: encode(saved, part.at),
+            session: saved,
             state: NonZeroU32::new(saved.fingerprint()).unwrap_or(NonZeroU32::MIN),
             used: now
                 .saturating_sub(saved.idle().as_secs())
@@ -232,7 +232,9 @@ fn write(checkpoint: &mut Option<Checkpoint<PLACE>>, state: &Path, part: &Part) 
                 .unwrap_or(u32::MAX),
         })
         .collect();
-    checkpoint.write(part.first, part.count, &lines)
+    checkpoint.write(part.first, part.count, &lines, |saved| {
+        encode(saved, part.at)
+    })
 }
 
 /// A saved session knows its times only from when it was saved.

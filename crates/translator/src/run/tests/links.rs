@@ -319,14 +319,14 @@ async fn packet(worker: &mut Worker, mut is_it: impl FnMut(&[u8]) -> bool) {
         .expect("the packet comes");
 }
 
-/// Translates the packet that was left: the kind and code of an ICMPv6 error, from whom and to
+/// Translates the packet that was left: the kind and code of an `ICMPv6` error, from whom and to
 /// whom.
 fn translated(home: &mut Home) -> ([u8; 2], Ipv6Addr, Ipv6Addr) {
     let worker = &mut home.worker;
     let now = worker.clock.mono();
-    let verdict = worker.translator.handle_packet(&mut worker.frame, now);
+    let verdict = worker.translator.handle_packet(&mut worker.pump.frame, now);
     assert_eq!(verdict, Verdict::Forward);
-    let packet = worker.frame.packet();
+    let packet = worker.pump.frame.packet();
     let addr = |at: usize| <[u8; 16]>::try_from(&packet[at..at + 16]).unwrap().into();
     ([packet[40], packet[41]], addr(8), addr(24))
 }
