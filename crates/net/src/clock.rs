@@ -38,6 +38,12 @@ impl Clock {
         Instant::from_nanos(nanos(ClockId::CLOCK_BOOTTIME))
     }
 
+    /// The time for which the processor has worked for the calling thread.
+    #[must_use]
+    pub fn thread_cpu(&self) -> Duration {
+        Duration::from_nanos(nanos(ClockId::CLOCK_THREAD_CPUTIME_ID))
+    }
+
     /// Sleeps until `deadline`; a deadline in the past returns at once.
     ///
     /// The runtime's timers stand still while the machine is suspended, `CLOCK_BOOTTIME` does
@@ -125,6 +131,23 @@ mod tests {
         }
         assert!(last.mono.as_nanos() > 0);
         assert!(last.wall.as_secs() > 1_700_000_000);
+    }
+
+    #[test]
+    fn thread_that_sleeps_uses_no_processor() {
+        let clock = Clock::new();
+        let (begun, before) = (clock.mono(), clock.thread_cpu());
+        let sleep = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        sleep.block_on(clock.sleep_until(begun + Duration::from_millis(50)));
+        let used = clock.thread_cpu() - before;
+
+        assert!(
+            used < Duration::from_millis(50) && clock.mono() - begun >= Duration::from_millis(50)
+        );
+        while clock.thread_cpu() == before {}
     }
 
     #[tokio::test]

@@ -445,7 +445,7 @@ impl Translator {
 }
 
 /// Bounds the time that packets wait for expiries.
-const EXPIRIES_AT_ONCE: usize = 256;
+const EXPIRIES_AT_ONCE: usize = 64;
 
 /// Bounds the time that packets wait for places to be given back.
 const LOOKS_AT_ONCE: u32 = 1024;

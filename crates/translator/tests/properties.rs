@@ -9,14 +9,14 @@
 #[path = "support/home.rs"]
 mod home;
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use home::{ACK, CAMERA, FIN, Home, NAS, POOL, Packet, RST, SYN, Segment, new_nsp, nsp, to_camera};
 use mapping::Protocol;
 use proptest::prelude::*;
-use translator::{DropReason, Transport};
+use translator::{DropReason, Limits, PoolRange, Transport};
 
 proptest! {
     #[test]
@@ -76,15 +76,28 @@ proptest! {
     }
 
     #[test]
-    fn no_history_breaks_the_tables(steps in prop::collection::vec(step(), 1..120)) {
-        let mut home = Home::with(|config| config.limits.sessions = 40);
-        let mut last_pool_port = 4000;
+    fn no_history_breaks_the_tables(
+        steps in prop::collection::vec(step(), 1..120),
+        pool in prop::sample::select(vec![26_u8, 30, 31, 32]),
+        (per_remote_64, per_server, half_open_per_64) in (2..40_u32, 2..40_u32, 1..40_u32),
+    ) {
+        let mut home = Home::with(|config| {
+            config.pool = vec![PoolRange::new([192, 168, 64, 192].into(), pool).unwrap()];
+            config.limits = Limits {
+                sessions: 40,
+                per_remote_64,
+                per_server,
+                half_open_per_64,
+                ..Limits::default()
+            };
+        });
+        let mut last = (POOL, 4000);
         for step in steps {
-            let sent = act(&mut home, step, last_pool_port);
+            let sent = act(&mut home, step, last);
             if let Some(Ok(packet)) = &sent
-                && packet.src == IpAddr::from(POOL)
+                && let IpAddr::V4(src) = packet.src
             {
-                last_pool_port = packet.segment.ports().0;
+                last = (src, packet.segment.ports().0);
             }
             home.transmitted();
             home.events();
@@ -122,7 +135,11 @@ enum Step {
     Pass(u32),
 }
 
-fn act(home: &mut Home, step: Step, pool_port: u16) -> Option<Result<Packet, DropReason>> {
+fn act(
+    home: &mut Home,
+    step: Step,
+    (pool, pool_port): (Ipv4Addr, u16),
+) -> Option<Result<Packet, DropReason>> {
     let servers = [CAMERA, NAS];
     match step {
         Step::Close {
@@ -149,7 +166,7 @@ fn act(home: &mut Home, step: Step, pool_port: u16) -> Option<Result<Packet, Dro
             segment,
         } => {
             let prefix = if old { nsp() } else { new_nsp() };
-            let src = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, remote);
+            let src = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, remote % 2, 0, 0, 0, remote);
             let packet = Packet::new(src.into(), prefix.embed(servers[server]).into(), segment);
             return Some(home.send(&packet));
         }
@@ -164,7 +181,7 @@ fn act(home: &mut Home, step: Step, pool_port: u16) -> Option<Result<Packet, Dro
                 1 => Segment::udp(port, pool_port),
                 _ => Segment::pong(pool_port),
             };
-            let packet = Packet::new(servers[server].into(), POOL.into(), segment);
+            let packet = Packet::new(servers[server].into(), pool.into(), segment);
             return Some(home.send(&packet));
         }
     }
@@ -175,9 +192,12 @@ fn act(home: &mut Home, step: Step, pool_port: u16) -> Option<Result<Packet, Dro
 fn check(home: &Home) {
     let (mut six, mut four, mut bound) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut remotes = BTreeSet::new();
+    let (mut nets, mut servers) = (BTreeMap::new(), BTreeMap::new());
     let mut live = 0;
     for (_, session) in home.translator.sessions(0..u32::MAX, home.now) {
         live += 1;
+        *nets.entry(u128::from(session.remote.0) >> 64).or_insert(0) += 1;
+        *servers.entry(session.server.0).or_insert(0) += 1;
         let kind = session.transport;
         assert!(
             six.insert((kind, session.remote, session.external)),
@@ -197,7 +217,18 @@ fn check(home: &Home) {
         remotes.len(),
         "each pool port stands for one remote"
     );
+    let limits = home.translator.config().limits;
     assert!(live <= 40);
+    assert!(
+        nets.values()
+            .all(|sessions| *sessions <= limits.per_remote_64)
+    );
+    assert!(
+        servers
+            .values()
+            .all(|sessions| *sessions <= limits.per_server)
+    );
+    assert_eq!(home.translator.counters().bindings as usize, bound.len());
     let gauge = home.translator.counters().sessions;
     assert_eq!(gauge.icmp + gauge.tcp + gauge.udp, live);
     assert_eq!(home.translator.poll_timeout().is_some(), live > 0);

@@ -3,27 +3,34 @@
 /// At most `capacity` values, each of which keeps its number until it is removed.
 ///
 /// The slots stand in chunks, which are made when they are needed and given back when they are
-/// empty; a new value takes the lowest free number.
+/// empty; a new value takes the lowest free number. A chunk of `WORDS` times 64 slots is so large that
+/// the allocator asks the kernel for each, which backs only what was touched and has it back at
+/// once.
 #[derive(Debug)]
-pub(crate) struct Slab<T> {
-    chunks: Vec<Chunk<T>>,
-    /// A bit for each chunk that has room.
-    roomy: Vec<u64>,
+pub(crate) struct Slab<T, const WORDS: usize = 128> {
+    chunks: Vec<Vec<Option<T>>>,
+    used: Vec<Used>,
     len: u32,
     capacity: u32,
 }
 
+/// Which slots of a chunk are in use.
 #[derive(Debug)]
-struct Chunk<T> {
-    slots: Vec<Option<T>>,
-    used: [u64; WORDS],
+struct Used {
+    words: Box<[u64]>,
+    len: usize,
+    /// No word before it has a free slot.
+    first: usize,
 }
 
-impl<T> Slab<T> {
+impl<T, const WORDS: usize> Slab<T, WORDS> {
+    /// Slots of a chunk.
+    const CHUNK: usize = WORDS * BITS;
+
     pub(crate) const fn new(capacity: u32) -> Self {
         Self {
             chunks: Vec::new(),
-            roomy: Vec::new(),
+            used: Vec::new(),
             len: 0,
             capacity,
         }
@@ -39,7 +46,9 @@ impl<T> Slab<T> {
 
     /// Returns a number above all that are in use.
     pub(crate) fn end(&self) -> u32 {
-        u32::try_from(self.chunks.len() * CHUNK).unwrap_or(u32::MAX)
+        let slots = self.chunks.last().map_or(0, Vec::len);
+        let before = self.chunks.len().saturating_sub(1) * Self::CHUNK;
+        u32::try_from(before + slots).unwrap_or(u32::MAX)
     }
 
     /// Returns the number of the value, `None` when there is no room.
@@ -47,118 +56,88 @@ impl<T> Slab<T> {
         if self.is_full() {
             return None;
         }
-        let at = self.chunk_with_room();
-        let chunk = self.chunks.get_mut(at)?;
-        let slot = chunk.insert(value)?;
-        if chunk.is_full() {
-            self.set_roomy(at, false);
+        let at = match self.used.iter().position(|used| used.len < Self::CHUNK) {
+            Some(at) => at,
+            None => {
+                self.chunks.push(Vec::new());
+                self.used.push(Used::new(WORDS));
+                self.used.len() - 1
+            }
+        };
+        let slot = self.used.get_mut(at)?.take()?;
+        let slots = self.chunks.get_mut(at)?;
+        match slots.get_mut(slot) {
+            Some(place) => *place = Some(value),
+            None => {
+                slots.reserve_exact(Self::CHUNK - slots.len());
+                slots.push(Some(value));
+            }
         }
         self.len += 1;
-        u32::try_from(at * CHUNK + slot).ok()
+        u32::try_from(at * Self::CHUNK + slot).ok()
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
-        let (at, slot) = place(id);
-        let chunk = self.chunks.get_mut(at)?;
-        let value = chunk.remove(slot)?;
-        let empty = chunk.is_empty();
-        if empty && at > 0 {
-            chunk.slots = Vec::new();
-        }
-        self.set_roomy(at, true);
+        let (at, slot) = Self::place(id);
+        let slots = self.chunks.get_mut(at)?;
+        let value = slots.get_mut(slot)?.take()?;
+        let used = self.used.get_mut(at)?;
+        used.give_back(slot);
         self.len -= 1;
-        while self.chunks.len() > 1 && self.chunks.last().is_some_and(Chunk::is_empty) {
+        if used.len == 0 {
+            *slots = Vec::new();
+        }
+        while self.used.last().is_some_and(|used| used.len == 0) {
             self.chunks.pop();
-            self.set_roomy(self.chunks.len(), false);
+            self.used.pop();
         }
         Some(value)
+    }
+
+    const fn place(id: u32) -> (usize, usize) {
+        let id = id as usize;
+        (id / Self::CHUNK, id % Self::CHUNK)
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
-        let (at, slot) = place(id);
-        self.chunks.get(at)?.slots.get(slot)?.as_ref()
+        let (at, slot) = Self::place(id);
+        self.chunks.get(at)?.get(slot)?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        let (at, slot) = place(id);
-        self.chunks.get_mut(at)?.slots.get_mut(slot)?.as_mut()
-    }
-
-    fn chunk_with_room(&mut self) -> usize {
-        let words = self.roomy.iter().enumerate();
-        if let Some((at, word)) = words.into_iter().find(|(_, word)| **word != 0) {
-            return at * BITS + lowest(*word);
-        }
-        self.chunks.push(Chunk {
-            slots: Vec::new(),
-            used: [0; WORDS],
-        });
-        let at = self.chunks.len() - 1;
-        self.set_roomy(at, true);
-        at
-    }
-
-    fn set_roomy(&mut self, at: usize, roomy: bool) {
-        if self.roomy.len() <= at / BITS {
-            self.roomy.resize(at / BITS + 1, 0);
-        }
-        if let Some(word) = self.roomy.get_mut(at / BITS) {
-            let bit = 1 << (at % BITS);
-            *word = if roomy { *word | bit } else { *word & !bit };
-        }
+        let (at, slot) = Self::place(id);
+        self.chunks.get_mut(at)?.get_mut(slot)?.as_mut()
     }
 }
 
-impl<T> Chunk<T> {
-    fn is_full(&self) -> bool {
-        self.used == [u64::MAX; WORDS]
-    }
-
-    fn is_empty(&self) -> bool {
-        self.used == [0; WORDS]
-    }
-
-    fn insert(&mut self, value: T) -> Option<usize> {
-        let (at, word) = self
-            .used
-            .iter_mut()
-            .enumerate()
-            .find(|(_, word)| **word != u64::MAX)?;
-        let slot = at * BITS + lowest(!*word);
-        *word |= *word + 1;
-        match self.slots.get_mut(slot) {
-            Some(place) => *place = Some(value),
-            None => {
-                // All at once, because memory that is not yet touched costs nothing.
-                self.slots.reserve_exact(CHUNK - self.slots.len());
-                self.slots.push(Some(value));
-            }
+impl Used {
+    fn new(words: usize) -> Self {
+        Self {
+            words: vec![0; words].into_boxed_slice(),
+            len: 0,
+            first: 0,
         }
-        Some(slot)
     }
 
-    fn remove(&mut self, slot: usize) -> Option<T> {
-        let value = self.slots.get_mut(slot)?.take()?;
-        if let Some(word) = self.used.get_mut(slot / BITS) {
+    /// Takes the lowest free slot.
+    fn take(&mut self) -> Option<usize> {
+        let words = self.words.iter_mut().enumerate().skip(self.first);
+        let (at, word) = words.into_iter().find(|(_, word)| **word != u64::MAX)?;
+        let bit = (!*word).trailing_zeros();
+        *word |= 1 << bit;
+        self.first = at;
+        self.len += 1;
+        Some(at * BITS + bit as usize)
+    }
+
+    fn give_back(&mut self, slot: usize) {
+        if let Some(word) = self.words.get_mut(slot / BITS) {
             *word &= !(1 << (slot % BITS));
+            self.len -= 1;
+            self.first = self.first.min(slot / BITS);
         }
-        Some(value)
     }
 }
-
-const fn place(id: u32) -> (usize, usize) {
-    let id = id as usize;
-    (id / CHUNK, id % CHUNK)
-}
-
-const fn lowest(word: u64) -> usize {
-    word.trailing_zeros() as usize
-}
-
-/// Slots of a chunk.
-const CHUNK: usize = WORDS * BITS;
-
-const WORDS: usize = 4;
 
 const BITS: usize = 64;
 
@@ -174,9 +153,9 @@ mod tests {
         #[test]
         fn slab_agrees_with_a_map(
             grow in 0..2000_u32,
-            ops in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..2000),
+            ops in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..400),
         ) {
-            let mut slab = Slab::new(1500);
+            let mut slab = Slab::<_, 2>::new(1500);
             let mut model = BTreeMap::new();
             for value in 0..grow {
                 insert(&mut slab, &mut model, value);
@@ -198,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_given_back() {
-        let mut slab = Slab::new(u32::MAX);
+        let mut slab = Slab::<_, 2>::new(u32::MAX);
         for value in 0..10_000_u32 {
             assert_eq!(slab.insert(value), Some(value), "in order");
         }
@@ -207,11 +186,11 @@ mod tests {
         }
 
         assert_eq!(slab.get(0), Some(&0));
-        assert_eq!(slab.chunks.len(), 1);
+        assert_eq!((slab.chunks.len(), slab.end() as usize), (1, 128));
         assert_eq!(slab.insert(7), Some(1), "the lowest free number");
     }
 
-    fn insert(slab: &mut Slab<u32>, model: &mut BTreeMap<u32, u32>, value: u32) {
+    fn insert(slab: &mut Slab<u32, 2>, model: &mut BTreeMap<u32, u32>, value: u32) {
         match slab.insert(value) {
             Some(id) => assert_eq!(model.insert(id, value), None),
             None => assert_eq!(model.len(), 1500),

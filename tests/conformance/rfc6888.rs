@@ -1,0 +1,252 @@
+//! What RFC 6888 asks of a NAT that serves many, by its requirement numbers: limits, so that nobody
+//! keeps the others out.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "../../crates/translator/tests/support/home.rs"]
+mod home;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use home::{ACK, CAMERA, FIN, Home, NAS, Packet, SYN, Segment, nsp};
+use mapping::Protocol;
+use translator::{DropReason, EndReason, Limits, PoolRange};
+
+#[test]
+fn req_4_network_of_remotes_has_no_more_sessions_than_it_may_and_others_go_on() {
+    let mut home = homes(|limits| limits.per_remote_64 = 10);
+    for port in 0..10 {
+        establish(&mut home, remote(1, 1), 4000 + port, CAMERA);
+    }
+
+    for host in [1, 2] {
+        let refused = syn(&mut home, remote(1, host), 5000, CAMERA);
+        assert_eq!(refused, Err(DropReason::RemoteFull), "the whole /64");
+    }
+    establish(&mut home, remote(2, 1), 4000, CAMERA);
+    assert_eq!(home.dropped(DropReason::RemoteFull), 2);
+    assert_eq!(home.translator.counters().ended(EndReason::Evicted), 0);
+}
+
+#[test]
+fn req_4_limit_is_of_the_sessions_that_live() {
+    let mut home = homes(|limits| limits.per_remote_64 = 1);
+    establish(&mut home, remote(1, 1), 4000, CAMERA);
+    assert!(syn(&mut home, remote(1, 1), 4001, CAMERA).is_err());
+
+    home.close(CAMERA, Protocol::Tcp, 80);
+    home.open(CAMERA, Protocol::Tcp, 80, 8080);
+    home.pass(Duration::from_secs(1));
+
+    establish(&mut home, remote(1, 1), 4001, CAMERA);
+}
+
+#[test]
+fn req_4_server_that_is_full_leaves_room_for_the_others() {
+    let mut home = homes(|limits| limits.per_server = 10);
+    for port in 0..10 {
+        establish(&mut home, remote(port, 1), 4000, CAMERA);
+    }
+
+    let refused = syn(&mut home, remote(99, 1), 4000, CAMERA);
+
+    assert_eq!(refused, Err(DropReason::ServerFull));
+    establish(&mut home, remote(99, 1), 4000, NAS);
+    assert_eq!(home.dropped(DropReason::ServerFull), 1);
+}
+
+#[test]
+fn req_4_flooded_server_takes_what_it_has_from_its_own_flood() {
+    let mut home = homes(|limits| limits.per_server = 50);
+    establish(&mut home, remote(1, 1), 4000, CAMERA);
+    syn(&mut home, remote(2, 1), 4000, NAS).unwrap();
+
+    for net in 0..1000 {
+        syn(&mut home, remote(1000 + net, 1), 4000, CAMERA).unwrap();
+    }
+
+    establish(&mut home, remote(3, 1), 4000, CAMERA);
+    for net in [1, 3] {
+        assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
+    }
+    answer(&mut home, remote(2, 1), 4000, NAS);
+    assert!(data(&mut home, remote(2, 1), 4000, NAS).is_ok());
+}
+
+#[test]
+fn req_4_half_open_sessions_of_a_network_replace_each_other() {
+    let mut home = homes(|limits| limits.half_open_per_64 = 20);
+    establish(&mut home, remote(1, 1), 4000, CAMERA);
+    syn(&mut home, remote(2, 1), 4000, CAMERA).unwrap();
+
+    for host in 0..500 {
+        syn(&mut home, remote(1, 1000 + host), 4000, CAMERA).unwrap();
+    }
+
+    let counters = home.translator.counters();
+    assert_eq!(counters.half_open, 21);
+    assert_eq!(counters.sessions.tcp, 22);
+    assert_eq!(counters.ended(EndReason::Evicted), 480);
+    answer(&mut home, remote(2, 1), 4000, CAMERA);
+    for net in [1, 2] {
+        assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
+    }
+}
+
+#[test]
+fn req_5_full_table_takes_from_the_network_that_floods() {
+    let mut home = homes(|limits| limits.sessions = 100);
+    for net in 0..20 {
+        syn(&mut home, remote(net, 1), 4000, CAMERA).unwrap();
+    }
+    establish(&mut home, remote(50, 1), 4000, CAMERA);
+
+    for host in 0..2000 {
+        syn(&mut home, remote(77, host), 4000, CAMERA).unwrap();
+    }
+
+    for net in 0..20 {
+        answer(&mut home, remote(net, 1), 4000, CAMERA);
+    }
+    for net in (0..20).chain([50]) {
+        assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
+    }
+}
+
+#[test]
+fn req_5_flood_from_everywhere_ends_nothing_that_was_answered() {
+    let mut home = homes(|limits| limits.sessions = 200);
+    for net in 0..150 {
+        establish(&mut home, remote(net, 1), 4000, CAMERA);
+    }
+    let udp = Packet::new(
+        remote(5, 5).into(),
+        nsp().embed(CAMERA).into(),
+        Segment::udp(4000, 5000),
+    );
+    home.send(&udp).unwrap();
+    let pool = home.translator.sessions(0..u32::MAX, home.now).last();
+    let (addr, port) = pool.unwrap().1.pool;
+    let back = Packet::new(CAMERA.into(), addr.into(), Segment::udp(5001, port));
+    home.send(&back).unwrap();
+    home.send(&udp).unwrap();
+
+    for net in 0..3000 {
+        syn(&mut home, remote(1000 + net, 1), 4000, CAMERA).unwrap();
+        if net % 100 == 0 {
+            // who is there still gets in
+            establish(
+                &mut home,
+                remote(500, 1),
+                4000 + u16::try_from(net).unwrap(),
+                CAMERA,
+            );
+        }
+    }
+
+    for net in 0..150 {
+        assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
+    }
+    assert!(home.send(&back).is_ok());
+    assert_eq!(home.dropped(DropReason::SessionsFull), 0);
+}
+
+#[test]
+fn req_5_forged_datagrams_never_end_an_exchange_that_is_not_idle() {
+    let mut home = homes(|limits| limits.sessions = 20);
+    let dst = nsp().embed(CAMERA).into();
+    for host in 0..20 {
+        let there = Packet::new(remote(1, host).into(), dst, Segment::udp(4000, 5000));
+        home.send(&there).unwrap();
+        let (addr, port) = pool_of(&home, remote(1, host), 4000);
+        let back = Packet::new(CAMERA.into(), addr.into(), Segment::udp(5001, port));
+        home.send(&back).unwrap();
+        home.send(&there).unwrap();
+    }
+
+    let forged = Packet::new(remote(9, 9).into(), dst, Segment::udp(4000, 5000));
+    assert_eq!(home.send(&forged), Err(DropReason::SessionsFull));
+    home.pass(Duration::from_secs(122));
+    assert!(home.send(&forged).is_ok(), "RFC 4787 REQ-5: two minutes");
+    assert_eq!(home.live(), 20);
+}
+
+#[test]
+fn connections_that_have_ended_make_room_before_those_that_begin() {
+    let mut home = homes(|limits| limits.sessions = 30);
+    for net in 0..28 {
+        establish(&mut home, remote(net, 1), 4000, CAMERA);
+        finish(&mut home, remote(net, 1), 4000);
+    }
+    for net in 100..102 {
+        syn(&mut home, remote(net, 1), 4000, CAMERA).unwrap();
+    }
+
+    for net in 102..110 {
+        syn(&mut home, remote(net, 1), 4000, CAMERA).unwrap();
+    }
+
+    for net in 100..110 {
+        answer(&mut home, remote(net, 1), 4000, CAMERA);
+        assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
+    }
+}
+
+fn homes(limit: impl FnOnce(&mut Limits)) -> Home {
+    let mut home = Home::with(|config| {
+        config.pool = vec![PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()];
+        limit(&mut config.limits);
+    });
+    home.open(NAS, Protocol::Tcp, 80, 8080);
+    home
+}
+
+fn remote(net: u32, host: u32) -> Ipv6Addr {
+    (0x2001_0db8_aaaa_u128 << 80 | u128::from(net) << 64 | u128::from(host)).into()
+}
+
+fn from(remote: Ipv6Addr, port: u16, server: Ipv4Addr, flags: u8) -> Packet {
+    let segment = Segment::tcp(port, 80, flags);
+    Packet::new(remote.into(), nsp().embed(server).into(), segment)
+}
+
+fn syn(home: &mut Home, from_: Ipv6Addr, port: u16, to: Ipv4Addr) -> Result<Packet, DropReason> {
+    home.send(&from(from_, port, to, SYN))
+}
+
+fn data(home: &mut Home, from_: Ipv6Addr, port: u16, to: Ipv4Addr) -> Result<Packet, DropReason> {
+    home.send(&from(from_, port, to, ACK))
+}
+
+fn pool_of(home: &Home, remote: Ipv6Addr, port: u16) -> (Ipv4Addr, u16) {
+    home.translator
+        .sessions(0..u32::MAX, home.now)
+        .find(|(_, session)| session.remote == (remote, port))
+        .map(|(_, session)| session.pool)
+        .unwrap()
+}
+
+/// The server answers a SYN, and the remote the server.
+#[track_caller]
+fn answer(home: &mut Home, remote: Ipv6Addr, port: u16, server: Ipv4Addr) {
+    let (addr, to) = pool_of(home, remote, port);
+    let segment = Segment::tcp(8080, to, SYN | ACK);
+    home.send(&Packet::new(server.into(), addr.into(), segment))
+        .unwrap();
+    data(home, remote, port, server).unwrap();
+}
+
+#[track_caller]
+fn establish(home: &mut Home, remote: Ipv6Addr, port: u16, server: Ipv4Addr) {
+    syn(home, remote, port, server).unwrap();
+    answer(home, remote, port, server);
+}
+
+#[track_caller]
+fn finish(home: &mut Home, remote: Ipv6Addr, port: u16) {
+    let (addr, to) = pool_of(home, remote, port);
+    let segment = Segment::tcp(8080, to, FIN | ACK);
+    home.send(&Packet::new(CAMERA.into(), addr.into(), segment))
+        .unwrap();
+    home.send(&from(remote, port, CAMERA, FIN | ACK)).unwrap();
+}
