@@ -70,8 +70,25 @@ pub fn tests(source: &Source) -> Vec<(usize, String)> {
     tests
 }
 
-/// Reads the requirement from a test's name: `m_2_..`, `n6_13_..`, `d_u1_..` or `s3_2_1_..`.
+/// Reads the requirement from a test's name: `m_2_..`, `n6_13_..`, `d_u1_..` or `s3_2_1_..`; one of
+/// another text than the file's begins with that: `rfc_5722_..`, `rfc_8200_s4_5_..`.
 pub fn claim(name: &str) -> Option<Claim> {
+    if let Some((number, rest)) = name
+        .strip_prefix("rfc_")
+        .and_then(|rest| rest.split_once('_'))
+    {
+        let other = |requirement: &str| format!("RFC {number} {requirement}").trim_end().to_owned();
+        return is_number(number).then(|| {
+            let claim = claim(rest).unwrap_or_else(|| Claim {
+                requirement: String::new(),
+                sentence: rest.replace('_', " "),
+            });
+            Claim {
+                requirement: other(&claim.requirement),
+                ..claim
+            }
+        });
+    }
     let (first, rest) = name.split_once('_')?;
     let section = first.strip_prefix('s').filter(|number| is_number(number));
     let (requirement, words) = if let Some(number) = section {
@@ -171,6 +188,8 @@ mod tests {
             ("x_a1_bits_64_to_71_are_zero", "X-A1"),
             ("s3_2_1_series_is_ten_long", "§3.2.1"),
             ("s5_hop_limit", "§5"),
+            ("rfc_8200_s4_5_duplicates_are_ignored", "RFC 8200 §4.5"),
+            ("rfc_5722_overlap_drops_the_datagram", "RFC 5722"),
         ] {
             assert_eq!(
                 claim(name).map(|claim| claim.requirement).as_deref(),
