@@ -234,8 +234,13 @@ fn upper(quote: &[u8], next_header: u8) -> Result<Upper, Malformed> {
     Err(Malformed::new(Field::Ipv6ExtensionHeader, upper.offset))
 }
 
+/// Returns what there is of a segment, in whole words: of a checksum, one half is of no use.
 fn cut(bytes: &[u8], len: usize) -> &[u8] {
-    bytes.get(..len).unwrap_or(bytes)
+    let even = bytes.len() & !1;
+    bytes
+        .get(..len)
+        .or_else(|| bytes.get(..even))
+        .unwrap_or_default()
 }
 
 fn addr_v4(header: &[u8], at: usize) -> Ipv4Addr {

@@ -76,7 +76,6 @@ impl Translator {
             _ => return,
         };
         let quote = Quote::of(frame);
-        // an address without an open port does not even say that it is nobody
         let is_silent = matches!(
             reason,
             DropReason::SourceRouted | DropReason::UnsupportedProtocol
@@ -105,8 +104,10 @@ impl Translator {
         let bib = &self.filter.sessions.bib;
         let asked = self.asked(quote);
         match asked.and_then(|(nsp, _)| self.filter.nsps.get(nsp)) {
-            Some(nsp) if !bib.pool_is_empty() => Some(nsp.embed(bib.router())),
-            // without a pool nobody is left but whom the packet is for
+            Some(nsp) if !bib.pool_is_empty() && nsp.may_represent(bib.router()) => {
+                Some(nsp.embed(bib.router()))
+            }
+            // nobody is left but whom the packet is for
             Some(_) => Some(Embedded::<Ipv6Addr>::parse(quote.packet()).ok()?.dst),
             None => {
                 let dst = Embedded::<Ipv6Addr>::parse(quote.packet()).ok()?.dst;

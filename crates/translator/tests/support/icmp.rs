@@ -125,3 +125,94 @@ pub fn addrs(packet: &[u8]) -> (IpAddr, IpAddr) {
         _ => (v6(8), v6(24)),
     }
 }
+
+/// A packet that passes, before and after its translation.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    pub sent: Vec<u8>,
+    pub arrived: Vec<u8>,
+}
+
+impl Flow {
+    #[track_caller]
+    pub fn new(home: &mut Home, packet: &Packet) -> Self {
+        let sent = packet.bytes();
+        let arrived = home.raw(&sent).unwrap();
+        Self { sent, arrived }
+    }
+
+    pub fn udp_to_camera(home: &mut Home, len: usize) -> Self {
+        Self::to_camera(home, Segment::udp(4000, 5000), len)
+    }
+
+    pub fn udp_from_camera(home: &mut Home, len: usize) -> Self {
+        Self::from_camera(home, Segment::udp(5001, 4000), len)
+    }
+
+    /// One of each kind in each direction, in a home that is [`ready`].
+    pub fn all(home: &mut Home, len: usize) -> Vec<Self> {
+        vec![
+            Self::udp_to_camera(home, len),
+            Self::udp_from_camera(home, len),
+            Self::to_camera(home, Segment::tcp(4000, 80, super::ACK), len),
+            Self::from_camera(home, Segment::tcp(8080, 4000, super::ACK), len),
+            Self::to_camera(home, Segment::ping(4000), len),
+            Self::from_camera(home, Segment::pong(4000), len),
+        ]
+    }
+
+    #[track_caller]
+    fn to_camera(home: &mut Home, segment: Segment, len: usize) -> Self {
+        Self::new(home, &super::to_camera(segment).with_payload(len))
+    }
+
+    #[track_caller]
+    fn from_camera(home: &mut Home, segment: Segment, len: usize) -> Self {
+        let mut packet = super::from_camera(segment).with_payload(len);
+        packet.dont_fragment = true;
+        Self::new(home, &packet)
+    }
+
+    pub fn is_from_remote(&self) -> bool {
+        self.sent[0] >> 4 == 6
+    }
+
+    /// Returns the length of the header that its sender wrote.
+    pub fn sent_header(&self) -> usize {
+        if self.is_from_remote() { 40 } else { 20 }
+    }
+
+    /// Says that an error quotes the first `len` bytes of what was sent, as far as there is room.
+    /// In IPv4, identification and DF cannot be what they were.
+    #[track_caller]
+    pub fn assert_quoted(&self, quote: &[u8], len: usize) {
+        let room = if self.is_from_remote() { 1232 } else { 548 };
+        let sent = &self.sent[..len.min(room)];
+        if self.is_from_remote() {
+            assert_eq!(quote, sent);
+            return;
+        }
+        assert_eq!(sum16(&quote[..20]), 0xffff, "quoted header checksum");
+        assert_eq!(
+            (quote[4], quote[5], quote[6] & 0xbf, quote[7]),
+            (0, 0, 0, 0)
+        );
+        assert_eq!(quote[..4], sent[..4]);
+        assert_eq!(quote[8..10], sent[8..10]);
+        assert_eq!(quote[12..], sent[12..]);
+    }
+}
+
+/// A home in which the remote has a session of each kind with the camera, all of port 4000.
+pub fn ready() -> Home {
+    ready_with(|_| {})
+}
+
+pub fn ready_with(configure: impl FnOnce(&mut translator::Config)) -> Home {
+    let mut home = Home::with(configure);
+    assert_eq!(home.connect(4000), 4000);
+    for segment in [Segment::udp(4000, 5000), Segment::ping(4000)] {
+        home.send(&super::to_camera(segment)).unwrap();
+    }
+    home
+}
