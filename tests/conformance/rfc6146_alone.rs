@@ -52,6 +52,15 @@ fn n6_1_everything_behind_the_prefix_is_open() {
 }
 
 #[test]
+fn n6_1_hosts_of_one_network_share_no_limit_but_the_last() {
+    let mut world = world(Alone::default());
+    for port in 1024..5024 {
+        world.send(&six(Segment::tcp(port, 80, SYN))).unwrap();
+    }
+    assert_eq!(world.live(), 4000);
+}
+
+#[test]
 fn n6_1_addresses_of_no_host_stay_closed() {
     let mut world = world(Alone::default());
 

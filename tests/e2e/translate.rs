@@ -27,6 +27,8 @@ async fn ipv6_only_host_reaches_ipv4_and_counters_are_printed() -> Result<()> {
     let page = fetch(&wires.six, &format!("http://[{server}]:8000/")).await?;
     ensure!(page == "from IPv4", "{page}");
     ping(&wires.six, server).await?.ok()?;
+    let large = program(&wires.six, "ping")?.args(["-c", "1", "-s", "20000", "-W", "5", server]);
+    say(large).await?.ok().context("in fragments")?;
     ensure!(ask_udp(&wires.six, server, 5000).await? == "hello");
     big_file(&wires).await?;
 

@@ -69,7 +69,7 @@ impl Config {
         Ok(Self {
             pool,
             lifetimes: Lifetimes::default(),
-            limits: Limits::default(),
+            limits: Limits::without_shares(SESSIONS_ALONE),
             links: Links::default(),
             lowest_ipv6_mtu: ipv6::MIN_MTU,
             zero_traffic_class: false,
@@ -164,6 +164,18 @@ impl Limits {
             answers: ANSWERS,
             fragment_bytes: FRAGMENT_BYTES,
             fragmented_datagrams: FRAGMENTED_DATAGRAMS,
+        }
+    }
+
+    /// Returns limits for so many sessions of which anybody may have all: hosts in IPv6 are those
+    /// of the operator, and may well stand in one /64.
+    #[must_use]
+    pub const fn without_shares(sessions: u32) -> Self {
+        Self {
+            per_remote_64: sessions,
+            per_server: sessions,
+            half_open_per_64: sessions,
+            ..Self::of(sessions)
         }
     }
 }
@@ -341,6 +353,9 @@ const FRAGMENTED_DATAGRAMS: u32 = 4096;
 
 /// A home's worth; about 10 MB when all are in use.
 const SESSIONS: u32 = 32_768;
+
+/// A network's worth, twice the ports of an address; room is made when it is needed.
+const SESSIONS_ALONE: u32 = 131_072;
 
 /// RFC 894.
 const ETHERNET_MTU: u16 = 1500;

@@ -58,7 +58,7 @@ pub struct Translate {
         value_parser = clap::value_parser!(u16).range(1280..))]
     pub mtu: u16,
     /// How many sessions there may be.
-    #[arg(long, value_name = "COUNT", default_value = "32768",
+    #[arg(long, value_name = "COUNT", default_value = "131072",
         value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_sessions: u32,
     #[command(flatten)]

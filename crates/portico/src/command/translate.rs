@@ -15,7 +15,8 @@ use net::tun::OpenTunError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use translator::{
-    AddressMaps, Alone, AloneSettings, Config, Filtering, Observer, RunError, TooShort, run_alone,
+    AddressMaps, Alone, AloneSettings, Config, Filtering, Limits, Observer, RunError, TooShort,
+    run_alone,
 };
 
 use super::{Failure, print};
@@ -65,7 +66,7 @@ pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
     };
     let mut config = Config::alone(args.pools.clone(), alone).map_err(|error| usage(&error))?;
     config.links.wan_mtu = args.mtu;
-    config.limits.sessions = args.max_sessions;
+    config.limits = Limits::without_shares(args.max_sessions);
     set_timeouts(args, &mut config).map_err(|error| usage(&error))?;
     let open = args.open.iter();
     let open = open.map(|open| (open.server, open.protocol, open.external, open.internal));
