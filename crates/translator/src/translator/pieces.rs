@@ -78,7 +78,8 @@ impl Translator {
         }
         let filter = &self.filter;
         let (_, server) = filter.nsps.extract(piece.dst).ok_or(DropReason::NotOurs)?;
-        if alone.is_some_and(|alone| !alone.restricted) {
+        // a host that is bound answers to whoever has begun
+        if alone.is_some_and(|alone| !alone.restricted || !alone.bindings.is_empty()) {
             return Ok(());
         }
         if filter.nsps.contains(piece.src) {
@@ -98,7 +99,7 @@ impl Translator {
     fn may_hold_four(&self, piece: &Piece<Ipv4Addr>) -> Result<(), DropReason> {
         let bib = &self.filter.sessions.bib;
         if let Some(alone) = &self.config.alone {
-            let known = bib.contains(piece.dst)
+            let known = bib.is_used(piece.dst)
                 || bib.pool_is_empty()
                 || alone.maps.six(piece.dst).is_some()
                 || alone.maps.six(piece.src).is_some();
