@@ -289,7 +289,7 @@ fn s4_2_2_hairpinned_packet_shows_its_source_behind_the_prefix() {
 }
 
 #[test]
-fn packet_that_does_not_fit_ipv6_is_answered_to_a_mapped_host() {
+fn s3_packet_that_does_not_fit_ipv6_is_answered_to_a_mapped_host() {
     for with_pool in [false, true] {
         let mut world = world(&["192.0.2.10=2001:db8::10"], with_pool, false);
         let mut packet = Packet::new(
@@ -314,7 +314,7 @@ fn packet_that_does_not_fit_ipv6_is_answered_to_a_mapped_host() {
 }
 
 #[test]
-fn packet_that_does_not_fit_ipv4_is_answered_to_a_mapped_host() {
+fn s3_packet_that_does_not_fit_ipv4_is_answered_to_a_mapped_host() {
     let rows = [
         "192.0.2.10=2001:db8::10",
         "198.51.100.0/24=2001:db8:9::/120",
@@ -351,7 +351,7 @@ fn packet_that_does_not_fit_ipv4_is_answered_to_a_mapped_host() {
 }
 
 #[test]
-fn error_about_a_mapped_packet_is_translated_with_what_it_quotes() {
+fn s3_2_error_about_a_mapped_packet_is_translated_with_what_it_quotes() {
     let mut world = world(&["192.0.2.10=2001:db8::10"], false, false);
     let peer: Ipv4Addr = "198.51.100.9".parse().unwrap();
     let out = Packet::new(
@@ -381,7 +381,7 @@ fn error_about_a_mapped_packet_is_translated_with_what_it_quotes() {
 
 proptest! {
     #[test]
-    fn there_and_back_is_the_identity(
+    fn s3_3_there_and_back_is_the_identity(
         host in 0..16_u8,
         peer: u32,
         tos: u8,
