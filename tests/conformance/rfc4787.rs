@@ -139,7 +139,7 @@ fn req_7_remote_in_two_prefixes_of_the_home_has_two_ports() {
 }
 
 #[test]
-fn pool_that_is_used_up_takes_the_place_of_what_may_be_forged_and_recovers() {
+fn req_3_pool_that_is_used_up_takes_the_place_of_what_may_be_forged_and_recovers() {
     let mut home = Home::with(|config| {
         pool(config, 32);
         config.limits.sessions = 70_000;

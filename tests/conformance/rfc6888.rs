@@ -172,7 +172,7 @@ fn req_5_forged_datagrams_never_end_an_exchange_that_is_not_idle() {
 }
 
 #[test]
-fn connections_that_have_ended_make_room_before_those_that_begin() {
+fn req_5_connections_that_have_ended_make_room_before_those_that_begin() {
     let mut home = homes(|limits| limits.sessions = 30);
     for net in 0..28 {
         establish(&mut home, remote(net, 1), 4000, CAMERA);
