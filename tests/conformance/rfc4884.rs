@@ -155,7 +155,7 @@ fn s7915_extensions_that_do_not_fit_are_left_away() {
 
 proptest! {
     #[test]
-    fn extensions_arrive_whole_or_not_at_all(
+    fn s4_extensions_arrive_whole_or_not_at_all(
         which in 0..6_usize,
         len in 0..1400_usize,
         quoted in 28..1200_usize,

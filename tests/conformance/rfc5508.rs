@@ -9,13 +9,16 @@
 #[path = "../../crates/translator/tests/support/home.rs"]
 mod home;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use home::icmp::{Error, Flow, ready, ready_with};
-use home::{CAMERA, Home, NAS, OTHER, POOL, SYN, Segment, from_camera, to_camera};
-use mapping::Protocol;
+use home::{CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, SYN, Segment, from_camera, to_camera};
+use mapping::{Instant, Protocol};
 use proptest::prelude::*;
-use translator::{AnswerKind, DropReason, Links, Verdict};
+use translator::{
+    Alone, AnswerKind, Config, DropReason, Links, PoolRange, Pref64, Translator, Verdict,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -166,6 +169,44 @@ fn req_6_error_neither_refreshes_nor_ends_a_session() {
 }
 
 #[test]
+fn req_7_hairpinned_error_reaches_who_sent_the_quoted_packet() {
+    let prefix: Pref64 = "64:ff9b:1::/96".parse().unwrap();
+    let binding = "udp,[2001:db8:aaaa::1]:5353,192.168.64.193:53"
+        .parse()
+        .unwrap();
+    let alone = Alone {
+        hairpin: true,
+        bindings: vec![binding],
+        ..Alone::default()
+    };
+    let pool = vec![PoolRange::new(POOL, 32).unwrap()];
+    let now = Instant::from_nanos(1_000_000_000);
+    let config = Config::alone(pool, alone).unwrap();
+    let mut translator = Translator::new(config, [7; 16], now);
+    translator.handle_pref64s(&[prefix], now);
+    let mut home = Home { translator, now };
+    let external = prefix.embed(POOL);
+    let packet = Packet::new(OTHER.into(), external.into(), Segment::udp(4000, 53));
+    let flow = Flow::new(&mut home, &packet);
+    assert_eq!(flow.arrived[24..40], REMOTE.octets());
+    let router: Ipv6Addr = "2001:db8:feed::1".parse().unwrap();
+
+    for source in [REMOTE, router] {
+        for (kind, code, word) in [(1, 4, 0), (3, 0, 0), (2, 0, 1300)] {
+            let error = Error::about(&flow.arrived, kind, code)
+                .word(word)
+                .from(source);
+
+            let left = home.error(&error).unwrap();
+
+            assert_eq!((left.src, left.dst), (external.into(), OTHER.into()));
+            assert_eq!((left.kind, left.code, left.word), (kind, code, word));
+            flow.assert_quoted(&left.body, flow.sent.len());
+        }
+    }
+}
+
+#[test]
 fn req_8_without_a_pool_address_the_remote_is_told() {
     let mut home = Home::with(|config| config.pool = Vec::new());
     let packet = to_camera(Segment::udp(4000, 5000));
@@ -305,7 +346,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn error_there_names_what_was_sent_here(
+    fn req_4_error_there_names_what_was_sent_here(
         len in 0..1400_usize,
         cut in 28..1500_usize,
         interface: u64,
@@ -320,7 +361,7 @@ proptest! {
         };
         let mut packet = to_camera(segment).with_payload(len);
         let src = 0x2001_0db8_aaaa_0000_u128 << 64 | u128::from(interface);
-        packet.src = std::net::Ipv6Addr::from(src).into();
+        packet.src = Ipv6Addr::from(src).into();
         let flow = Flow::new(&mut home, &packet);
 
         let left = home.error(&Error::about(&flow.arrived, 3, 1).cut(cut)).unwrap();

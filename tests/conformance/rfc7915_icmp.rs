@@ -9,10 +9,10 @@
 #[path = "../../crates/translator/tests/support/home.rs"]
 mod home;
 
-use home::icmp::{Error, Flow, ready};
+use home::icmp::{Error, Flow, ready, with_extension};
 use home::{CAMERA, Home, NAS, OTHER, POOL, REMOTE, Segment, nsp, seal_ipv4};
 use proptest::prelude::*;
-use translator::{DropReason, Links};
+use translator::DropReason;
 
 /// RFC 7915 §4.2, apart from what follows from pointer and MTU: type and code of ICMP, and of
 /// `ICMPv6`.
@@ -194,100 +194,6 @@ fn s4_2_unused_words_are_zero() {
     for (kind, code) in [(1, 0), (1, 4), (3, 0), (4, 1)] {
         let error = Error::about(&back.arrived, kind, code).word(0x00ad_beef);
         assert_eq!(home.error(&error).unwrap().word, 0, "ICMPv6 {kind}/{code}");
-    }
-}
-
-#[test]
-fn s4_2_mtu_of_packet_too_big() {
-    // WAN, LAN, MTU said, total length of the packet, MTU in IPv6
-    let table = [
-        (1500, 1500, 1400, 1480, 1420),
-        (1500, 1500, 1480, 1480, 1500),
-        (1500, 1500, 1492, 1480, 1500),
-        (1400, 1500, 1492, 1480, 1400),
-        (9000, 1500, 1500, 1480, 1520),
-        (9000, 1500, 4000, 1480, 1520),
-        (9000, 1300, 4000, 1480, 1320),
-        (9000, 9000, 65_535, 8980, 9000),
-        (65_535, 65_535, 65_535, 8980, 65_535),
-        (1500, 1500, 1260, 1480, 1280),
-        (1500, 1500, 1261, 1480, 1281),
-        (1500, 1500, 1259, 1480, 1280),
-        (1500, 1500, 576, 1480, 1280),
-        (1500, 1500, 68, 1480, 1280),
-        (1500, 1500, 1, 1480, 1280),
-        (1500, 576, 1400, 1480, 1280),
-        (1280, 1500, 1400, 1260, 1280),
-        // RFC 1191 §7.1: a router that says nothing
-        (9000, 9000, 0, 1480, 1280),
-        (9000, 9000, 0, 1492, 1280),
-        (9000, 9000, 0, 1493, 1492),
-        (9000, 9000, 0, 2002, 1492),
-        (9000, 9000, 0, 2003, 2002),
-        (9000, 9000, 0, 4352, 2002),
-        (9000, 9000, 0, 4353, 4352),
-        (9000, 9000, 0, 8166, 4352),
-        (9000, 9000, 0, 8167, 8166),
-        (1500, 1500, 0, 8167, 1500),
-        (65_535, 65_535, 0, 17_914, 8166),
-        (65_535, 65_535, 0, 17_915, 17_914),
-        (65_535, 65_535, 0, 32_000, 17_914),
-        (65_535, 65_535, 0, 32_001, 32_000),
-        (65_535, 65_535, 0, 65_535, 32_000),
-        (1500, 1500, 0, 1280, 1280),
-        (1500, 1500, 0, 576, 1280),
-    ];
-    for (wan_mtu, lan_mtu, mtu, total_len, expected) in table {
-        let mut home = ready();
-        let flow = Flow::udp_to_camera(&mut home, 20);
-        home.translator.handle_links(Links { wan_mtu, lan_mtu });
-        let mut quote = flow.arrived;
-        quote[2..4].copy_from_slice(&u16::to_be_bytes(total_len));
-        seal_ipv4(&mut quote);
-
-        let left = home.error(&Error::about(&quote, 3, 4).word(mtu)).unwrap();
-
-        let found = (left.kind, left.code, left.word);
-        let case = (wan_mtu, lan_mtu, mtu, total_len);
-        assert_eq!(found, (2, 0, expected), "{case:?}");
-    }
-}
-
-#[test]
-fn s5_2_mtu_of_fragmentation_needed() {
-    // WAN, LAN, MTU said, Fragment Header, MTU in IPv4
-    let table = [
-        (1500, 1500, 1400, false, 1380),
-        (1500, 1500, 1500, false, 1480),
-        (1500, 1500, 1280, false, 1260),
-        (1500, 1500, 9000, false, 1480),
-        (9000, 1500, 9000, false, 1500),
-        (9000, 1500, 1400, false, 1380),
-        (9000, 9000, 9000, false, 8980),
-        (1500, 1300, 1400, false, 1300),
-        (1500, 576, 1400, false, 576),
-        (65_535, 65_535, 65_535, false, 65_515),
-        (65_535, 65_535, 65_536, false, 65_515),
-        (65_535, 65_535, u32::MAX, false, 65_515),
-        (1500, 1500, u32::MAX, false, 1480),
-        (1500, 1500, 1000, false, 980),
-        (1500, 1500, 0, false, 68),
-        (1500, 1500, 1280, true, 1252),
-        (1500, 1500, 1400, true, 1372),
-    ];
-    for (wan_mtu, lan_mtu, mtu, fragment, expected) in table {
-        let mut home = ready();
-        let flow = Flow::udp_from_camera(&mut home, 20);
-        home.translator.handle_links(Links { wan_mtu, lan_mtu });
-        let mut quote = flow.arrived;
-        if fragment {
-            quote = with_extension(&quote, 44, &[17, 0, 0, 1, 0, 0, 0, 9]);
-        }
-
-        let left = home.error(&Error::about(&quote, 2, 0).word(mtu)).unwrap();
-
-        let found = (left.kind, left.code, left.word);
-        assert_eq!(found, (3, 4, expected), "{:?}", (wan_mtu, lan_mtu, mtu));
     }
 }
 
@@ -610,7 +516,7 @@ fn s5_2_golden_bytes_of_a_packet_too_big() {
 
 proptest! {
     #[test]
-    fn mutated_errors_never_panic_and_what_leaves_is_whole(
+    fn s4_3_and_s5_3_mutated_errors_never_panic_and_what_leaves_is_whole(
         which in 0..6_usize,
         len in 0..1400_usize,
         kind in prop_oneof![Just(3_u8), Just(11), Just(12), Just(1), Just(2), Just(4), any::<u8>()],
@@ -644,7 +550,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_errors_never_panic(
+    fn s4_3_and_s5_3_arbitrary_errors_never_panic(
         four: bool,
         kind: u8,
         code: u8,
@@ -664,17 +570,6 @@ proptest! {
         };
         prop_assert!(home.raw(&error.bytes()).is_err());
     }
-}
-
-/// Returns an IPv6 packet with an extension header before all others.
-fn with_extension(packet: &[u8], header: u8, extension: &[u8]) -> Vec<u8> {
-    let mut bytes = packet[..40].to_vec();
-    bytes[6] = header;
-    let len = packet.len() - 40 + extension.len();
-    bytes[4..6].copy_from_slice(&(len as u16).to_be_bytes());
-    bytes.extend(extension);
-    bytes.extend(&packet[40..]);
-    bytes
 }
 
 /// From the camera, about a datagram of the remote of 15 bytes from port 4000 to port 5001, of

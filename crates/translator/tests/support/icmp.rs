@@ -216,3 +216,14 @@ pub fn ready_with(configure: impl FnOnce(&mut translator::Config)) -> Home {
     }
     home
 }
+
+/// Returns an IPv6 packet with an extension header before all others.
+pub fn with_extension(packet: &[u8], header: u8, extension: &[u8]) -> Vec<u8> {
+    let mut bytes = packet[..40].to_vec();
+    bytes[6] = header;
+    let len = packet.len() - 40 + extension.len();
+    bytes[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+    bytes.extend(extension);
+    bytes.extend(&packet[40..]);
+    bytes
+}
