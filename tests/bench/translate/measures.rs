@@ -59,7 +59,13 @@ impl Measure {
     pub fn take(self, site: &Site, options: Options) -> Result<Values> {
         let time = options.time;
         match self {
-            Self::Conn => Ok(vec![(Column::Conn, conn::per_second(site, time)?)]),
+            Self::Conn => {
+                let result = conn::connections(site, time)?;
+                Ok(vec![
+                    (Column::Conn, result.per_second),
+                    (Column::ConnCpu, result.micros),
+                ])
+            }
             Self::Cpu => paced(site, time),
             Self::Ndr => {
                 let rate = no_loss_rate(site, time.div_f64(2.0))?;
@@ -141,6 +147,7 @@ pub enum Column {
     RrOtherP50,
     RrOtherP99,
     Conn,
+    ConnCpu,
     Rss,
 }
 
@@ -164,6 +171,7 @@ impl Column {
             Self::RrOtherP50 => ("RR other p50", "us"),
             Self::RrOtherP99 => ("RR other p99", "us"),
             Self::Conn => ("connections", "1/s"),
+            Self::ConnCpu => ("connection CPU", "us"),
             Self::Rss => ("RSS", "MiB"),
         }
     }
@@ -187,6 +195,7 @@ impl Column {
             Self::RrOtherP50 => "rr_other_core_p50_us",
             Self::RrOtherP99 => "rr_other_core_p99_us",
             Self::Conn => "connections_per_s",
+            Self::ConnCpu => "connection_cpu_us",
             Self::Rss => "rss_mib",
         }
     }

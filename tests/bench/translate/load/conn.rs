@@ -12,11 +12,20 @@ use nix::sys::time::TimeVal;
 use std::os::fd::AsRawFd as _;
 
 use super::{PORT, connect_to, listener};
+use crate::cpu::Busy;
 use crate::site::Site;
 
-/// Connections a second: each is opened, carries a byte both ways and is closed by the server,
+/// What connections cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    pub per_second: f64,
+    /// Processor time of each.
+    pub micros: f64,
+}
+
+/// Opens connections one after another: each is opened, carries a byte both ways and is closed by the server,
 /// as HTTP/1.0 does; a few clients at a time.
-pub fn per_second(site: &Site, time: Duration) -> Result<f64> {
+pub fn connections(site: &Site, time: Duration) -> Result<Connections> {
     let listener = listener(site, PORT)?;
     setsockopt(
         &listener,
@@ -25,7 +34,7 @@ pub fn per_second(site: &Site, time: Duration) -> Result<f64> {
     )?;
     let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
     let end = AtomicBool::new(false);
-    let rate = thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| serve(&listener, &end));
             scope.spawn(|| {
@@ -40,14 +49,18 @@ pub fn per_second(site: &Site, time: Duration) -> Result<f64> {
             });
         }
         thread::sleep(WARM_UP);
+        let busy = Busy::start(site.whose)?;
         let (before, begun) = (done.load(Ordering::Relaxed), Instant::now());
         thread::sleep(time);
-        let count = done.load(Ordering::Relaxed) - before;
-        let rate = count as f64 / begun.elapsed().as_secs_f64();
+        let count = (done.load(Ordering::Relaxed) - before) as f64;
+        let result = Connections {
+            per_second: count / begun.elapsed().as_secs_f64(),
+            micros: busy.so_far()?.as_secs_f64() * 1e6 / count.max(1.0),
+        };
         end.store(true, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(20));
         shutdown(listener.as_raw_fd(), Shutdown::Both)?;
-        anyhow::Ok(rate)
+        anyhow::Ok(result)
     })?;
     let failed = failed.load(Ordering::Relaxed);
     let done = done.load(Ordering::Relaxed);
@@ -55,7 +68,7 @@ pub fn per_second(site: &Site, time: Duration) -> Result<f64> {
         failed * 1000 <= done,
         "{failed} connections failed, {done} did not"
     );
-    Ok(rate)
+    Ok(result)
 }
 
 fn serve(listener: &TcpListener, end: &AtomicBool) {
