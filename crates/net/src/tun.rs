@@ -2,11 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -75,6 +78,31 @@ impl Tun {
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.fd
             .try_io(Interest::READABLE, |mut file| file.read(buf))
+    }
+
+    /// Reads one packet with its header without the runtime's knowledge: before the runtime is
+    /// asked again, [`Self::try_read`] must have said `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::try_read`].
+    pub fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.fd.get_ref().read(buf)
+    }
+
+    /// Blocks the thread until a packet can be read or `patience` is over; tells which. It wakes
+    /// up faster than a runtime, which looks at everything else that it has.
+    ///
+    /// # Errors
+    ///
+    /// Only when the kernel is out of memory.
+    pub fn block_until_readable(&self, patience: Duration) -> io::Result<bool> {
+        let mut fds = [PollFd::new(self.fd.get_ref().as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut fds, Some(TimeSpec::from_duration(patience)), None) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Writes one packet with its header.

@@ -1,6 +1,7 @@
 //! Packets from the device to the machine and back.
 
 use std::io;
+use std::time::Duration;
 
 use mapping::Instant;
 use net::tun::Tun;
@@ -19,6 +20,15 @@ pub(super) struct Pump {
     /// Packets since the queue was last seen empty.
     in_a_row: usize,
     refused: u64,
+}
+
+/// Who is to wake the thread after a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// [`Pump::more_within`].
+    Ourselves,
+    /// The runtime, by [`Pump::readable`]: it must see that the queue is empty.
+    Runtime,
 }
 
 /// How a burst ended.
@@ -56,9 +66,19 @@ impl Pump {
         self.tun.readable().await
     }
 
+    /// Blocks until there is something for [`Self::burst`]; tells if nothing came in time.
+    pub(super) fn more_within(&self, patience: Duration) -> io::Result<bool> {
+        self.tun.block_until_readable(patience)
+    }
+
     /// Translates packets until there are none, or others want a turn.
-    pub(super) fn burst(&mut self, translator: &mut Translator, now: Instant) -> io::Result<Burst> {
-        let burst = self.read(translator, now);
+    pub(super) fn burst(
+        &mut self,
+        translator: &mut Translator,
+        next: Next,
+        now: Instant,
+    ) -> io::Result<Burst> {
+        let burst = self.read(translator, next, now);
         self.forward_trains(translator, now);
         burst
     }
@@ -70,9 +90,14 @@ impl Pump {
         }
     }
 
-    fn read(&mut self, translator: &mut Translator, now: Instant) -> io::Result<Burst> {
+    fn read(&mut self, translator: &mut Translator, next: Next, now: Instant) -> io::Result<Burst> {
         for _ in 0..BUDGET {
-            let len = match self.tun.try_read(self.frame.space()) {
+            let space = self.frame.space();
+            let read = match next {
+                Next::Ourselves => self.tun.read_now(space),
+                Next::Runtime => self.tun.try_read(space),
+            };
+            let len = match read {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.in_a_row = 0;

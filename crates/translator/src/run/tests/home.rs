@@ -101,7 +101,7 @@ pub async fn turn(worker: &mut Worker) {
         change = worker.watch.next() => worker.interface(change.unwrap()).await,
         ready = worker.pump.readable() => {
             ready.unwrap();
-            if worker.pump.burst(&mut worker.translator, worker.clock.mono()).unwrap() == Burst::SpentBudget {
+            if worker.burst(Next::Runtime, worker.clock.mono()).unwrap() == Burst::SpentBudget {
                 tokio::task::yield_now().await;
             }
         }
