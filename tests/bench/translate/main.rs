@@ -18,7 +18,6 @@ mod cpu;
 mod load;
 mod measures;
 mod report;
-mod runner;
 mod site;
 
 use std::path::PathBuf;
@@ -73,15 +72,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(runner::NAME) {
-        return end(runner::run());
-    }
-    let arguments = Arguments::parse();
-    end(run(&arguments))
-}
-
-fn end(result: Result<()>) -> ExitCode {
-    match result {
+    match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("translate: {error:#}");
@@ -170,8 +161,8 @@ fn peers(arguments: &Arguments) -> Result<(Vec<Peer>, Vec<String>)> {
         Some(path) => peers.push(Peer::Tundra(path)),
         None => absent.push("Tundra: give its path by PORTICO_BENCH_TUNDRA".to_owned()),
     }
-    let own = std::env::current_exe().context("cannot find our own program")?;
-    peers.push(Peer::Portico("portico".to_owned(), own));
+    let own = env!("CARGO_BIN_EXE_portico").into();
+    peers.push(Peer::Portico(report::OWN.to_owned(), own));
     for also in &arguments.also {
         let (name, path) = also.split_once('=').context("--also wants NAME=PATH")?;
         peers.push(Peer::Portico(name.to_owned(), path.into()));

@@ -12,11 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Node, cable};
 use net::netlink::{Route, Target};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
 use crate::cpu::Whose;
-use crate::{load, runner};
+use crate::load;
 
 /// What stands between client and server.
 #[derive(Debug, Clone)]
@@ -110,7 +109,7 @@ impl Site {
         let gateway = Node::new("gateway")?;
         let server = Node::new("server")?;
         cable(client.end("eth0"), gateway.end("wan").gro()).await?;
-        cable(server.end("eth0").mac(SERVER_MAC), gateway.end("lan").gro()).await?;
+        cable(server.end("eth0"), gateway.end("lan").gro()).await?;
         gateway.forward().await?;
         address(&client, "eth0", &[CLIENT6.into(), CLIENT4.into()]).await?;
         address(
@@ -241,7 +240,7 @@ async fn start(peer: &Peer, gateway: &Node, folder: &TempDir) -> Result<Option<C
             let command = || gateway.command(path).arg("--config").arg(&config);
             command().arg("--mktun").output().await?;
             lead_to_tun(gateway).await?;
-            quiet(command().arg("--nodetach")).await
+            quiet(command().arg("--nodetach").stderr(Stdio::null())).await
         }
         Peer::Tundra(path) => {
             let config = folder.path().join("tundra.conf");
@@ -249,27 +248,27 @@ async fn start(peer: &Peer, gateway: &Node, folder: &TempDir) -> Result<Option<C
             let command = || gateway.command(path).arg("--config-file").arg(&config);
             command().arg("mktun").text().await?;
             lead_to_tun(gateway).await?;
-            quiet(command().arg("translate")).await
+            quiet(command().arg("translate").stderr(Stdio::null())).await
         }
         Peer::Portico(_, path) => {
-            let mut child = gateway
+            let pref64 = format!("{PREF64}/96");
+            let pool = format!("{POOL}/{POOL_LEN}");
+            let command = gateway
                 .command(path)
-                .arg(runner::NAME)
-                .arg(folder.path())
-                .stdout(Stdio::piped())
-                .spawn()
-                .await?;
-            let output = child.stdout.take().context("no output")?;
-            let ready = BufReader::new(output).lines().next_line().await?;
-            ensure!(ready.is_some(), "it ended");
-            Ok(Some(child))
+                .args(["translate", "--quiet", "--pref64", &pref64, "--pool", &pool])
+                .env("PORTICO_LOG", "error");
+            let command = ["tcp", "udp"]
+                .into_iter()
+                .fold(command, |command, protocol| {
+                    command.args(["--open", &format!("{protocol},{SERVER4}:{}", load::PORT)])
+                });
+            quiet(command).await
         }
     }
 }
 
 async fn quiet(command: lab::Command) -> Result<Option<Child>> {
-    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(Some(command.spawn().await?))
+    Ok(Some(command.stdout(Stdio::null()).spawn().await?))
 }
 
 /// Leads what is to be translated to the device that `mktun` made.
@@ -327,12 +326,11 @@ pub const TAYGA: &str = "tayga";
 pub const TAYGA_MAIN: &str = "tayga-main";
 pub const TUNDRA: &str = "tundra";
 
-pub const SERVER4: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 10);
-pub const SERVER_MAC: mapping::Mac = mapping::Mac([2, 0, 0, 0, 0, 10]);
-pub const GATEWAY_LAN4: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
-pub const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 0);
-pub const POOL_LEN: u8 = 24;
-pub const PREF64: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x6400, 0x64, 0, 0, 0, 0);
+const SERVER4: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 10);
+const GATEWAY_LAN4: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
+const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 0);
+const POOL_LEN: u8 = 24;
+const PREF64: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x6400, 0x64, 0, 0, 0, 0);
 
 const SERVER_IN_PREF64: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x6400, 0x64, 0, 0, 0xc0a8, 0x400a);
 const CLIENT4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
