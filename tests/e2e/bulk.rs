@@ -1,9 +1,10 @@
 //! Much, both ways, with and without offloads: every byte arrives.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Home, addressing};
+use lab::{Home, Node, addressing};
+use tokio::process::Child;
 
 use crate::program::{program, say};
 use crate::server::Server;
@@ -37,46 +38,70 @@ async fn everything_arrives_without_offloads() -> Result<()> {
     .await
 }
 
-/// Downloads and uploads a file of `bytes` random bytes, and compares the sums.
 async fn transfer(home: &Home, bytes: usize) -> Result<()> {
     let disk = Server::join(home, "disk").await?;
-    let data = home.folder().join("data");
-    let python = program(&disk.node, "python3")?
-        .args(["-c", SERVER])
-        .arg(&data)
-        .arg(bytes.to_string());
-    let _python = python.spawn().await?;
-    disk.wait_listening(8080).await?;
-    disk.open("tcp", 8080).await?;
-    let url = format!("http://[{}]:8080/", disk.external(home));
-    let sum = sh(home, "sha256sum < \"$1\"", &url, &data).await?;
-
-    let down = sh(
-        home,
-        "curl -6gsSf --noproxy '*' \"$0\" | sha256sum",
-        &url,
-        &data,
-    )
-    .await?;
-    ensure!(down == sum, "sent {sum}, received {down}");
-    let up = "curl -6gsSf --noproxy '*' -H Expect: -T \"$1\" \"$0\"";
-    let up = sh(home, up, &url, &data).await?;
-    ensure!(up == sum, "sent {sum}, the disk received {up}");
-    Ok(())
+    let files = Files::serve(home, &disk, bytes).await?;
+    files.there_and_back(&home.net.remote).await
 }
 
-/// Runs a line of shell at the remote host, and returns the first word that it says.
-async fn sh(home: &Home, line: &str, url: &str, data: &Path) -> Result<String> {
-    program(&home.net.remote, "curl")?;
-    let sh = program(&home.net.remote, "sh")?
-        .args(["-c", line, url])
-        .arg(data);
-    let said = say(sh).await?.ok().with_context(|| line.to_owned())?;
-    Ok(said
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned())
+/// A server of a file of random bytes that takes files too.
+pub struct Files {
+    url: String,
+    data: PathBuf,
+    sum: String,
+    _python: Child,
+}
+
+impl Files {
+    /// Serves so many bytes.
+    ///
+    /// # Errors
+    /// When the server does not start, or its port is not opened.
+    pub async fn serve(home: &Home, disk: &Server, bytes: usize) -> Result<Self> {
+        let data = home.folder().join("data");
+        let python = program(&disk.node, "python3")?
+            .args(["-c", SERVER])
+            .arg(&data)
+            .arg(bytes.to_string())
+            .spawn()
+            .await?;
+        disk.wait_listening(8080).await?;
+        disk.open("tcp", 8080).await?;
+        let mut files = Self {
+            url: format!("http://[{}]:8080/", disk.external(home)),
+            data,
+            sum: String::new(),
+            _python: python,
+        };
+        files.sum = files.sh(&disk.node, "sha256sum < \"$1\"").await?;
+        Ok(files)
+    }
+
+    /// Downloads and uploads the file at `remote`, and compares the sums.
+    ///
+    /// # Errors
+    /// When they differ, or curl fails.
+    pub async fn there_and_back(&self, remote: &Node) -> Result<()> {
+        program(remote, "curl")?;
+        let sum = &self.sum;
+        let down = "curl -6gsSf --noproxy '*' \"$0\" | sha256sum";
+        let down = self.sh(remote, down).await?;
+        ensure!(down == *sum, "sent {sum}, received {down}");
+        let up = "curl -6gsSf --noproxy '*' -H Expect: -T \"$1\" \"$0\"";
+        let up = self.sh(remote, up).await?;
+        ensure!(up == *sum, "sent {sum}, the disk received {up}");
+        Ok(())
+    }
+
+    /// Runs a line of shell, and returns the first word that it says.
+    async fn sh(&self, node: &Node, line: &str) -> Result<String> {
+        let sh = program(node, "sh")?
+            .args(["-c", line, &self.url])
+            .arg(&self.data);
+        let said = say(sh).await?.ok().with_context(|| line.to_owned())?;
+        let word = said.split_whitespace().next();
+        Ok(word.unwrap_or_default().to_owned())
+    }
 }
 
 /// Serves a file of random bytes, and tells the sum of what is put.

@@ -24,4 +24,5 @@ mod sessions;
 mod silence;
 mod stage;
 mod translate;
+mod translator;
 mod upnp;

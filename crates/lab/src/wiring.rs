@@ -15,6 +15,7 @@ use crate::Node;
 pub struct End<'a> {
     node: &'a Node,
     link: NewLink<'a>,
+    mtu: Option<u32>,
     gro: bool,
 }
 
@@ -26,10 +27,11 @@ impl<'a> End<'a> {
         self
     }
 
-    /// With this MTU.
+    /// With this MTU; a port of a switch that it is plugged into gets the same.
     #[must_use]
     pub const fn mtu(mut self, mtu: u32) -> Self {
         self.link = self.link.mtu(mtu);
+        self.mtu = Some(mtu);
         self
     }
 
@@ -66,6 +68,7 @@ impl Node {
         End {
             node: self,
             link: NewLink::new(name),
+            mtu: None,
             gro: false,
         }
     }
@@ -152,10 +155,12 @@ impl Switch {
     /// Names both ends.
     pub async fn plug(&self, end: End<'_>) -> Result<()> {
         let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
+        let port_link = NewLink::new(&port);
+        let port_link = end.mtu.map_or(port_link, |mtu| port_link.mtu(mtu));
         let plug = async {
             let netlink = self.node.netlink();
             netlink
-                .add_veth(NewLink::new(&port), end.link, end.node.as_fd())
+                .add_veth(port_link, end.link, end.node.as_fd())
                 .await?;
             netlink
                 .enslave(netlink.index(&port).await?, self.bridge)

@@ -115,6 +115,7 @@ const PROGRAMS: &[Program] = &[
     ("dig", "bind9-dnsutils"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
     ("mdig", "bind9-dnsutils"),
     ("named", "bind9"),
     ("natpmpc", "natpmpc"),
@@ -125,6 +126,8 @@ const PROGRAMS: &[Program] = &[
     ("python3", "python3"),
     ("strace", "strace"),
     ("tcpdump", "tcpdump"),
+    ("tracepath", "iputils-tracepath"),
+    ("traceroute", "traceroute"),
     ("udhcpc", "udhcpc"),
     ("upnpc", "miniupnpc"),
 ];
