@@ -74,6 +74,24 @@ fn req_4_flooded_server_takes_what_it_has_from_its_own_flood() {
 }
 
 #[test]
+fn req_4_flooded_server_takes_from_its_own_flood_behind_older_sessions_of_another() {
+    let mut home = homes(|limits| limits.per_server = 50);
+    for net in 0..49 {
+        syn(&mut home, remote(net, 1), 4000, NAS).unwrap();
+    }
+    for net in 100..200 {
+        syn(&mut home, remote(net, 1), 4000, CAMERA).unwrap();
+    }
+
+    establish(&mut home, remote(999, 1), 4000, CAMERA);
+
+    assert_eq!(home.dropped(DropReason::ServerFull), 0);
+    for net in 0..49 {
+        answer(&mut home, remote(net, 1), 4000, NAS);
+    }
+}
+
+#[test]
 fn req_4_half_open_sessions_of_a_network_replace_each_other() {
     let mut home = homes(|limits| limits.half_open_per_64 = 20);
     establish(&mut home, remote(1, 1), 4000, CAMERA);

@@ -33,8 +33,16 @@ pub(crate) struct Shares {
     by_weight: Vec<List<BY_WEIGHT>>,
     /// No network has more; [`HEAVIEST`] stands for more as well.
     heaviest: usize,
-    servers: BTreeMap<Ipv4Addr, u32>,
+    servers: BTreeMap<Ipv4Addr, Server>,
     key: Key,
+}
+
+/// A server that has sessions.
+#[derive(Debug, Default)]
+struct Server {
+    sessions: u32,
+    /// Half-open sessions, the oldest first.
+    half_open: List<BY_SERVER>,
 }
 
 /// A network that has sessions.
@@ -53,7 +61,8 @@ struct Net {
 pub(crate) enum Over {
     /// The network has too many; this is its oldest half-open session.
     Remote(Option<u32>),
-    Server,
+    /// The server has too many; this is its oldest half-open session.
+    Server(Option<u32>),
 }
 
 impl Shares {
@@ -78,11 +87,12 @@ impl Shares {
         {
             return Some(Over::Remote(net.half_open.head()));
         }
-        (self.of_server(server) >= self.limits.per_server).then_some(Over::Server)
+        let server = self.servers.get(&server)?;
+        (server.sessions >= self.limits.per_server).then(|| Over::Server(server.half_open.head()))
     }
 
     pub(crate) fn of_server(&self, server: Ipv4Addr) -> u32 {
-        self.servers.get(&server).copied().unwrap_or_default()
+        self.servers.get(&server).map_or(0, |it| it.sessions)
     }
 
     /// Returns how many half-open sessions the network with the most has, and the oldest of them.
@@ -94,7 +104,7 @@ impl Shares {
 
     /// Counts a new session.
     pub(crate) fn add(&mut self, prefix: Prefix, server: Ipv4Addr) {
-        *self.servers.entry(server).or_default() += 1;
+        self.servers.entry(server).or_default().sessions += 1;
         if let Some(id) = self.find(prefix) {
             if let Some(net) = self.nets.get_mut(id) {
                 net.sessions = net.sessions.saturating_add(1);
@@ -119,9 +129,9 @@ impl Shares {
 
     /// No longer counts a session, which is not half-open.
     pub(crate) fn remove(&mut self, prefix: Prefix, server: Ipv4Addr) {
-        if let Some(count) = self.servers.get_mut(&server) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of_server) = self.servers.get_mut(&server) {
+            of_server.sessions -= 1;
+            if of_server.sessions == 0 {
                 self.servers.remove(&server);
             }
         }
@@ -141,23 +151,31 @@ impl Shares {
         }
     }
 
-    /// Counts a session of the network as half-open.
-    pub(crate) fn open<T: Linked<BY_NET>>(
+    /// Counts a session as half-open.
+    pub(crate) fn open<T: Linked<BY_NET> + Linked<BY_SERVER>>(
         &mut self,
         prefix: Prefix,
+        server: Ipv4Addr,
         sessions: &mut Slab<T>,
         session: u32,
     ) {
+        if let Some(server) = self.servers.get_mut(&server) {
+            server.half_open.push_back(sessions, session);
+        }
         self.weigh(prefix, |half_open| half_open.push_back(sessions, session));
     }
 
-    /// No longer counts a session of the network as half-open.
-    pub(crate) fn settle<T: Linked<BY_NET>>(
+    /// No longer counts a session as half-open.
+    pub(crate) fn settle<T: Linked<BY_NET> + Linked<BY_SERVER>>(
         &mut self,
         prefix: Prefix,
+        server: Ipv4Addr,
         sessions: &mut Slab<T>,
         session: u32,
     ) {
+        if let Some(server) = self.servers.get_mut(&server) {
+            server.half_open.unlink(sessions, session);
+        }
         self.weigh(prefix, |half_open| half_open.unlink(sessions, session));
     }
 
@@ -227,6 +245,9 @@ impl Linked<BY_WEIGHT> for Net {
 
 /// The list of half-open sessions of one network, in which sessions stand.
 pub(crate) const BY_NET: usize = 16;
+
+/// The list of half-open sessions of one server, in which sessions stand.
+pub(crate) const BY_SERVER: usize = 19;
 
 const BY_PREFIX: usize = 17;
 const BY_WEIGHT: usize = 18;

@@ -13,7 +13,7 @@ use crate::bib::{Bib, BibId, Remote};
 use crate::config::{Lifetimes, Limits};
 use crate::counters::Gauge;
 use crate::hash::Key;
-use crate::limits::{BY_NET, Prefix, Shares};
+use crate::limits::{BY_NET, BY_SERVER, Prefix, Shares};
 use crate::nsps::NspId;
 use crate::proof::Proof;
 use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
@@ -71,6 +71,7 @@ pub(crate) struct Entry {
     by_lifetime: Link,
     by_net: Link,
     by_rule: Link,
+    by_server: Link,
     six: Key32,
     four: Key32,
 }
@@ -290,6 +291,7 @@ impl SessionTable {
             by_lifetime: Link::default(),
             by_net: Link::default(),
             by_rule: Link::default(),
+            by_server: Link::default(),
             six: key(six),
             four: key(four),
         })?;
@@ -305,7 +307,7 @@ impl SessionTable {
         let net = Prefix::of(new.six.remote);
         self.shares.add(net, new.six.server);
         if new.lifetime.is_half_open() {
-            self.shares.open(net, entries, id);
+            self.shares.open(net, new.six.server, entries, id);
         }
         *gauge(&mut self.live, new.six.transport) += 1;
         Some(SessionId(id))
@@ -342,6 +344,7 @@ impl SessionTable {
             return;
         }
         let old = std::mem::replace(&mut entry.lifetime, lifetime);
+        let server = entry.server;
         entry.last_used = now;
         if let Some(list) = self.ages.get_mut(old as usize) {
             list.unlink(&mut self.entries, id.0);
@@ -353,9 +356,9 @@ impl SessionTable {
             && let Some(net) = self.net(id)
         {
             if lifetime.is_half_open() {
-                self.shares.open(net, &mut self.entries, id.0);
+                self.shares.open(net, server, &mut self.entries, id.0);
             } else {
-                self.shares.settle(net, &mut self.entries, id.0);
+                self.shares.settle(net, server, &mut self.entries, id.0);
             }
         }
     }
@@ -383,7 +386,7 @@ impl SessionTable {
         }
         if let Some(net) = net {
             if lifetime.is_half_open() {
-                self.shares.settle(net, entries, id.0);
+                self.shares.settle(net, server, entries, id.0);
             }
             self.shares.remove(net, server);
         }
@@ -481,6 +484,16 @@ impl Linked<BY_NET> for Entry {
 
     fn peek(&self) -> &Link {
         &self.by_net
+    }
+}
+
+impl Linked<BY_SERVER> for Entry {
+    fn link(&mut self) -> &mut Link {
+        &mut self.by_server
+    }
+
+    fn peek(&self) -> &Link {
+        &self.by_server
     }
 }
 

@@ -5,7 +5,17 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Default)]
-struct Session(Link);
+struct Session(Link, Link);
+
+impl Linked<BY_SERVER> for Session {
+    fn link(&mut self) -> &mut Link {
+        &mut self.1
+    }
+
+    fn peek(&self) -> &Link {
+        &self.1
+    }
+}
 
 impl Linked<BY_NET> for Session {
     fn link(&mut self) -> &mut Link {
@@ -35,7 +45,7 @@ fn limits_are_of_a_network_and_of_a_server() {
         assert_eq!(shares.over(net(other), here), None);
         shares.add(net(other), here);
     }
-    assert_eq!(shares.over(net(4), here), Some(Over::Server));
+    assert_eq!(shares.over(net(4), here), Some(Over::Server(None)));
     assert_eq!(shares.over(net(4), there), None);
 
     shares.remove(net(1), here);
@@ -50,13 +60,13 @@ fn network_with_too_many_half_open_sessions_gives_its_oldest() {
     for _ in 0..3 {
         shares.add(net(7), Ipv4Addr::LOCALHOST);
         let id = sessions.insert(Session::default()).unwrap();
-        shares.open(net(7), &mut sessions, id);
+        shares.open(net(7), Ipv4Addr::LOCALHOST, &mut sessions, id);
     }
     assert_eq!(
         shares.over(net(7), Ipv4Addr::LOCALHOST),
         Some(Over::Remote(Some(0)))
     );
-    shares.settle(net(7), &mut sessions, 0);
+    shares.settle(net(7), Ipv4Addr::LOCALHOST, &mut sessions, 0);
     assert_eq!(shares.over(net(7), Ipv4Addr::LOCALHOST), None);
 }
 
@@ -72,11 +82,11 @@ proptest! {
             if open {
                 let id = sessions.insert(Session::default()).unwrap();
                 shares.add(net(which), Ipv4Addr::LOCALHOST);
-                shares.open(net(which), &mut sessions, id);
+                shares.open(net(which), Ipv4Addr::LOCALHOST, &mut sessions, id);
                 of.push(id);
             } else if !of.is_empty() {
                 let id = of.remove(at.index(of.len()));
-                shares.settle(net(which), &mut sessions, id);
+                shares.settle(net(which), Ipv4Addr::LOCALHOST, &mut sessions, id);
                 shares.remove(net(which), Ipv4Addr::LOCALHOST);
                 sessions.remove(id);
             }

@@ -27,7 +27,8 @@ impl SessionTable {
         match self.shares.over(Prefix::of(six.remote), six.server) {
             Some(Over::Remote(Some(oldest))) => Place::Instead(SessionId(oldest)),
             Some(Over::Remote(None)) => Place::Full(DropReason::RemoteFull),
-            Some(Over::Server) => match self.half_open_of(six.server) {
+            Some(Over::Server(Some(oldest))) => Place::Instead(SessionId(oldest)),
+            Some(Over::Server(None)) => match self.closing_of(six.server) {
                 Some(id) => Place::Instead(id),
                 None => Place::Full(DropReason::ServerFull),
             },
@@ -89,15 +90,10 @@ impl SessionTable {
         (idle > UDP_MIN).then_some(id)
     }
 
-    fn half_open_of(&self, server: Ipv4Addr) -> Option<SessionId> {
-        Lifetime::HALF_OPEN
-            .into_iter()
-            .chain([Lifetime::TcpClosing])
-            .flat_map(|kind| self.oldest_of(kind).take(LOOKED_AT))
-            .find(|id| {
-                let entry = self.entries.get(id.0);
-                entry.is_some_and(|entry| entry.server == server)
-            })
+    fn closing_of(&self, server: Ipv4Addr) -> Option<SessionId> {
+        let mut oldest = self.oldest_of(Lifetime::TcpClosing).take(LOOKED_AT);
+        let is_its = |id: &SessionId| self.entries.get(id.0).is_some_and(|it| it.server == server);
+        oldest.find(is_its)
     }
 
     fn oldest_of(&self, kind: Lifetime) -> impl Iterator<Item = SessionId> {

@@ -7,7 +7,7 @@ use crate::pool::PoolRange;
 
 #[test]
 fn entry_is_small() {
-    assert_eq!(size_of::<Option<Entry>>(), 96);
+    assert_eq!(size_of::<Option<Entry>>(), 104);
 }
 
 #[derive(Debug, Clone, Copy)]
