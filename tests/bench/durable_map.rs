@@ -172,7 +172,7 @@ async fn granted(handle: &Handle, request: Request) {
 fn map(client: u8, port: u16) -> Request {
     Request::Map(MapRequest {
         subject: Subject::Client(Client {
-            addr: addr(client),
+            addr: addr(client).into(),
             mac: None,
         }),
         requester: Requester::Pcp,
@@ -181,6 +181,9 @@ fn map(client: u8, port: u16) -> Request {
         external: External::Suggested(None),
         lifetime: Some(Duration::from_secs(7200)),
         nonce: None,
+        via: mapping::Via::Both,
+        peer: false,
+        filters: mapping::FilterChange::default(),
         description: String::new(),
     })
 }

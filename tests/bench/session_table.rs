@@ -104,7 +104,7 @@ impl Bench {
             SERVER,
             Protocol::Tcp,
             ExternalPort::new(80).expect("not zero"),
-            InternalPort::new(8080).expect("not zero"),
+            mapping::AdmissionRule::to(InternalPort::new(8080).expect("not zero")),
         );
         translator.handle_admissions(&[open], now);
         Self {

@@ -790,6 +790,9 @@ impl Home {
             external: External::Suggested(ExternalPort::new(external)),
             lifetime: (!admin).then_some(Duration::from_secs(3600)),
             nonce,
+            via: mapping::Via::Both,
+            peer: false,
+            filters: mapping::FilterChange::default(),
             description: String::new(),
         }));
         assert!(
@@ -800,7 +803,7 @@ impl Home {
 
     fn client(&self) -> Client {
         Client {
-            addr: self.camera,
+            addr: self.camera.into(),
             mac: None,
         }
     }

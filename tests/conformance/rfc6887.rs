@@ -978,6 +978,9 @@ mod home {
                 external: External::Exact(ExternalPort::new(port).unwrap()),
                 lifetime: None,
                 nonce: None,
+                via: mapping::Via::Both,
+                peer: false,
+                filters: mapping::FilterChange::default(),
                 description: String::new(),
             }));
             assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");

@@ -2,7 +2,7 @@
 
 use mapping::{Change, Now, Revision, Snapshot};
 
-use crate::model::{EventData, HostView, MappingView, PrefixView};
+use crate::model::{EventData, HostView, MappingView, PinholeView, PrefixView};
 
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,11 +89,14 @@ impl Cursor {
 fn describe(change: &Change, snapshot: &Snapshot, now: Now) -> (&'static str, EventData) {
     let mapping = |mapping| MappingView::new(mapping, snapshot, now);
     let host = |host| EventData::Host(HostView::new(host, snapshot, now));
+    let waiting = |it| EventData::Mapping(MappingView::waiting(it, snapshot, now));
+    let pinhole = |it| EventData::Pinhole(PinholeView::new(it, snapshot, now));
     let prefix = |generation| EventData::Prefix(PrefixView::new(generation, snapshot, now));
     match change {
         Change::HostAppeared(it) => ("host.appeared", host(it)),
         Change::HostGone(it) => ("host.gone", host(it)),
         Change::HostNamed { host: it, .. } => ("host.named", host(it)),
+        Change::HostPolicyChanged(it) => ("host.policy", host(it)),
         Change::MappingClosed {
             mapping: it,
             reason,
@@ -107,8 +110,13 @@ fn describe(change: &Change, snapshot: &Snapshot, now: Now) -> (&'static str, Ev
                 },
             )
         }
+        Change::MappingDenied(it) => ("mapping.denied", waiting(it)),
         Change::MappingOpened(it) => ("mapping.opened", EventData::Mapping(mapping(it))),
         Change::MappingRenewed(it) => ("mapping.renewed", EventData::Mapping(mapping(it))),
+        Change::MappingRequested(it) => ("mapping.requested", waiting(it)),
+        Change::PinholeClosed { pinhole: it, .. } => ("pinhole.closed", pinhole(it)),
+        Change::PinholeOpened(it) => ("pinhole.opened", pinhole(it)),
+        Change::PinholeRenewed(it) => ("pinhole.renewed", pinhole(it)),
         Change::PrefixChanged(it) => ("prefix.changed", prefix(it)),
         Change::PrefixWithdrawn(it) => ("prefix.withdrawn", prefix(it)),
         Change::WanChanged => (

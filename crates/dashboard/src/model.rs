@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use gateway::{AuditPage, Count, LogEntry, LogPage, Session};
-use mapping::{Expiry, Generation, Host, Mapping, Now, Snapshot};
+use mapping::{
+    Expiry, External, ExternalPort, Generation, Host, Mapping, Now, Pinhole, Snapshot, Waiting,
+};
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/status`.
@@ -118,6 +120,9 @@ pub struct HostView {
 pub struct MappingView {
     /// Its number.
     pub id: u64,
+    /// `open`, or `waiting` while a person is asked about it.
+    #[serde(default = "open")]
+    pub state: String,
     /// The MAC of its host.
     pub host: String,
     /// The label of its host.
@@ -130,14 +135,41 @@ pub struct MappingView {
     pub external_port: u16,
     /// Where the server listens.
     pub internal_port: u16,
+    /// `ipv6`, `ipv4` or `both`: the external addresses at which it is reached.
+    #[serde(default)]
+    pub via: String,
+    /// The remotes that it admits; empty for everybody.
+    #[serde(default)]
+    pub filters: Vec<String>,
     /// Who opened it: `pcp`, `nat-pmp`, `upnp`, `dashboard` or `cli`.
     pub requester: String,
     /// What it is for, as its client says.
     pub description: String,
-    /// When it was opened.
+    /// When it was opened, or first asked for.
     pub opened_at: u64,
     /// What is left of its life; absent if it is static.
     pub expires_in_s: Option<u64>,
+}
+
+/// A port of a host that has an IPv6 address of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinholeView {
+    /// Its number.
+    pub pinhole: u16,
+    /// The MAC of its host.
+    pub host: String,
+    /// The host's address.
+    pub addr: Ipv6Addr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where the host listens.
+    pub port: u16,
+    /// The remotes that it admits; empty for everybody.
+    pub filters: Vec<String>,
+    /// Who opened it.
+    pub requester: String,
+    /// What is left of its life.
+    pub expires_in_s: u64,
 }
 
 /// The body of `POST /api/v1/mappings`.
@@ -349,17 +381,19 @@ pub struct AuditView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum EventData {
-    /// `host.appeared`, `host.gone` and `host.named`.
+    /// `host.appeared`, `host.gone`, `host.named` and `host.policy`.
     Host(HostView),
-    /// `mapping.opened` and `mapping.renewed`.
+    /// `mapping.opened`, `mapping.renewed`, `mapping.requested` and `mapping.denied`.
     Mapping(MappingView),
     /// `mapping.closed`.
     Closed {
         /// The mapping as it was.
         mapping: MappingView,
-        /// `expired`, `host-gone`, `removed` or `superseded`.
+        /// `denied`, `expired`, `host-gone`, `removed` or `superseded`.
         reason: String,
     },
+    /// `pinhole.opened`, `pinhole.renewed` and `pinhole.closed`.
+    Pinhole(PinholeView),
     /// `prefix.changed` and `prefix.withdrawn`.
     Prefix(PrefixView),
     /// `wan.changed`.
@@ -423,6 +457,7 @@ impl MappingView {
     pub fn new(mapping: &Mapping, snapshot: &Snapshot, now: Now) -> Self {
         Self {
             id: mapping.id.0,
+            state: open(),
             host: mapping.host.to_string(),
             name: snapshot
                 .host(mapping.host)
@@ -432,10 +467,59 @@ impl MappingView {
             protocol: mapping.protocol.to_string(),
             external_port: mapping.external_port.get(),
             internal_port: mapping.internal_port.get(),
+            via: mapping.via.as_str().to_owned(),
+            filters: mapping.filters.iter().map(ToString::to_string).collect(),
             requester: mapping.requester.as_str().to_owned(),
             description: mapping.description.clone(),
             opened_at: mapping.opened_at.as_secs(),
             expires_in_s: mapping.expires.map(|expiry| left(snapshot, expiry, now)),
+        }
+    }
+
+    /// Shows a request about which a person decides.
+    #[must_use]
+    pub fn waiting(waiting: &Waiting, snapshot: &Snapshot, now: Now) -> Self {
+        let wanted = match waiting.external {
+            External::Any(port) | External::Exact(port) | External::Required(port) => Some(port),
+            External::Suggested(port) => port,
+        };
+        let internal = waiting.internal_port.get();
+        Self {
+            id: waiting.id.0,
+            state: "waiting".to_owned(),
+            host: waiting.host.to_string(),
+            name: snapshot
+                .host(waiting.host)
+                .map(|host| host.name.to_string())
+                .unwrap_or_default(),
+            server: waiting.server,
+            protocol: waiting.protocol.to_string(),
+            external_port: wanted.map_or(internal, ExternalPort::get),
+            internal_port: internal,
+            via: waiting.via.as_str().to_owned(),
+            filters: waiting.filters.iter().map(ToString::to_string).collect(),
+            requester: waiting.requester.as_str().to_owned(),
+            description: waiting.description.clone(),
+            opened_at: waiting.first_asked.as_secs(),
+            expires_in_s: Some(left(snapshot, waiting.expires, now)),
+        }
+    }
+}
+
+impl PinholeView {
+    /// Shows a pinhole.
+    #[must_use]
+    pub fn new(pinhole: &Pinhole, snapshot: &Snapshot, now: Now) -> Self {
+        let filters = pinhole.remote.iter().chain(pinhole.filters.iter());
+        Self {
+            pinhole: pinhole.id.0,
+            host: pinhole.host.to_string(),
+            addr: pinhole.addr,
+            protocol: pinhole.protocol.to_string(),
+            port: pinhole.port.get(),
+            filters: filters.map(ToString::to_string).collect(),
+            requester: pinhole.requester.as_str().to_owned(),
+            expires_in_s: left(snapshot, pinhole.expires, now),
         }
     }
 }
@@ -551,4 +635,8 @@ fn left(snapshot: &Snapshot, expiry: Expiry, now: Now) -> u64 {
     let left = snapshot.remaining(expiry, now);
     left.saturating_add(Duration::from_nanos(999_999_999))
         .as_secs()
+}
+
+fn open() -> String {
+    "open".to_owned()
 }

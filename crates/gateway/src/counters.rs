@@ -139,12 +139,15 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
             Refusal::NameNotFree => "name-not-free",
             Refusal::NoLease => "no-lease",
             Refusal::NoPrefix => "no-prefix",
+            Refusal::NotCarried => "not-carried",
             Refusal::NotFound => "not-found",
             Refusal::PortDenied => "port-denied",
             Refusal::PrefixInvalid(_) => "prefix-invalid",
             Refusal::QuotaExceeded => "quota-exceeded",
             Refusal::StaticMapping => "static-mapping",
+            Refusal::TooManyFilters => "too-many-filters",
             Refusal::Unavailable => "unavailable",
+            Refusal::Waiting => "waiting",
         },
     }
 }
@@ -180,12 +183,15 @@ mod tests {
             Refusal::NameNotFree,
             Refusal::NoLease,
             Refusal::NoPrefix,
+            Refusal::NotCarried,
             Refusal::NotFound,
             Refusal::PortDenied,
             Refusal::PrefixInvalid(InvalidPrefix::Length),
             Refusal::QuotaExceeded,
             Refusal::StaticMapping,
+            Refusal::TooManyFilters,
             Refusal::Unavailable,
+            Refusal::Waiting,
         ];
         let counters = Counters::default();
 

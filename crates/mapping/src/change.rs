@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Generation, Host, Mapping, ServerName};
+use crate::{Generation, Host, Mapping, Pinhole, ServerName, Waiting};
 
 /// A fact of one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Change {
         /// The name it had.
         old: ServerName,
     },
+    /// A person changed what a host may do, or the time of that ended.
+    HostPolicyChanged(Arc<Host>),
     /// A port was closed.
     MappingClosed {
         /// The mapping as it was.
@@ -25,10 +27,25 @@ pub enum Change {
         /// Why.
         reason: CloseReason,
     },
+    /// A person refused a port that was asked for.
+    MappingDenied(Arc<Waiting>),
     /// A port was opened.
     MappingOpened(Arc<Mapping>),
     /// A mapping lives longer; packets pass as before.
     MappingRenewed(Arc<Mapping>),
+    /// A person is asked about a port.
+    MappingRequested(Arc<Waiting>),
+    /// A pinhole was closed.
+    PinholeClosed {
+        /// The pinhole as it was.
+        pinhole: Arc<Pinhole>,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A pinhole was opened, or admits others.
+    PinholeOpened(Arc<Pinhole>),
+    /// A pinhole lives longer; packets pass as before.
+    PinholeRenewed(Arc<Pinhole>),
     /// A prefix generation became valid or preferred, or got another end.
     PrefixChanged(Generation),
     /// A prefix generation ended.
@@ -40,6 +57,8 @@ pub enum Change {
 /// Why a mapping closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
+    /// A person refused it.
+    Denied,
     /// Its lifetime ended.
     Expired,
     /// Its host's lease ended.
@@ -55,6 +74,7 @@ impl CloseReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Denied => "denied",
             Self::Expired => "expired",
             Self::HostGone => "host-gone",
             Self::Removed => "removed",

@@ -8,18 +8,23 @@ use imbl::{OrdMap, OrdSet, Vector};
 
 #[cfg(doc)]
 use crate::UnmapTarget;
-use crate::snapshot::CHANGES_KEPT;
+use crate::snapshot::{CHANGES_KEPT, PortKey};
 use crate::{
-    Anchor, AuditAction, AuditEntry, BootId, BootNumber, Change, CloseReason, Counters, Epoch,
-    Expiry, Gates, Generation, GenerationId, Host, Instant, Mac, Mapping, MappingId, Meta, Now,
-    Outcome, Policy, Request, Requester, Revision, Site, Snapshot, Waits,
+    Anchor, AuditAction, AuditEntry, BootId, BootNumber, Carriers, Change, CloseReason, Counters,
+    Epoch, Expiry, Gates, Generation, GenerationId, Host, Instant, Mac, Mapping, MappingId, Meta,
+    Now, Outcome, Permission, Pinhole, PinholeId, Policy, Request, Requester, Revision, Site,
+    Snapshot, Waiting, Waits,
 };
 
 mod batch;
+mod decide;
 mod lease;
 mod map;
+mod permit;
+mod pinhole;
 mod prefix;
 mod restore;
+mod set;
 
 #[cfg(test)]
 mod tests;
@@ -60,8 +65,12 @@ pub enum Timer {
 enum Ends {
     Declined(Ipv4Addr),
     Generation(GenerationId),
+    HostPolicy(Mac),
     Lease(Mac),
     Mapping(MappingId),
+    Permission(PortKey),
+    Pinhole(PinholeId),
+    Waiting(MappingId),
 }
 
 /// What the batch under way has done so far.
@@ -70,6 +79,9 @@ struct Work {
     hosts: std::collections::BTreeMap<Mac, Option<Arc<Host>>>,
     mappings: std::collections::BTreeMap<MappingId, Option<Arc<Mapping>>>,
     generations: std::collections::BTreeMap<GenerationId, Option<Generation>>,
+    permissions: std::collections::BTreeMap<PortKey, Option<Permission>>,
+    pinholes: std::collections::BTreeMap<PinholeId, Option<Arc<Pinhole>>>,
+    waiting: std::collections::BTreeMap<MappingId, Option<Arc<Waiting>>>,
     audit: Vec<AuditEntry>,
     changes: Vec<Change>,
     closings: Closings,
@@ -100,7 +112,15 @@ impl Core {
             mappings: OrdMap::new(),
             by_external: OrdMap::new(),
             by_internal: OrdSet::new(),
+            by_shared: OrdMap::new(),
             admission: OrdMap::new(),
+            waiting: OrdMap::new(),
+            waiting_by: OrdMap::new(),
+            permissions: OrdMap::new(),
+            pinholes: OrdMap::new(),
+            pinholes_by: OrdMap::new(),
+            pinholes_of: OrdSet::new(),
+            carriers: Carriers::default(),
             generations: OrdMap::new(),
             wan_addresses: Arc::from([]),
             counters: Counters {
@@ -148,9 +168,21 @@ impl Core {
     /// which closes what it may (RFC 6886 §3.4).
     pub fn handle_request(&mut self, request: &Request, now: Now) -> (Outcome, Waits) {
         match request {
+            Request::Carriers(carriers) => self.carriers(*carriers, now),
+            Request::ClosePinhole(close) => self.close_pinholes(close, now),
+            Request::Decide(decide) => self.decide(decide, now),
             Request::Decline(decline) => self.decline(decline, now),
+            Request::ForgetPermission {
+                host,
+                protocol,
+                internal_port,
+                requester,
+            } => self.forget_permission((*host, *protocol, *internal_port), *requester, now),
+            Request::HostPolicy(policy) => self.set_host_policy(policy, now),
             Request::Lease(lease) => self.lease(lease, now),
             Request::Map(map) => self.map(map, now),
+            Request::MapSet(set) => self.map_set(set, now),
+            Request::Pinhole(pinhole) => self.pinhole(pinhole, now),
             Request::Prefer(generation) => self.prefer(*generation, now),
             Request::Prefix(prefix) => self.prefix(prefix, now),
             Request::Release(release) => self.release(release, now),
@@ -161,6 +193,7 @@ impl Core {
                 (Outcome::Granted(crate::Grant::Done), Waits::default())
             }
             Request::Unmap(unmap) => self.unmap(unmap, now),
+            Request::UpdatePinhole(update) => self.update_pinhole(update, now),
             Request::WanAddresses(addresses) => self.wan_addresses(addresses),
         }
     }
@@ -178,6 +211,7 @@ impl Core {
                     self.snapshot.declined.remove(&addr);
                 }
                 Ends::Generation(id) => self.withdraw(id, now),
+                Ends::HostPolicy(mac) => self.end_host_policy(mac, now),
                 Ends::Lease(mac) => self.end_lease(mac, Requester::Dhcp, now),
                 Ends::Mapping(id) => {
                     let requester = self.snapshot.mapping(id).map(|mapping| mapping.requester);
@@ -185,6 +219,14 @@ impl Core {
                         self.close_mapping(id, CloseReason::Expired, requester, now);
                     }
                 }
+                Ends::Permission(key) => self.end_permission(key, now),
+                Ends::Pinhole(id) => {
+                    let requester = self.snapshot.pinhole(id).map(|pinhole| pinhole.requester);
+                    if let Some(requester) = requester {
+                        self.close_pinhole(id, CloseReason::Expired, requester, now);
+                    }
+                }
+                Ends::Waiting(id) => self.forget_waiting(id),
             }
         }
         if self.anchor_is_due(now) {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::{
-    BootId, BootNumber, Counters, Generation, GenerationId, Host, Instant, Mac, Mapping, MappingId,
-    Policy, Requester, Revision, Wall,
+    BootId, BootNumber, Counters, Generation, GenerationId, Host, Instant, InternalPort, Mac,
+    Mapping, MappingId, Permission, Pinhole, PinholeId, Policy, Protocol, Requester, Revision,
+    Waiting, Wall,
 };
 
 /// What one batch asks the store to keep; `None` deletes the row.
@@ -17,6 +18,12 @@ pub struct Delta {
     pub mappings: BTreeMap<MappingId, Option<Arc<Mapping>>>,
     /// Generations by id.
     pub generations: BTreeMap<GenerationId, Option<Generation>>,
+    /// What people decided about ports.
+    pub permissions: BTreeMap<(Mac, Protocol, InternalPort), Option<Permission>>,
+    /// Pinholes by id.
+    pub pinholes: BTreeMap<PinholeId, Option<Arc<Pinhole>>>,
+    /// Requests about which a person decides, by id.
+    pub waiting: BTreeMap<MappingId, Option<Arc<Waiting>>>,
     /// New lines of the audit log.
     pub audit: Vec<AuditEntry>,
     /// The single row of counters, always.
@@ -60,6 +67,12 @@ pub struct Image {
     pub mappings: Vec<Mapping>,
     /// Every generation.
     pub generations: Vec<Generation>,
+    /// Every permission.
+    pub permissions: Vec<Permission>,
+    /// Every pinhole.
+    pub pinholes: Vec<Pinhole>,
+    /// Every request about which a person decides.
+    pub waiting: Vec<Waiting>,
     /// The single row.
     pub meta: Meta,
     /// The last anchor of every boot that an expiry still refers to, and of the last one.
@@ -92,10 +105,24 @@ pub enum AuditAction {
     HostGone,
     /// A host got a name.
     HostNamed,
+    /// A person changed what a host may do, or the time of that ended.
+    HostPolicy,
+    /// A person let a port open.
+    MappingApproved,
     /// A mapping was closed.
     MappingClosed,
+    /// A person refused a port.
+    MappingDenied,
     /// A mapping was opened.
     MappingOpened,
+    /// A person is asked about a port.
+    MappingRequested,
+    /// What a person decided about a port was taken back, or its time ended.
+    PermissionForgotten,
+    /// A pinhole was closed.
+    PinholeClosed,
+    /// A pinhole was opened.
+    PinholeOpened,
     /// A prefix came or became preferred.
     PrefixChanged,
     /// A prefix ended.
@@ -106,12 +133,19 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::HostAppeared,
         Self::HostGone,
         Self::HostNamed,
+        Self::HostPolicy,
+        Self::MappingApproved,
         Self::MappingClosed,
+        Self::MappingDenied,
         Self::MappingOpened,
+        Self::MappingRequested,
+        Self::PermissionForgotten,
+        Self::PinholeClosed,
+        Self::PinholeOpened,
         Self::PrefixChanged,
         Self::PrefixWithdrawn,
         Self::SessionsEnded,
@@ -130,8 +164,15 @@ impl AuditAction {
             Self::HostAppeared => "host.appeared",
             Self::HostGone => "host.gone",
             Self::HostNamed => "host.named",
+            Self::HostPolicy => "host.policy",
+            Self::MappingApproved => "mapping.approved",
             Self::MappingClosed => "mapping.closed",
+            Self::MappingDenied => "mapping.denied",
             Self::MappingOpened => "mapping.opened",
+            Self::MappingRequested => "mapping.requested",
+            Self::PermissionForgotten => "permission.forgotten",
+            Self::PinholeClosed => "pinhole.closed",
+            Self::PinholeOpened => "pinhole.opened",
             Self::PrefixChanged => "prefix.changed",
             Self::PrefixWithdrawn => "prefix.withdrawn",
             Self::SessionsEnded => "session.ended",

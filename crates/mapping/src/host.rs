@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use crate::{Expiry, Revision, ServerName, Wall};
+use crate::{Expiry, HostPolicy, Revision, ServerName, Wall};
 
 /// An Ethernet address; it is what names a host.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +63,8 @@ pub struct Host {
     pub lease: Option<Lease>,
     /// What it called itself (DHCP option 12 or 81), at most 255 bytes, as declared.
     pub declared_name: Option<String>,
+    /// What holds for it instead of the policy.
+    pub policy: Option<HostPolicy>,
     /// When it was first seen.
     pub first_seen: Wall,
     /// When its lease was last granted or ended.

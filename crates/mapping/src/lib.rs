@@ -21,35 +21,43 @@
 #![warn(missing_docs)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+mod access;
 mod change;
 mod core;
 mod counters;
 mod delta;
 mod host;
 mod name;
+mod pinhole;
 mod policy;
 mod port;
 mod prefix;
+mod remote;
 mod request;
 mod site;
 mod snapshot;
 mod time;
 
+pub use access::{Access, HostPolicy, Permission, Waiting};
 pub use change::{Change, CloseReason, Gate, Gates};
 pub use core::{Batch, Closings, Core, RestoreError, Timer};
 pub use counters::{Counters, Epoch};
 pub use delta::{Anchor, AuditAction, AuditEntry, Delta, Image, Meta};
 pub use host::{Host, Lease, Mac, ParseMacError};
 pub use name::{InvalidName, ServerName};
+pub use pinhole::{Pinhole, PinholeId, PinholeTuple};
 pub use policy::{InvalidPortRange, Policy, PortClass, PortRange};
 pub use port::{
-    Client, ExternalPort, InternalPort, Mapping, MappingId, MappingNonce, Protocol, Requester,
+    Client, ExternalPort, InternalPort, Mapping, MappingId, MappingNonce, Protocol, Requester, Via,
 };
 pub use prefix::{Generation, GenerationId, InvalidPrefix, Nsp, Prefix6};
+pub use remote::{FilterChange, Filters, MAX_FILTERS, RemoteFilter};
 pub use request::{
-    DeclineRequest, External, Grant, LeaseRequest, MapRequest, Outcome, PrefixRequest, Refusal,
-    ReleaseRequest, Request, Subject, UnmapRequest, UnmapTarget, Waits,
+    ClosePinholeRequest, DecideRequest, Decision, DeclineRequest, External, Grant,
+    HostPolicyRequest, LeaseRequest, MapRequest, MapSetRequest, Outcome, PinholeRequest,
+    PinholeTarget, PrefixRequest, Refusal, ReleaseRequest, Request, Subject, UnmapRequest,
+    UnmapTarget, UpdatePinholeRequest, Waits,
 };
 pub use site::{InvalidSite, Site};
-pub use snapshot::{Admission, Revision, Snapshot};
+pub use snapshot::{Admission, AdmissionRule, Carriers, Revision, Snapshot};
 pub use time::{BootId, BootNumber, Expiry, Instant, Now, Wall};

@@ -4,9 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::Access;
+
 /// The rules by which the core decides, the same for every requester.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    /// What a device may do that has no policy of its own.
+    pub new_device: Access,
     /// Ports that devices open by themselves.
     pub auto_allow: PortClass,
     /// Ports that nobody opens, whatever the class says.
@@ -28,6 +32,7 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            new_device: Access::Ask,
             auto_allow: PortClass::WebAndHigh,
             always_reject: ALWAYS_REJECT
                 .into_iter()

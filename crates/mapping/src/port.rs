@@ -1,10 +1,10 @@
 //! Ports and the mappings that open them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
-use crate::{Expiry, Mac, Revision, Wall};
+use crate::{Expiry, Filters, Mac, Revision, Wall};
 
 /// A transport protocol that has ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,8 +147,9 @@ impl Requester {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     /// The source address of its request.
-    pub addr: Ipv4Addr,
-    /// The source MAC of its frame, where the shell can tell.
+    pub addr: IpAddr,
+    /// The source MAC of its frame, where the shell can tell; the only thing by which a client
+    /// with an IPv6 address is known.
     pub mac: Option<Mac>,
 }
 
@@ -166,7 +167,51 @@ impl fmt::Debug for MappingNonce {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MappingId(pub u64);
 
-/// A registered open port: remotes reach `server`:`internal_port` at `NSP::server`:`external_port`.
+/// At which external addresses remotes reach a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// At both of the others.
+    Both,
+    /// At the WAN's IPv4 address, which all servers share.
+    Ipv4,
+    /// At `NSP::server`, which is the server's own.
+    Ipv6,
+}
+
+impl Via {
+    /// Tells whether remotes come through the translator.
+    #[must_use]
+    pub const fn has_ipv6(self) -> bool {
+        matches!(self, Self::Both | Self::Ipv6)
+    }
+
+    /// Tells whether remotes come to the shared IPv4 address.
+    #[must_use]
+    pub const fn has_ipv4(self) -> bool {
+        matches!(self, Self::Both | Self::Ipv4)
+    }
+
+    /// Returns the name used in the API and the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
+    /// Returns the way of a name that [`Self::as_str`] gave.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Both, Self::Ipv4, Self::Ipv6]
+            .into_iter()
+            .find(|via| via.as_str() == name)
+    }
+}
+
+/// A registered open port: remotes reach `server`:`internal_port` at `NSP::server`:`external_port`
+/// or at the WAN's IPv4 address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// Its name.
@@ -181,6 +226,13 @@ pub struct Mapping {
     pub internal_port: InternalPort,
     /// Where remotes knock.
     pub external_port: ExternalPort,
+    /// At which addresses.
+    pub via: Via,
+    /// Whether it was made by PEER (RFC 6887 §12): for what the server sends to the one remote of
+    /// its filter, and for the answers.
+    pub peer: bool,
+    /// Whom it admits.
+    pub filters: Filters,
     /// Who opened it.
     pub requester: Requester,
     /// What a PCP client must show to change it.

@@ -1,23 +1,48 @@
 //! The one language in which everything asks for a change.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Client, ExternalPort, Generation, GenerationId, Host, InternalPort, Mac, Mapping, MappingId,
-    MappingNonce, Nsp, Prefix6, Protocol, Requester, Revision, ServerName,
+    Access, Carriers, Client, ExternalPort, FilterChange, Generation, GenerationId, Host,
+    InternalPort, Mac, Mapping, MappingId, MappingNonce, Nsp, Pinhole, PinholeId, PinholeTuple,
+    PortClass, Prefix6, Protocol, Requester, Revision, ServerName, Via,
 };
 
 /// A wish, decided by [`crate::Core::handle_request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
+    /// What the followers of packets carry besides the translator's.
+    Carriers(Carriers),
+    /// Close a pinhole.
+    ClosePinhole(ClosePinholeRequest),
+    /// A person decides about a port.
+    Decide(DecideRequest),
     /// A client found its address in use.
     Decline(DeclineRequest),
+    /// Take back what a person decided about a port; it is asked about again.
+    ForgetPermission {
+        /// Whose port.
+        host: Mac,
+        /// The transport protocol.
+        protocol: Protocol,
+        /// Where the server listens.
+        internal_port: InternalPort,
+        /// Who does it.
+        requester: Requester,
+    },
+    /// A person decides about a host.
+    HostPolicy(HostPolicyRequest),
     /// Grant or prolong a lease.
     Lease(LeaseRequest),
     /// Open a port or prolong its mapping.
     Map(MapRequest),
+    /// Open contiguous ports or prolong their mappings (RFC 7753).
+    MapSet(MapSetRequest),
+    /// Open a port of an IPv6 host or prolong its pinhole.
+    Pinhole(PinholeRequest),
     /// Make a generation the preferred one; sent by the writer itself once the translator
     /// accepts the generation (RFC 9526 §12: make before break).
     Prefer(GenerationId),
@@ -41,6 +66,8 @@ pub enum Request {
     },
     /// Close ports.
     Unmap(UnmapRequest),
+    /// Give a pinhole another lifetime.
+    UpdatePinhole(UpdatePinholeRequest),
     /// The gateway's own global WAN addresses.
     WanAddresses(Vec<Ipv6Addr>),
 }
@@ -63,8 +90,114 @@ pub struct MapRequest {
     pub lifetime: Option<Duration>,
     /// What a PCP client will show to change the mapping.
     pub nonce: Option<MappingNonce>,
+    /// At which addresses remotes shall knock. [`Via::Both`] means whatever is carried.
+    pub via: Via,
+    /// Whether it is for one remote to whom the server speaks first (RFC 6887 §12).
+    pub peer: bool,
+    /// Whom it shall admit.
+    pub filters: FilterChange,
     /// What it is for.
     pub description: String,
+}
+
+/// Opens contiguous ports (RFC 7753).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapSetRequest {
+    /// The first of them; the internal ports follow each other, and so do the external ones.
+    pub first: MapRequest,
+    /// How many at most.
+    pub size: NonZeroU16,
+    /// Whether the first external port must be even or odd as the internal one is.
+    pub parity: bool,
+}
+
+/// Opens a port of a host that has an IPv6 address of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinholeRequest {
+    /// Whose port.
+    pub subject: Subject,
+    /// Who asks.
+    pub requester: Requester,
+    /// What tells the pinhole from others; the address is one of the host's own.
+    pub tuple: PinholeTuple,
+    /// Whom it shall admit.
+    pub filters: FilterChange,
+    /// How long; cut to the policy's `max_lease`.
+    pub lifetime: Duration,
+    /// What a PCP client will show to change it.
+    pub nonce: Option<MappingNonce>,
+    /// What it is for.
+    pub description: String,
+}
+
+/// Gives a pinhole another lifetime (WANIPv6FirewallControl:1 `UpdatePinhole`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpdatePinholeRequest {
+    /// Whose pinhole.
+    pub subject: Subject,
+    /// Who asks.
+    pub requester: Requester,
+    /// Which.
+    pub id: PinholeId,
+    /// How long from now.
+    pub lifetime: Duration,
+}
+
+/// Closes a pinhole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClosePinholeRequest {
+    /// Whose pinhole.
+    pub subject: Subject,
+    /// Who asks.
+    pub requester: Requester,
+    /// Which.
+    pub target: PinholeTarget,
+}
+
+/// Which pinhole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinholeTarget {
+    /// By its name; it must exist.
+    Id(PinholeId),
+    /// PCP: granted also if there is none (RFC 6887 §15.1).
+    Tuple(PinholeTuple, Option<MappingNonce>),
+}
+
+/// A person's answer about a port that waits, or that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecideRequest {
+    /// Which.
+    pub id: MappingId,
+    /// Who decides.
+    pub requester: Requester,
+    /// What.
+    pub decision: Decision,
+}
+
+/// What a person decides about a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It opens at once, and may for so long; `None` is without an end.
+    Allow(Option<Duration>),
+    /// It stays closed, or closes, and is not asked about again.
+    Deny,
+}
+
+/// What a person decides about a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostPolicyRequest {
+    /// Which.
+    pub host: Mac,
+    /// Who decides.
+    pub requester: Requester,
+    /// What it may do; `None` for what the policy says.
+    pub access: Option<Access>,
+    /// The class of ports that it opens by itself, if not the policy's.
+    pub ports: Option<PortClass>,
+    /// How many mappings it may hold, if not as many as the policy says.
+    pub quota: Option<u32>,
+    /// For how long; `None` is without an end.
+    pub lasts: Option<Duration>,
 }
 
 /// For whom a request is made.
@@ -112,6 +245,11 @@ pub enum UnmapTarget {
     Id(MappingId),
     /// PCP and NAT-PMP; granted also if there is none (RFC 6887 §15.1).
     Internal(Protocol, InternalPort, Option<MappingNonce>),
+    /// PCP with `PORT_SET`: so many internal ports from the first on (RFC 7753 §4.3).
+    InternalSet(Protocol, InternalPort, NonZeroU16, Option<MappingNonce>),
+    /// UPnP `DeletePortMappingRange`: the external ports from the first to the last, all or none
+    /// of them; one must exist.
+    Range(Protocol, ExternalPort, ExternalPort),
 }
 
 /// A lease for a MAC (RFC 2131).
@@ -179,7 +317,25 @@ pub enum Grant {
         /// What is left of its life; `None` for a static mapping.
         lifetime: Option<Duration>,
         /// Where remotes reach the server, absent while no prefix is delegated.
-        external_address: Option<Ipv6Addr>,
+        external_address: Option<IpAddr>,
+    },
+    /// Contiguous ports are open.
+    MappedSet {
+        /// The first of them.
+        first: Arc<Mapping>,
+        /// How many.
+        size: NonZeroU16,
+        /// What is left of the life of the first to close.
+        lifetime: Option<Duration>,
+        /// Where remotes reach the server, absent while no prefix is delegated.
+        external_address: Option<IpAddr>,
+    },
+    /// A port of an IPv6 host is open.
+    Pinholed {
+        /// The pinhole.
+        pinhole: Arc<Pinhole>,
+        /// What is left of its life.
+        lifetime: Duration,
     },
     /// A generation is known.
     Prefixed(Generation),
@@ -212,6 +368,9 @@ pub enum Refusal {
     /// The client has no active lease at its source address.
     #[error("the client has no lease")]
     NoLease,
+    /// Nothing carries such packets.
+    #[error("nothing carries such packets")]
+    NotCarried,
     /// There is no such host, mapping or generation.
     #[error("there is no such thing")]
     NotFound,
@@ -227,9 +386,15 @@ pub enum Refusal {
     /// The mapping is static: only an admin changes it.
     #[error("the mapping is static")]
     StaticMapping,
+    /// A mapping cannot have so many filters, or none of this kind.
+    #[error("the mapping cannot have these filters")]
+    TooManyFilters,
     /// The disk, a follower or the program's end stood in the way; ask again.
     #[error("not now; ask again")]
     Unavailable,
+    /// A person is asked; ask again. This refusal has changed something: it is written down.
+    #[error("a person is asked about it")]
+    Waiting,
 }
 
 /// Up to which revision each gate must be applied before an [`Outcome`] is told.

@@ -1,7 +1,7 @@
 //! The revisioned value that followers act on and requesters read.
 
 use std::hash::Hasher as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use siphasher::sip::SipHasher13;
 use siphasher::sip128::Hasher128 as _;
 
 use crate::{
-    Anchor, BootNumber, Change, Counters, Expiry, ExternalPort, Generation, GenerationId, Host,
-    Instant, InternalPort, Mac, Mapping, MappingId, Now, Policy, Protocol, ServerName, Site,
+    Anchor, BootNumber, Change, Client, Counters, Expiry, ExternalPort, Filters, Generation,
+    GenerationId, Host, HostPolicy, Instant, InternalPort, Mac, Mapping, MappingId, Now,
+    Permission, Pinhole, PinholeId, PinholeTuple, Policy, Protocol, ServerName, Site, Via, Waiting,
 };
 
 /// Counts the published states; a later state has a higher number, over restarts too.
@@ -32,7 +33,16 @@ pub struct Snapshot {
     pub(crate) mappings: OrdMap<MappingId, Arc<Mapping>>,
     pub(crate) by_external: OrdMap<(Ipv4Addr, Protocol, ExternalPort), MappingId>,
     pub(crate) by_internal: OrdSet<(Ipv4Addr, Protocol, InternalPort, MappingId)>,
-    pub(crate) admission: OrdMap<(Ipv4Addr, Protocol, ExternalPort), InternalPort>,
+    /// The ports of the WAN's IPv4 address, which all servers share.
+    pub(crate) by_shared: OrdMap<(Protocol, ExternalPort), MappingId>,
+    pub(crate) admission: OrdMap<(Ipv4Addr, Protocol, ExternalPort), AdmissionRule>,
+    pub(crate) waiting: OrdMap<MappingId, Arc<Waiting>>,
+    pub(crate) waiting_by: OrdMap<PortKey, MappingId>,
+    pub(crate) permissions: OrdMap<PortKey, Permission>,
+    pub(crate) pinholes: OrdMap<PinholeId, Arc<Pinhole>>,
+    pub(crate) pinholes_by: OrdMap<PinholeTuple, PinholeId>,
+    pub(crate) pinholes_of: OrdSet<(Mac, PinholeId)>,
+    pub(crate) carriers: Carriers,
     pub(crate) generations: OrdMap<GenerationId, Generation>,
     pub(crate) wan_addresses: Arc<[Ipv6Addr]>,
     pub(crate) counters: Counters,
@@ -46,13 +56,45 @@ pub struct Snapshot {
     pub(crate) facts_since: Revision,
 }
 
+/// What permissions and waiting requests are about.
+pub(crate) type PortKey = (Mac, Protocol, InternalPort);
+
+/// What is carried besides the translator's packets. What is not carried is not granted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carriers {
+    /// The WAN's IPv4 address, where forwards from it are carried.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Whether pinholes to IPv6 hosts are.
+    pub pinholes: bool,
+}
+
+/// Where admitted packets go, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdmissionRule {
+    /// Where the server listens.
+    pub internal: InternalPort,
+    /// Whom the rule admits.
+    pub filters: Filters,
+}
+
+impl AdmissionRule {
+    /// Returns a rule that admits everybody.
+    #[must_use]
+    pub fn to(internal: InternalPort) -> Self {
+        Self {
+            internal,
+            filters: Filters::default(),
+        }
+    }
+}
+
 /// A change of what the translator passes, see [`Snapshot::admission_changes`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// Packets to (server, protocol, external port) stop.
     Close(Ipv4Addr, Protocol, ExternalPort),
-    /// Packets to (server, protocol, external port) go to the internal port.
-    Open(Ipv4Addr, Protocol, ExternalPort, InternalPort),
+    /// Packets to (server, protocol, external port) follow the rule.
+    Open(Ipv4Addr, Protocol, ExternalPort, AdmissionRule),
 }
 
 impl Snapshot {
@@ -121,6 +163,18 @@ impl Snapshot {
         self.by_addr.get(&addr).and_then(|mac| self.host(*mac))
     }
 
+    /// Returns the host that a client is: the one that owns its IPv4 address, or, for a client
+    /// with an IPv6 address, the one whose MAC its frame bears. A MAC that is another host's than
+    /// the address makes it nobody.
+    #[must_use]
+    pub fn host_of(&self, client: Client) -> Option<&Arc<Host>> {
+        let host = match client.addr {
+            IpAddr::V4(addr) => self.host_by_addr(addr),
+            IpAddr::V6(_) => client.mac.and_then(|mac| self.host(mac)),
+        };
+        host.filter(|host| client.mac.is_none_or(|mac| mac == host.mac))
+    }
+
     /// Returns the host that owns a name, here or away.
     #[must_use]
     pub fn host_by_name(&self, name: &ServerName) -> Option<&Arc<Host>> {
@@ -178,15 +232,118 @@ impl Snapshot {
             .filter_map(|(_, _, _, id)| self.mapping(*id))
     }
 
-    /// Returns the internal port behind an open external port of a server that is here.
+    /// Returns the mapping behind a port of the shared IPv4 address.
+    #[must_use]
+    pub fn mapping_by_shared(
+        &self,
+        protocol: Protocol,
+        port: ExternalPort,
+    ) -> Option<&Arc<Mapping>> {
+        self.by_shared
+            .get(&(protocol, port))
+            .and_then(|id| self.mapping(*id))
+    }
+
+    /// Iterates over the mappings at the shared IPv4 address, by protocol and external port.
+    pub fn shared_mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
+        self.by_shared.values().filter_map(|id| self.mapping(*id))
+    }
+
+    /// Iterates over what the IPv4 side carries: the mappings at the shared IPv4 address of the
+    /// servers that are here.
+    pub fn forwards(&self) -> impl Iterator<Item = &Arc<Mapping>> {
+        self.shared_mappings()
+            .filter(|mapping| self.carriers.ipv4.is_some() && self.is_here(mapping.host))
+    }
+
+    /// Returns what is carried besides the translator's packets.
+    #[must_use]
+    pub const fn carriers(&self) -> Carriers {
+        self.carriers
+    }
+
+    /// Iterates over the requests about which a person decides, by id.
+    pub fn waiting(&self) -> impl Iterator<Item = &Arc<Waiting>> {
+        self.waiting.values()
+    }
+
+    /// Returns a request about which a person decides.
+    #[must_use]
+    pub fn waiting_request(&self, id: MappingId) -> Option<&Arc<Waiting>> {
+        self.waiting.get(&id)
+    }
+
+    /// Iterates over the requests of a host about which a person decides.
+    pub fn waiting_of(&self, host: Mac) -> impl Iterator<Item = &Arc<Waiting>> {
+        self.waiting_by
+            .range((host, Protocol::Tcp, LOWEST)..)
+            .take_while(move |((mac, ..), _)| *mac == host)
+            .filter_map(|(_, id)| self.waiting.get(id))
+    }
+
+    /// Iterates over what people decided about ports.
+    pub fn permissions(&self) -> impl Iterator<Item = &Permission> {
+        self.permissions.values()
+    }
+
+    /// Iterates over what people decided about ports of a host.
+    pub fn permissions_of(&self, host: Mac) -> impl Iterator<Item = &Permission> {
+        self.permissions
+            .range((host, Protocol::Tcp, LOWEST)..)
+            .take_while(move |((mac, ..), _)| *mac == host)
+            .map(|(_, permission)| permission)
+    }
+
+    /// Iterates over the pinholes, by id.
+    pub fn pinholes(&self) -> impl Iterator<Item = &Arc<Pinhole>> {
+        self.pinholes.values()
+    }
+
+    /// Returns a pinhole.
+    #[must_use]
+    pub fn pinhole(&self, id: PinholeId) -> Option<&Arc<Pinhole>> {
+        self.pinholes.get(&id)
+    }
+
+    /// Returns the pinhole of a tuple.
+    #[must_use]
+    pub fn pinhole_by_tuple(&self, tuple: &PinholeTuple) -> Option<&Arc<Pinhole>> {
+        self.pinholes_by.get(tuple).and_then(|id| self.pinhole(*id))
+    }
+
+    /// Iterates over the pinholes of a host, by id.
+    pub fn pinholes_of(&self, host: Mac) -> impl Iterator<Item = &Arc<Pinhole>> {
+        self.pinholes_of
+            .range((host, PinholeId(0))..)
+            .take_while(move |(mac, _)| *mac == host)
+            .filter_map(|(_, id)| self.pinhole(*id))
+    }
+
+    /// Returns what holds for a host: its own policy, or else what the policy says.
+    #[must_use]
+    pub fn host_policy(&self, host: &Host) -> HostPolicy {
+        let own = host.policy.unwrap_or(HostPolicy {
+            access: self.policy.new_device,
+            ports: None,
+            quota: None,
+            until: None,
+        });
+        HostPolicy {
+            ports: own.ports.or(Some(self.policy.auto_allow)),
+            quota: own.quota.or(Some(self.policy.max_per_device)),
+            ..own
+        }
+    }
+
+    /// Returns the rule of an open external port of a server that is here.
     #[must_use]
     pub fn admission(
         &self,
         server: Ipv4Addr,
         protocol: Protocol,
         port: ExternalPort,
-    ) -> Option<InternalPort> {
-        self.admission.get(&(server, protocol, port)).copied()
+    ) -> Option<&AdmissionRule> {
+        self.admission.get(&(server, protocol, port))
     }
 
     /// Iterates over what changed in the admission of packets since `old`; what both share is
@@ -197,18 +354,21 @@ impl Snapshot {
         let mut opened = Vec::new();
         for item in old.admission.diff(&self.admission) {
             match item {
-                DiffItem::Add(&(server, protocol, port), &internal) => {
-                    opened.push(Admission::Open(server, protocol, port, internal));
+                DiffItem::Add(&(server, protocol, port), rule) => {
+                    opened.push(Admission::Open(server, protocol, port, rule.clone()));
                 }
                 DiffItem::Remove(&(server, protocol, port), _) => {
                     closed.push(Admission::Close(server, protocol, port));
                 }
                 DiffItem::Update {
-                    new: (&(server, protocol, port), &internal),
-                    ..
+                    old: (_, before),
+                    new: (&(server, protocol, port), rule),
                 } => {
-                    closed.push(Admission::Close(server, protocol, port));
-                    opened.push(Admission::Open(server, protocol, port, internal));
+                    // other filters alone end nobody's session that they still admit
+                    if before.internal != rule.internal {
+                        closed.push(Admission::Close(server, protocol, port));
+                    }
+                    opened.push(Admission::Open(server, protocol, port, rule.clone()));
                 }
             }
         }
@@ -219,10 +379,10 @@ impl Snapshot {
     /// Iterates over everything that is admitted.
     pub fn admissions(
         &self,
-    ) -> impl Iterator<Item = (Ipv4Addr, Protocol, ExternalPort, InternalPort)> {
+    ) -> impl Iterator<Item = (Ipv4Addr, Protocol, ExternalPort, &AdmissionRule)> {
         self.admission
             .iter()
-            .map(|(&(server, protocol, port), &to)| (server, protocol, port, to))
+            .map(|(&(server, protocol, port), rule)| (server, protocol, port, rule))
     }
 
     /// Iterates over the prefix generations that the translator accepts, oldest first.
@@ -256,6 +416,16 @@ impl Snapshot {
         self.preferred()
             .or_else(|| self.generations.values().next_back())
             .map(|generation| generation.nsp.embed(server))
+    }
+
+    /// Returns the address at which remotes reach a mapping: that of [`Self::external_address`],
+    /// or the shared IPv4 address for a mapping that is reached there alone.
+    #[must_use]
+    pub fn external_address_of(&self, mapping: &Mapping) -> Option<IpAddr> {
+        match mapping.via {
+            Via::Ipv4 => self.carriers.ipv4.map(IpAddr::V4),
+            Via::Both | Via::Ipv6 => self.external_address(mapping.server).map(IpAddr::V6),
+        }
     }
 
     /// Returns the gateway's own global addresses on the WAN.
@@ -335,6 +505,10 @@ impl Snapshot {
     #[must_use]
     pub fn is_declined(&self, addr: Ipv4Addr) -> bool {
         self.declined.contains_key(&addr)
+    }
+
+    pub(crate) fn is_here(&self, host: Mac) -> bool {
+        self.host(host).is_some_and(|host| host.lease.is_some())
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -272,7 +272,7 @@ impl Run {
             .collect();
         let admitted: BTreeSet<_> = snapshot
             .admissions()
-            .map(|(server, _, external, internal)| (server, external.get(), internal.get()))
+            .map(|(server, _, external, rule)| (server, external.get(), rule.internal.get()))
             .collect();
         let listed: BTreeSet<_> = snapshot
             .mappings()
@@ -369,6 +369,9 @@ impl Run {
             },
             lifetime: Some(Duration::from_secs(seconds)),
             nonce: nonce.map(|nonce| MappingNonce([nonce; 12])),
+            via: mapping::Via::Both,
+            peer: false,
+            filters: mapping::FilterChange::default(),
             description: String::new(),
         };
         let ends = self.model.now + seconds;
@@ -435,7 +438,7 @@ impl Run {
 
     fn client(&self, host: u8) -> Subject {
         Subject::Client(Client {
-            addr: self.addr(host),
+            addr: self.addr(host).into(),
             mac: None,
         })
     }

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use mapping::{
-    Client, Epoch, External, ExternalPort, Grant, Instant, InternalPort, MapRequest, Now, Outcome,
-    Refusal, Requester, Site, Snapshot, Subject, UnmapRequest, UnmapTarget,
+    Client, Epoch, External, ExternalPort, FilterChange, Grant, Instant, InternalPort, MapRequest,
+    Now, Outcome, Refusal, Requester, Site, Snapshot, Subject, UnmapRequest, UnmapTarget, Via,
 };
 
 use crate::announcer::{Announcer, begins_anew};
@@ -128,9 +128,13 @@ impl Server {
                 (ResultCode::Success, port, left.min(asked.lifetime))
             }
             Outcome::Granted(Grant::Unmapped(_)) => (ResultCode::Success, 0, 0),
-            Outcome::Granted(Grant::Done | Grant::Leased(_) | Grant::Prefixed(_)) => {
-                (ResultCode::OutOfResources, 0, 0)
-            }
+            Outcome::Granted(
+                Grant::Done
+                | Grant::Leased(_)
+                | Grant::MappedSet { .. }
+                | Grant::Pinholed { .. }
+                | Grant::Prefixed(_),
+            ) => (ResultCode::OutOfResources, 0, 0),
             Outcome::Refused(refusal) => (result_code(*refusal), 0, 0),
         };
         let response = Response::Map {
@@ -249,7 +253,10 @@ const fn external_address(epoch: u32) -> Response {
 
 /// Says in the core's language what is asked; `None` for a port that cannot be opened.
 fn request(map: Map, addr: Ipv4Addr) -> Option<mapping::Request> {
-    let subject = Subject::Client(Client { addr, mac: None });
+    let subject = Subject::Client(Client {
+        addr: addr.into(),
+        mac: None,
+    });
     let requester = Requester::NatPmp;
     let internal = InternalPort::new(map.internal_port);
     if map.lifetime == 0 {
@@ -272,6 +279,9 @@ fn request(map: Map, addr: Ipv4Addr) -> Option<mapping::Request> {
         external: External::Suggested(ExternalPort::new(map.external_port)),
         lifetime: Some(Duration::from_secs(map.lifetime.into())),
         nonce: None,
+        via: Via::Both,
+        peer: false,
+        filters: FilterChange::default(),
         description: String::new(),
     }))
 }
@@ -282,13 +292,16 @@ fn result_code(refusal: Refusal) -> ResultCode {
         Refusal::ForeignMapping { .. }
         | Refusal::NoLease
         | Refusal::PortDenied
-        | Refusal::StaticMapping => ResultCode::Refused,
+        | Refusal::StaticMapping
+        | Refusal::Waiting => ResultCode::Refused,
         Refusal::NoPrefix | Refusal::PrefixInvalid(_) => ResultCode::NetworkFailure,
         Refusal::AddressNotFree
         | Refusal::ExternalPortTaken
         | Refusal::NameNotFree
+        | Refusal::NotCarried
         | Refusal::NotFound
         | Refusal::QuotaExceeded
+        | Refusal::TooManyFilters
         | Refusal::Unavailable => ResultCode::OutOfResources,
     }
 }

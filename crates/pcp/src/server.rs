@@ -1,7 +1,7 @@
 //! The machine of UDP 5351: PCP itself, and NAT-PMP's machine beside it.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use mapping::{Epoch, Grant, Instant, Now, Outcome, Snapshot};
 use natpmp::{Admission, Announcer, Limits, Pending, begins_anew, may_answer};
@@ -135,7 +135,7 @@ impl Server {
                 let lifetime = lifetime.map_or(u32::MAX, seconds);
                 let map = Map {
                     external_port: mapping.external_port.get(),
-                    external_addr: *addr,
+                    external_addr: in_ipv6(*addr),
                     ..asked.map
                 };
                 return self.succeed(waiting.source, asked.wish, map, lifetime, epoch);
@@ -148,7 +148,13 @@ impl Server {
                 let code = ResultCode::NetworkFailure;
                 (code, error_lifetime(code))
             }
-            Outcome::Granted(Grant::Done | Grant::Leased(_) | Grant::Prefixed(_)) => {
+            Outcome::Granted(
+                Grant::Done
+                | Grant::Leased(_)
+                | Grant::MappedSet { .. }
+                | Grant::Pinholed { .. }
+                | Grant::Prefixed(_),
+            ) => {
                 let code = ResultCode::NoResources;
                 (code, error_lifetime(code))
             }
@@ -254,7 +260,7 @@ impl Server {
                 Admission::Overload => self.counters.count_drop(DropReason::Overload),
                 Admission::Queued(token) => {
                     let token = RequestToken(Owner::Pcp(token));
-                    self.requests.push_back((token, request));
+                    self.requests.push_back((token, *request));
                 }
                 Admission::Repeated => {
                     self.counters.repeats = self.counters.repeats.saturating_add(1);
@@ -301,6 +307,14 @@ const fn unread(malformed: Malformed) -> Result<ResultCode, DropReason> {
         Field::Opcode(_) => Ok(ResultCode::UnsuppOpcode),
         Field::Length | Field::Map => Ok(ResultCode::MalformedRequest),
         Field::Options => Ok(ResultCode::MalformedOption),
+    }
+}
+
+/// RFC 6887 §5: an IPv4 address stands as an IPv4-mapped one.
+const fn in_ipv6(addr: IpAddr) -> Ipv6Addr {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+        IpAddr::V6(addr) => addr,
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use mapping::{
     Anchor, BootId, BootNumber, Counters, Epoch, Expiry, ExternalPort, Generation, GenerationId,
     Host, Image, Instant, InternalPort, Lease, Mac, Mapping, MappingId, MappingNonce, Meta, Nsp,
-    Protocol, Requester, Revision, Wall,
+    Revision, Wall,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::{rows, statements};
+use crate::{decisions, rows, statements};
 
 /// Why the store cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,27 @@ pub(crate) async fn load(connection: &mut SqliteConnection) -> Result<Option<Ima
             "generations",
             statements::LOAD_GENERATIONS,
             generation,
+        )
+        .await?,
+        permissions: all(
+            connection,
+            "permissions",
+            statements::LOAD_PERMISSIONS,
+            decisions::read_permission,
+        )
+        .await?,
+        pinholes: all(
+            connection,
+            "pinholes",
+            statements::LOAD_PINHOLES,
+            decisions::read_pinhole,
+        )
+        .await?,
+        waiting: all(
+            connection,
+            "waiting",
+            statements::LOAD_WAITING,
+            decisions::read_waiting,
         )
         .await?,
         meta,
@@ -117,6 +138,14 @@ fn anchor(columns: &Columns<'_>) -> Result<Anchor, LoadError> {
 
 fn host(columns: &Columns<'_>) -> Result<Host, LoadError> {
     let lease = columns.expiry("lease_boot", "lease_end")?;
+    let policy = match columns.get::<Option<String>>("policy")? {
+        Some(text) => {
+            let until = columns.expiry("policy_boot", "policy_end")?;
+            let policy = decisions::host_policy_of(&text, until);
+            Some(policy.ok_or_else(|| columns.invalid("policy"))?)
+        }
+        None => None,
+    };
     Ok(Host {
         mac: columns.text::<Mac>("mac")?,
         name: columns.text("name")?,
@@ -124,6 +153,7 @@ fn host(columns: &Columns<'_>) -> Result<Host, LoadError> {
         addr: columns.text::<Ipv4Addr>("addr")?,
         lease: lease.map(|expires| Lease { expires }),
         declared_name: columns.get("declared_name")?,
+        policy,
         first_seen: columns.wall("first_seen")?,
         last_seen: columns.wall("last_seen")?,
         changed_in: Revision(0),
@@ -131,28 +161,19 @@ fn host(columns: &Columns<'_>) -> Result<Host, LoadError> {
 }
 
 fn mapping(columns: &Columns<'_>) -> Result<Mapping, LoadError> {
-    let protocol = match columns.get::<String>("protocol")?.as_str() {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return Err(columns.invalid("protocol")),
-    };
-    let port = |column| columns.number::<u16>(column);
-    let internal = InternalPort::new(port("internal_port")?);
-    let external = ExternalPort::new(port("external_port")?);
-    let requester = Requester::from_name(&columns.get::<String>("requester")?);
-    let nonce = match columns.get::<Option<Vec<u8>>>("nonce")? {
-        Some(bytes) => Some(bytes.try_into().map_err(|_| columns.invalid("nonce"))?),
-        None => None,
-    };
+    let external = ExternalPort::new(columns.number("external_port")?);
     Ok(Mapping {
         id: MappingId(columns.number("id")?),
         host: columns.text("host")?,
         server: columns.text("server")?,
-        protocol,
-        internal_port: internal.ok_or_else(|| columns.invalid("internal_port"))?,
+        protocol: columns.protocol()?,
+        internal_port: columns.internal_port("internal_port")?,
         external_port: external.ok_or_else(|| columns.invalid("external_port"))?,
-        requester: requester.ok_or_else(|| columns.invalid("requester"))?,
-        nonce: nonce.map(MappingNonce),
+        via: columns.via()?,
+        peer: columns.get("peer")?,
+        filters: columns.filters("filters")?,
+        requester: columns.requester()?,
+        nonce: columns.nonce()?,
         description: columns.get("description")?,
         expires: columns.expiry("expires_boot", "expires_at")?,
         opened_at: columns.wall("opened_at")?,
@@ -200,7 +221,17 @@ impl Columns<'_> {
         self.number(column).map(Wall::from_nanos)
     }
 
-    fn text<T: FromStr>(&self, column: &'static str) -> Result<T, LoadError> {
+    pub(crate) fn internal_port(&self, column: &'static str) -> Result<InternalPort, LoadError> {
+        InternalPort::new(self.number(column)?).ok_or_else(|| self.invalid(column))
+    }
+
+    pub(crate) fn nonce(&self) -> Result<Option<MappingNonce>, LoadError> {
+        let bytes = self.get::<Option<Vec<u8>>>("nonce")?;
+        let nonce = bytes.map(|bytes| bytes.try_into().map(MappingNonce));
+        nonce.transpose().map_err(|_| self.invalid("nonce"))
+    }
+
+    pub(crate) fn text<T: FromStr>(&self, column: &'static str) -> Result<T, LoadError> {
         self.get::<String>(column)?
             .parse()
             .map_err(|_| self.invalid(column))
@@ -220,7 +251,11 @@ impl Columns<'_> {
         self.number(column).map(BootNumber)
     }
 
-    fn expiry(&self, boot: &'static str, at: &'static str) -> Result<Option<Expiry>, LoadError> {
+    pub(crate) fn expiry(
+        &self,
+        boot: &'static str,
+        at: &'static str,
+    ) -> Result<Option<Expiry>, LoadError> {
         if self.get::<Option<i64>>(boot)?.is_none() {
             return Ok(None);
         }

@@ -8,6 +8,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 mod audit;
+mod decisions;
 mod image;
 mod open;
 mod rows;

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
+use crate::decisions;
 use crate::store::CommitError;
 
 /// The arguments of a batch, in the order of its statements.
 pub(crate) struct Rows {
-    /// Arrays: mappings, hosts and generations to delete; hosts, mappings, generations and
-    /// audit lines to insert.
-    arrays: [String; 7],
+    /// Arrays: mappings, hosts, generations, permissions, pinholes and waiting requests to
+    /// delete; hosts, mappings, generations, permissions, pinholes, waiting requests and audit
+    /// lines to insert.
+    arrays: [String; 13],
     meta: Meta,
 }
 
@@ -23,6 +25,9 @@ impl Rows {
             hosts,
             mappings,
             generations,
+            permissions,
+            pinholes,
+            waiting,
             audit,
             meta,
         } = delta;
@@ -33,9 +38,17 @@ impl Rows {
                 array(gone_mappings.map(|(id, _)| whole(id.0)))?,
                 array(hosts.keys().map(ToString::to_string))?,
                 array(gone_generations.map(|(id, _)| id.0))?,
+                array(permissions.keys().map(|(host, protocol, port)| {
+                    (host.to_string(), protocol.as_str(), port.get())
+                }))?,
+                array(pinholes.keys().map(|id| id.0))?,
+                array(waiting.keys().map(|id| whole(id.0)))?,
                 array(hosts.values().flatten().map(host))?,
                 array(mappings.values().flatten().map(mapping))?,
                 array(generations.values().flatten().map(generation))?,
+                array(permissions.values().flatten().map(decisions::permission))?,
+                array(pinholes.values().flatten().map(decisions::pinhole))?,
+                array(waiting.values().flatten().map(decisions::waiting))?,
                 array(audit.iter().map(line))?,
             ],
             meta: *meta,
@@ -89,6 +102,7 @@ fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<String, CommitEr
 
 fn host(host: &Arc<Host>) -> impl Serialize {
     let (lease_boot, lease_end) = expiry(host.lease.map(|lease| lease.expires));
+    let (policy_boot, policy_end) = expiry(host.policy.and_then(|policy| policy.until));
     (
         host.mac.to_string(),
         host.addr,
@@ -101,6 +115,9 @@ fn host(host: &Arc<Host>) -> impl Serialize {
             .map(|name| hex(name.as_bytes())),
         wall(host.first_seen),
         wall(host.last_seen),
+        host.policy.as_ref().map(decisions::host_policy_text),
+        policy_boot,
+        policy_end,
     )
 }
 
@@ -119,6 +136,9 @@ fn mapping(mapping: &Arc<Mapping>) -> impl Serialize {
         expires_boot,
         expires_at,
         wall(mapping.opened_at),
+        mapping.via.as_str(),
+        mapping.peer,
+        decisions::filters_text(&mapping.filters),
     )
 }
 
@@ -149,7 +169,7 @@ fn line(entry: &AuditEntry) -> impl Serialize + use<> {
     )
 }
 
-fn expiry(expiry: Option<Expiry>) -> (Option<u32>, Option<i64>) {
+pub(crate) fn expiry(expiry: Option<Expiry>) -> (Option<u32>, Option<i64>) {
     (
         expiry.map(|expiry| expiry.boot.0),
         expiry.map(|expiry| instant(expiry.at)),
@@ -160,17 +180,17 @@ fn instant(instant: Instant) -> i64 {
     whole(instant.as_nanos())
 }
 
-fn wall(wall: Wall) -> i64 {
+pub(crate) fn wall(wall: Wall) -> i64 {
     whole(wall.as_nanos())
 }
 
 /// SQLite's integers end at 2^63: as nanoseconds 292 years, which serve for "never".
-fn whole(number: u64) -> i64 {
+pub(crate) fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Text that others chose goes as hexadecimal digits: SQLite's JSON ends it at a NUL.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
     bytes
         .iter()
@@ -182,14 +202,22 @@ fn hex(bytes: &[u8]) -> String {
 /// The policy as the store keeps it.
 #[derive(Debug, Serialize, Deserialize)]
 struct PolicyText {
+    /// Stores of the first shape knew only this.
+    #[serde(default = "allow")]
+    new_device: String,
     auto_allow: String,
     always_reject: Vec<String>,
     max_lease_s: u64,
     max_per_device: u32,
 }
 
+fn allow() -> String {
+    mapping::Access::Allow.as_str().to_owned()
+}
+
 pub(crate) fn policy_text(policy: &Policy) -> String {
     let text = PolicyText {
+        new_device: policy.new_device.as_str().to_owned(),
         auto_allow: policy.auto_allow.as_str().to_owned(),
         always_reject: policy
             .always_reject
@@ -206,6 +234,7 @@ pub(crate) fn policy_text(policy: &Policy) -> String {
 pub(crate) fn policy_of(text: &str) -> Option<Policy> {
     let text: PolicyText = serde_json::from_str(text).ok()?;
     Some(Policy {
+        new_device: mapping::Access::from_name(&text.new_device)?,
         auto_allow: mapping::PortClass::from_name(&text.auto_allow)?,
         always_reject: text
             .always_reject

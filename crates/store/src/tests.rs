@@ -391,13 +391,19 @@ impl Home {
     async fn map(&mut self, n: u8, port: u16) {
         let addr = self.core.snapshot().host(mac(n)).unwrap().addr;
         let request = MapRequest {
-            subject: Subject::Client(Client { addr, mac: None }),
+            subject: Subject::Client(Client {
+                addr: addr.into(),
+                mac: None,
+            }),
             requester: Requester::Pcp,
             protocol: Protocol::Tcp,
             internal_port: InternalPort::new(port).unwrap(),
             external: External::Suggested(None),
             lifetime: Some(Duration::from_secs(u64::from(n) + 5)),
             nonce: Some(MappingNonce([n; 12])),
+            via: mapping::Via::Both,
+            peer: false,
+            filters: mapping::FilterChange::default(),
             description: format!("port {port}"),
         };
         self.commit(&[Request::Map(request)]).await;
@@ -457,6 +463,18 @@ impl Home {
                 })
                 .collect(),
             generations: snapshot.generations().copied().collect(),
+            permissions: snapshot.permissions().copied().collect(),
+            pinholes: snapshot
+                .pinholes()
+                .map(|it| mapping::Pinhole {
+                    changed_in,
+                    ..mapping::Pinhole::clone(it)
+                })
+                .collect(),
+            waiting: snapshot
+                .waiting()
+                .map(|it| mapping::Waiting::clone(it))
+                .collect(),
             meta: stored,
             anchors: vec![anchor],
             policy: Policy::default(),

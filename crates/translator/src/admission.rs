@@ -97,11 +97,15 @@ impl Admissions {
     }
 
     /// Applies a change and returns the rules that have gone.
-    pub(crate) fn apply(&mut self, change: Admission) -> Ended {
+    pub(crate) fn apply(&mut self, change: &Admission) -> Ended {
         match change {
-            Admission::Close(server, protocol, port) => self.close(server, protocol, port),
-            Admission::Open(server, protocol, port, internal) => {
-                self.open(server, protocol, port, internal)
+            Admission::Close(server, protocol, port) => self.close(*server, *protocol, *port),
+            // a rule that admits some remotes only admits nobody until filters are read here
+            Admission::Open(server, protocol, port, rule) if !rule.filters.is_empty() => {
+                self.close(*server, *protocol, *port)
+            }
+            Admission::Open(server, protocol, port, rule) => {
+                self.open(*server, *protocol, *port, rule.internal)
             }
         }
     }
@@ -201,26 +205,26 @@ mod tests {
         let mut admissions = Admissions::default();
         assert_eq!(admissions.echo(CAMERA), None);
 
-        assert!(admissions.apply(open(80, 8080)).port.is_none());
-        assert!(admissions.apply(open(443, 8443)).port.is_none());
+        assert!(admissions.apply(&open(80, 8080)).port.is_none());
+        assert!(admissions.apply(&open(443, 8443)).port.is_none());
         let echo = admissions.echo(CAMERA);
         assert!(echo.is_some());
 
-        assert_eq!(admissions.apply(close(80)).echo, None);
-        assert_eq!(admissions.apply(close(443)).echo, echo);
+        assert_eq!(admissions.apply(&close(80)).echo, None);
+        assert_eq!(admissions.apply(&close(443)).echo, echo);
         assert_eq!(admissions.echo(CAMERA), None);
     }
 
     #[test]
     fn another_internal_port_ends_the_old_rule() {
         let mut admissions = Admissions::default();
-        assert!(admissions.apply(open(80, 8080)).port.is_none());
+        assert!(admissions.apply(&open(80, 8080)).port.is_none());
         let (old, _) = admissions
             .port(CAMERA, Protocol::Tcp, ExternalPort::new(80).unwrap())
             .unwrap();
 
-        assert!(admissions.apply(open(80, 8080)).port.is_none());
-        assert_eq!(admissions.apply(open(80, 8081)).port, Some(old));
+        assert!(admissions.apply(&open(80, 8080)).port.is_none());
+        assert_eq!(admissions.apply(&open(80, 8081)).port, Some(old));
 
         let (new, internal) = admissions
             .port(CAMERA, Protocol::Tcp, ExternalPort::new(80).unwrap())
@@ -235,7 +239,7 @@ mod tests {
             CAMERA,
             Protocol::Tcp,
             external,
-            InternalPort::new(internal).unwrap(),
+            mapping::AdmissionRule::to(InternalPort::new(internal).unwrap()),
         )
     }
 

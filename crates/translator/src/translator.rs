@@ -151,7 +151,9 @@ impl Translator {
             None => {
                 let opened: Vec<_> = new
                     .admissions()
-                    .map(|(server, protocol, port, to)| Admission::Open(server, protocol, port, to))
+                    .map(|(server, protocol, port, rule)| {
+                        Admission::Open(server, protocol, port, rule.clone())
+                    })
                     .collect();
                 self.handle_admissions(&opened, now);
             }
@@ -165,7 +167,7 @@ impl Translator {
     pub fn handle_admissions(&mut self, changes: &[Admission], now: Instant) {
         self.last_seen = now;
         for change in changes {
-            let gone = self.filter.admissions.apply(*change);
+            let gone = self.filter.admissions.apply(change);
             self.filter.handle_gone(gone, self.config.end_on_close);
         }
         self.filter.give_back(LOOKS_AT_ONCE, self.tick());

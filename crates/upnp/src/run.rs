@@ -311,7 +311,7 @@ impl<R: Rng, W: Writer> Shell<R, W> {
             connection: Connection::new(self.counters.clone(), self.writer.now().mono),
             // the frame's MAC comes with the check of who asked
             client: Client {
-                addr: source,
+                addr: source.into(),
                 mac: None,
             },
             web: Arc::clone(&self.web),
@@ -374,7 +374,7 @@ impl<W: Writer> Guest<W> {
                 {
                     Step::Answer(response) => response,
                     Step::Ask(request, pending) => {
-                        let outcome = self.writer.request(request).await;
+                        let outcome = self.writer.request(*request).await;
                         self.web.handle_outcome(&pending, &outcome)
                     }
                 };

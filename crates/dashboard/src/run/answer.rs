@@ -71,12 +71,15 @@ pub(super) const fn code(refusal: Refusal) -> (StatusCode, &'static str) {
         Refusal::NameNotFree => (StatusCode::CONFLICT, "name-not-free"),
         Refusal::NoLease => (StatusCode::CONFLICT, "host-away"),
         Refusal::NoPrefix => (StatusCode::SERVICE_UNAVAILABLE, "no-prefix"),
+        Refusal::NotCarried => (StatusCode::NOT_IMPLEMENTED, "not-carried"),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not-found"),
         Refusal::PortDenied => (StatusCode::FORBIDDEN, "port-denied"),
         Refusal::PrefixInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "prefix-invalid"),
         Refusal::QuotaExceeded => (StatusCode::CONFLICT, "quota-exceeded"),
         Refusal::StaticMapping => (StatusCode::CONFLICT, "static-mapping"),
+        Refusal::TooManyFilters => (StatusCode::CONFLICT, "too-many-filters"),
         Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        Refusal::Waiting => (StatusCode::CONFLICT, "waiting"),
     }
 }
 

@@ -8,8 +8,9 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use http::StatusCode;
 use mapping::{
-    External, ExternalPort, Grant, InternalPort, Mac, MapRequest, MappingId, Outcome,
+    External, ExternalPort, FilterChange, Grant, InternalPort, Mac, MapRequest, MappingId, Outcome,
     PrefixRequest, Protocol, Request, Requester, ServerName, Subject, UnmapRequest, UnmapTarget,
+    Via,
 };
 
 use super::Shared;
@@ -49,7 +50,12 @@ pub(super) async fn open(
             let view = MappingView::new(&mapping, &snapshot, now);
             Ok((StatusCode::CREATED, Json(view)))
         }
-        Grant::Done | Grant::Leased(_) | Grant::Prefixed(_) | Grant::Unmapped(_) => Err(broken()),
+        Grant::Done
+        | Grant::Leased(_)
+        | Grant::MappedSet { .. }
+        | Grant::Pinholed { .. }
+        | Grant::Prefixed(_)
+        | Grant::Unmapped(_) => Err(broken()),
     }
 }
 
@@ -97,7 +103,12 @@ pub(super) async fn prefix(
             let view = PrefixView::new(&newest.unwrap_or(generation), &snapshot, now);
             Ok((StatusCode::CREATED, Json(view)))
         }
-        Grant::Done | Grant::Leased(_) | Grant::Mapped { .. } | Grant::Unmapped(_) => Err(broken()),
+        Grant::Done
+        | Grant::Leased(_)
+        | Grant::Mapped { .. }
+        | Grant::MappedSet { .. }
+        | Grant::Pinholed { .. }
+        | Grant::Unmapped(_) => Err(broken()),
     }
 }
 
@@ -120,6 +131,9 @@ fn map_request(host: Mac, wish: NewMapping) -> Result<MapRequest, ProblemAnswer>
         external: External::Exact(ExternalPort::new(external).ok_or_else(no_port)?),
         lifetime: wish.for_s.map(Duration::from_secs),
         nonce: None,
+        via: Via::Both,
+        peer: false,
+        filters: FilterChange::default(),
         description: wish.description,
     })
 }

@@ -24,10 +24,13 @@ pub const fn reaction(refusal: Refusal) -> Reaction {
         | Refusal::NameNotFree
         | Refusal::NoPrefix
         | Refusal::NoLease
+        | Refusal::NotCarried
         | Refusal::NotFound
         | Refusal::PortDenied
         | Refusal::PrefixInvalid(_)
         | Refusal::QuotaExceeded
-        | Refusal::StaticMapping => Reaction::Silence(DropReason::Refused),
+        | Refusal::StaticMapping
+        | Refusal::TooManyFilters
+        | Refusal::Waiting => Reaction::Silence(DropReason::Refused),
     }
 }

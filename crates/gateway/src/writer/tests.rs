@@ -205,7 +205,7 @@ impl Home {
         let port = InternalPort::new(port).unwrap();
         let request = UnmapRequest {
             subject: Subject::Client(Client {
-                addr: addr(n),
+                addr: addr(n).into(),
                 mac: None,
             }),
             requester: Requester::NatPmp,
@@ -377,6 +377,9 @@ impl FakeDisk {
             hosts: state.hosts.values().cloned().collect(),
             mappings: state.mappings.values().cloned().collect(),
             generations: state.generations.values().copied().collect(),
+            permissions: Vec::new(),
+            pinholes: Vec::new(),
+            waiting: Vec::new(),
             meta: state.meta.unwrap(),
             anchors: state.anchors.values().copied().collect(),
             policy: Policy::default(),
@@ -488,13 +491,19 @@ async fn join_all(futures: impl Iterator<Item = impl Future<Output = Outcome>>) 
 
 fn map_request(addr: Ipv4Addr, port: u16) -> Request {
     Request::Map(MapRequest {
-        subject: Subject::Client(Client { addr, mac: None }),
+        subject: Subject::Client(Client {
+            addr: addr.into(),
+            mac: None,
+        }),
         requester: Requester::NatPmp,
         protocol: Protocol::Tcp,
         internal_port: InternalPort::new(port).unwrap(),
         external: External::Required(ExternalPort::new(port).unwrap()),
         lifetime: Some(Duration::from_secs(3600)),
         nonce: None,
+        via: mapping::Via::Both,
+        peer: false,
+        filters: mapping::FilterChange::default(),
         description: String::new(),
     })
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Core, Work};
 use crate::{
-    Anchor, Change, CloseReason, Delta, Gates, GenerationId, Mac, MappingId, Now, Requester,
-    Revision,
+    Anchor, Change, CloseReason, Delta, Gates, GenerationId, Mac, MappingId, Now, PinholeId,
+    Requester, Revision,
 };
 
 /// What a batch did.
@@ -25,13 +25,17 @@ pub struct Closings {
     pub(super) generations: BTreeSet<GenerationId>,
     pub(super) leases: BTreeSet<Mac>,
     pub(super) mappings: BTreeSet<MappingId>,
+    pub(super) pinholes: BTreeSet<PinholeId>,
 }
 
 impl Closings {
     /// Tells whether there is nothing to close.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.generations.is_empty() && self.leases.is_empty() && self.mappings.is_empty()
+        self.generations.is_empty()
+            && self.leases.is_empty()
+            && self.mappings.is_empty()
+            && self.pinholes.is_empty()
     }
 
     /// Adds what `other` closes.
@@ -39,6 +43,7 @@ impl Closings {
         self.generations.extend(other.generations);
         self.leases.extend(other.leases);
         self.mappings.extend(other.mappings);
+        self.pinholes.extend(other.pinholes);
     }
 }
 
@@ -77,6 +82,9 @@ impl Core {
             hosts: work.hosts,
             mappings: work.mappings,
             generations: work.generations,
+            permissions: work.permissions,
+            pinholes: work.pinholes,
+            waiting: work.waiting,
             audit: work.audit,
             meta: self.meta(anchor),
         };
@@ -93,6 +101,12 @@ impl Core {
             let requester = self.snapshot.mapping(*id).map(|mapping| mapping.requester);
             if let Some(requester) = requester {
                 self.close_mapping(*id, CloseReason::Removed, requester, now);
+            }
+        }
+        for id in &closings.pinholes {
+            let requester = self.snapshot.pinhole(*id).map(|pinhole| pinhole.requester);
+            if let Some(requester) = requester {
+                self.close_pinhole(*id, CloseReason::Removed, requester, now);
             }
         }
         for mac in &closings.leases {

@@ -30,6 +30,7 @@ impl Core {
             addr: request.addr,
             lease: Some(Lease { expires }),
             declared_name: request.declared_name.clone(),
+            policy: known.as_ref().and_then(|host| host.policy),
             first_seen: known.as_ref().map_or(now.wall, |host| host.first_seen),
             last_seen: now.wall,
             changed_in: match &known {
@@ -159,6 +160,8 @@ impl Core {
                 self.touch_packets();
             }
         }
+        self.close_pinholes_of(mac, requester, now);
+        self.forget_waiting_of(mac);
         let host = Arc::new(Host {
             lease: None,
             last_seen: now.wall,
@@ -265,18 +268,19 @@ impl Core {
         if let Some(host) = self.snapshot.hosts.remove(&mac) {
             self.snapshot.by_name.remove(&host.name);
             self.snapshot.by_addr.remove(&host.addr);
+            if let Some(until) = host.policy.and_then(|policy| policy.until) {
+                self.unschedule(until, Ends::HostPolicy(mac));
+            }
             let work = self.work();
             work.hosts.insert(mac, None);
             work.dirty = true;
+            self.forget_permissions_of(mac);
         }
     }
 
     fn admit_static_mappings(&mut self, addr: Ipv4Addr) {
         for mapping in self.snapshot.mappings_of(addr).cloned().collect::<Vec<_>>() {
-            let external = (mapping.server, mapping.protocol, mapping.external_port);
-            self.snapshot
-                .admission
-                .insert(external, mapping.internal_port);
+            self.admit(&mapping);
             self.touch_packets();
         }
     }

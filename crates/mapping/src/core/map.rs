@@ -4,11 +4,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::permit::Grade;
 use super::{Core, Ends};
+use crate::remote::TooMany;
 use crate::{
-    AuditAction, Change, CloseReason, External, ExternalPort, Grant, Host, MapRequest, Mapping,
-    MappingId, MappingNonce, Now, Outcome, Protocol, Refusal, Requester, Subject, UnmapRequest,
-    UnmapTarget, Waits,
+    AdmissionRule, AuditAction, Change, CloseReason, External, ExternalPort, Filters, Grant, Host,
+    InternalPort, MapRequest, Mapping, MappingId, MappingNonce, Now, Outcome, Protocol, Refusal,
+    Requester, Subject, UnmapRequest, UnmapTarget, Via, Waits,
 };
 
 impl Core {
@@ -49,9 +51,14 @@ impl Core {
         let Some(mapping) = self.snapshot.mappings.remove(&id) else {
             return;
         };
-        let external = (mapping.server, mapping.protocol, mapping.external_port);
-        self.snapshot.by_external.remove(&external);
-        self.snapshot.admission.remove(&external);
+        if mapping.via.has_ipv6() {
+            self.snapshot.by_external.remove(&external(&mapping));
+            self.snapshot.admission.remove(&external(&mapping));
+        }
+        if mapping.via.has_ipv4() {
+            let shared = (mapping.protocol, mapping.external_port);
+            self.snapshot.by_shared.remove(&shared);
+        }
         let internal = (mapping.server, mapping.protocol, mapping.internal_port, id);
         self.snapshot.by_internal.remove(&internal);
         if let Some(expiry) = mapping.expires {
@@ -69,91 +76,100 @@ impl Core {
         self.touch_packets();
     }
 
-    fn try_map(&mut self, request: &MapRequest, now: Now) -> Result<Arc<Mapping>, Refusal> {
+    pub(super) fn try_map(
+        &mut self,
+        request: &MapRequest,
+        now: Now,
+    ) -> Result<Arc<Mapping>, Refusal> {
         let host = self.subject(request.subject)?;
-        if matches!(request.subject, Subject::Client(_)) && self.snapshot.generations.is_empty() {
+        let via = self.carried(request.via)?;
+        let by_client = matches!(request.subject, Subject::Client(_));
+        if by_client && !via.has_ipv4() && self.snapshot.generations.is_empty() {
             return Err(Refusal::NoPrefix);
         }
-        self.allow(request, request.internal_port.get())?;
-        if let Some(existing) = self.existing(host.addr, request, now)? {
-            return Ok(self.renew(&existing, request, now));
+        match self.grade(&host, request, request.internal_port.get()) {
+            Grade::Denied => return Err(Refusal::PortDenied),
+            Grade::Asks => return Err(self.ask(&host, request, via, now)),
+            Grade::Opens => {}
         }
-        let external = self.assign(host.addr, request)?;
-        let replaced = self
-            .snapshot
-            .mapping_by_external(host.addr, request.protocol, external);
-        let replaced = replaced.map(|mapping| mapping.id);
-        let held = self.snapshot.mappings_of(host.addr).count();
-        let quota = usize::try_from(self.snapshot.policy.max_per_device).unwrap_or(usize::MAX);
-        if replaced.is_none() && held >= quota {
+        if let Some(existing) = self.existing(&host, request, via, now)? {
+            return self.renew(&existing, request, via, now);
+        }
+        let external = match self.assign(&host, request, via)? {
+            Assigned::Port(port) => port,
+            Assigned::Asks => return Err(self.ask(&host, request, via, now)),
+        };
+        let replaced = self.holders(host.addr, request.protocol, external, via);
+        if replaced.is_empty() && self.held(&host) >= self.quota(&host) {
             return Err(Refusal::QuotaExceeded);
         }
-        if let Some(id) = replaced {
-            self.close_mapping(id, CloseReason::Superseded, request.requester, now);
+        let filters = request.filters.apply(&Filters::default());
+        let filters = filters.map_err(|TooMany| Refusal::TooManyFilters)?;
+        for mapping in replaced {
+            self.close_mapping(mapping.id, CloseReason::Superseded, request.requester, now);
         }
-        Ok(self.open(&host, external, request, now))
+        Ok(self.open(&host, external, via, filters, request, now))
     }
 
-    /// Returns the host for which a request is made; a client must have a lease at its source
-    /// address, and its frame's MAC, where known, must be the lease's.
-    fn subject(&self, subject: Subject) -> Result<Arc<Host>, Refusal> {
+    /// Returns at which addresses a mapping can be reached that is asked for at `via`.
+    fn carried(&self, via: Via) -> Result<Via, Refusal> {
+        match (via, self.snapshot.carriers.ipv4) {
+            (Via::Both, None) => Ok(Via::Ipv6),
+            (Via::Ipv4, None) => Err(Refusal::NotCarried),
+            (Via::Both | Via::Ipv4 | Via::Ipv6, _) => Ok(via),
+        }
+    }
+
+    pub(super) fn quota(&self, host: &Host) -> usize {
+        let quota = self.snapshot.host_policy(host).quota.unwrap_or_default();
+        usize::try_from(quota).unwrap_or(usize::MAX)
+    }
+
+    /// How much of its quota a host uses: what is open, and what a person is asked about.
+    pub(super) fn held(&self, host: &Host) -> usize {
+        let snapshot = &self.snapshot;
+        snapshot
+            .mappings_of(host.addr)
+            .count()
+            .saturating_add(snapshot.waiting_of(host.mac).count())
+            .saturating_add(snapshot.pinholes_of(host.mac).count())
+    }
+
+    /// Returns the host for which a request is made; it must have a lease.
+    pub(super) fn subject(&self, subject: Subject) -> Result<Arc<Host>, Refusal> {
         let host = match subject {
             Subject::Admin(mac) => self.snapshot.host(mac).ok_or(Refusal::NotFound)?,
-            Subject::Client(client) => {
-                let host = self
-                    .snapshot
-                    .host_by_addr(client.addr)
-                    .ok_or(Refusal::NoLease)?;
-                if client.mac.is_some_and(|mac| mac != host.mac) {
-                    return Err(Refusal::NoLease);
-                }
-                host
-            }
+            Subject::Client(client) => self.snapshot.host_of(client).ok_or(Refusal::NoLease)?,
         };
         host.lease.ok_or(Refusal::NoLease)?;
         Ok(Arc::clone(host))
     }
 
-    /// Tells whether remotes may knock at `port`.
-    fn allow_external(&self, request: &MapRequest, port: ExternalPort) -> Result<(), Refusal> {
-        // M-4: whatever the policy says, nobody opens the ports of port control itself
-        if request.protocol == Protocol::Udp && PORT_CONTROL.contains(&port.get()) {
-            return Err(Refusal::PortDenied);
-        }
-        self.allow(request, port.get())
-    }
-
-    /// The policy holds for the port where remotes knock and for the one where they arrive.
-    fn allow(&self, request: &MapRequest, port: u16) -> Result<(), Refusal> {
-        let policy = &self.snapshot.policy;
-        let by_admin = matches!(request.subject, Subject::Admin(_));
-        if policy.always_rejects(port) || !(by_admin || policy.auto_allow.contains(port)) {
-            return Err(Refusal::PortDenied);
-        }
-        Ok(())
-    }
-
     /// Returns the mapping that the request renews.
     fn existing(
         &self,
-        server: Ipv4Addr,
+        host: &Host,
         request: &MapRequest,
+        via: Via,
         now: Now,
     ) -> Result<Option<Arc<Mapping>>, Refusal> {
         let (protocol, internal) = (request.protocol, request.internal_port);
-        let by_external = |port| self.snapshot.mapping_by_external(server, protocol, port);
         let found = match request.external {
             External::Any(port) | External::Exact(port) => {
-                by_external(port).filter(|mapping| mapping.internal_port == internal)
+                let holders = self.holders(host.addr, protocol, port, via);
+                let own = |mapping: &Arc<Mapping>| {
+                    mapping.internal_port == internal && mapping.host == host.mac
+                };
+                holders.into_iter().find(own)
             }
             External::Required(port) => {
-                let found = self.by_internal(server, request, Some(port));
+                let found = self.by_internal(host.addr, request, via, Some(port));
                 if found.is_some_and(|mapping| mapping.external_port != port) {
                     return Err(Refusal::ExternalPortTaken);
                 }
-                found
+                found.cloned()
             }
-            External::Suggested(port) => self.by_internal(server, request, port),
+            External::Suggested(port) => self.by_internal(host.addr, request, via, port).cloned(),
         };
         let Some(mapping) = found else {
             return Ok(None);
@@ -161,9 +177,9 @@ impl Core {
         // RFC 6887 §11.3: a client that shows another nonce gets no say over the mapping; a
         // dialect that has no nonces may only keep it open, see `renew`.
         if request.nonce.is_some() && mapping.nonce.is_some() && request.nonce != mapping.nonce {
-            return Err(self.foreign(mapping, now));
+            return Err(self.foreign(&mapping, now));
         }
-        Ok(Some(Arc::clone(mapping)))
+        Ok(Some(mapping))
     }
 
     /// UPnP may lead several external ports to one internal port; the one that was asked for,
@@ -172,10 +188,13 @@ impl Core {
         &self,
         server: Ipv4Addr,
         request: &MapRequest,
+        via: Via,
         wanted: Option<ExternalPort>,
     ) -> Option<&Arc<Mapping>> {
         self.snapshot
             .mappings_by_internal(server, request.protocol, request.internal_port)
+            // RFC 6887 §11.3: a mapping at an address of the other family is another one
+            .filter(|mapping| meets(mapping.via, via) && mapping.peer == request.peer)
             .min_by_key(|mapping| {
                 let same = mapping.external_port.get() == mapping.internal_port.get();
                 (wanted != Some(mapping.external_port), !same, mapping.id)
@@ -183,35 +202,92 @@ impl Core {
     }
 
     /// Chooses the external port of a new mapping.
-    fn assign(&self, server: Ipv4Addr, request: &MapRequest) -> Result<ExternalPort, Refusal> {
-        let holder = |port| {
-            self.snapshot
-                .mapping_by_external(server, request.protocol, port)
-        };
+    fn assign(&self, host: &Host, request: &MapRequest, via: Via) -> Result<Assigned, Refusal> {
         let free = |port: &ExternalPort| {
-            self.allow_external(request, *port).is_ok() && holder(*port).is_none()
+            self.grade_external(host, request, *port) == Grade::Opens
+                && self.is_free(host, request, *port, via)
         };
         match request.external {
             External::Exact(port) => {
-                self.allow_external(request, port)?;
-                match holder(port) {
-                    Some(mapping) if !may_change(mapping, request.requester, request.nonce) => {
-                        Err(Refusal::ExternalPortTaken)
-                    }
-                    Some(_) | None => Ok(port),
-                }
+                let holders = self.holders(host.addr, request.protocol, port, via);
+                let (requester, nonce) = (request.requester, request.nonce);
+                let own = |mapping: &Arc<Mapping>| {
+                    mapping.host == host.mac && may_change(mapping, requester, nonce)
+                };
+                let taken =
+                    !holders.iter().all(own) || self.companion_is_taken(host, request, port, via);
+                self.exactly(host, request, port, taken)
             }
             External::Required(port) => {
-                self.allow_external(request, port)?;
-                if free(&port) {
-                    Ok(port)
-                } else {
-                    Err(Refusal::ExternalPortTaken)
-                }
+                self.exactly(host, request, port, !self.is_free(host, request, port, via))
             }
             External::Any(port) => self.search(Some(port), request, free),
             External::Suggested(port) => self.search(port, request, free),
         }
+    }
+
+    fn exactly(
+        &self,
+        host: &Host,
+        request: &MapRequest,
+        port: ExternalPort,
+        taken: bool,
+    ) -> Result<Assigned, Refusal> {
+        match self.grade_external(host, request, port) {
+            Grade::Denied => Err(Refusal::PortDenied),
+            Grade::Asks | Grade::Opens if taken => Err(Refusal::ExternalPortTaken),
+            Grade::Asks => Ok(Assigned::Asks),
+            Grade::Opens => Ok(Assigned::Port(port)),
+        }
+    }
+
+    /// Returns the mappings that hold an external port where a new one would be reached: of the
+    /// server itself, and of whoever has it at the shared IPv4 address.
+    pub(super) fn holders(
+        &self,
+        server: Ipv4Addr,
+        protocol: Protocol,
+        port: ExternalPort,
+        via: Via,
+    ) -> Vec<Arc<Mapping>> {
+        let snapshot = &self.snapshot;
+        let own = snapshot
+            .mapping_by_external(server, protocol, port)
+            .filter(|_| via.has_ipv6());
+        let shared = snapshot
+            .mapping_by_shared(protocol, port)
+            .filter(|_| via.has_ipv4())
+            .filter(|shared| own.is_none_or(|own| own.id != shared.id));
+        own.into_iter().chain(shared).cloned().collect()
+    }
+
+    fn is_free(&self, host: &Host, request: &MapRequest, port: ExternalPort, via: Via) -> bool {
+        self.holders(host.addr, request.protocol, port, via)
+            .is_empty()
+            && !self.companion_is_taken(host, request, port, via)
+    }
+
+    /// NP-5: who maps a port of the shared address by NAT-PMP has that of the other protocol too
+    /// (RFC 6886 §3.3).
+    fn companion_is_taken(
+        &self,
+        host: &Host,
+        request: &MapRequest,
+        port: ExternalPort,
+        via: Via,
+    ) -> bool {
+        let companion = match request.protocol {
+            Protocol::Tcp => Protocol::Udp,
+            Protocol::Udp => Protocol::Tcp,
+        };
+        let natpmp = request.requester == Requester::NatPmp;
+        via.has_ipv4()
+            && self
+                .snapshot
+                .mapping_by_shared(companion, port)
+                .is_some_and(|mapping| {
+                    mapping.host != host.mac && (natpmp || mapping.requester == Requester::NatPmp)
+                })
     }
 
     /// The wanted port, the internal port, then the next free one above 1023.
@@ -220,7 +296,7 @@ impl Core {
         wanted: Option<ExternalPort>,
         request: &MapRequest,
         free: impl Fn(&ExternalPort) -> bool,
-    ) -> Result<ExternalPort, Refusal> {
+    ) -> Result<Assigned, Refusal> {
         let internal = request.internal_port.get();
         let start = wanted.map_or(internal, ExternalPort::get);
         let above = (start.max(FIRST_HIGH)..=u16::MAX).chain(FIRST_HIGH..start);
@@ -229,6 +305,7 @@ impl Core {
             .chain(ExternalPort::new(internal))
             .chain(above.filter_map(ExternalPort::new))
             .find(free)
+            .map(Assigned::Port)
             .ok_or(Refusal::ExternalPortTaken)
     }
 
@@ -236,9 +313,12 @@ impl Core {
         &mut self,
         host: &Host,
         external_port: ExternalPort,
+        via: Via,
+        filters: Filters,
         request: &MapRequest,
         now: Now,
     ) -> Arc<Mapping> {
+        self.answer_waiting(host.mac, request);
         let id = self.next_mapping;
         self.next_mapping = MappingId(id.0.saturating_add(1));
         let mapping = Arc::new(Mapping {
@@ -248,10 +328,15 @@ impl Core {
             protocol: request.protocol,
             internal_port: request.internal_port,
             external_port,
+            via,
+            peer: request.peer,
+            filters,
             requester: request.requester,
             nonce: request.nonce,
             description: truncated(&request.description),
-            expires: self.lifetime(request).map(|life| self.expiry(life, now)),
+            expires: self
+                .lifetime(host, request, now)
+                .map(|life| self.expiry(life, now)),
             opened_at: now.wall,
             changed_in: self.next_revision(),
         });
@@ -271,8 +356,13 @@ impl Core {
     /// Puts a mapping into every index.
     pub(super) fn insert_mapping(&mut self, mapping: Arc<Mapping>) {
         let snapshot = &mut self.snapshot;
-        let external = (mapping.server, mapping.protocol, mapping.external_port);
-        snapshot.by_external.insert(external, mapping.id);
+        if mapping.via.has_ipv6() {
+            snapshot.by_external.insert(external(&mapping), mapping.id);
+        }
+        if mapping.via.has_ipv4() {
+            let shared = (mapping.protocol, mapping.external_port);
+            snapshot.by_shared.insert(shared, mapping.id);
+        }
         let internal = (
             mapping.server,
             mapping.protocol,
@@ -280,11 +370,8 @@ impl Core {
             mapping.id,
         );
         snapshot.by_internal.insert(internal);
-        if snapshot
-            .host(mapping.host)
-            .is_some_and(|host| host.lease.is_some())
-        {
-            snapshot.admission.insert(external, mapping.internal_port);
+        if snapshot.is_here(mapping.host) {
+            self.admit(&mapping);
         }
         if let Some(expiry) = mapping.expires {
             self.schedule(expiry, Ends::Mapping(mapping.id));
@@ -292,18 +379,41 @@ impl Core {
         self.snapshot.mappings.insert(mapping.id, mapping);
     }
 
-    fn renew(&mut self, existing: &Arc<Mapping>, request: &MapRequest, now: Now) -> Arc<Mapping> {
+    /// Lets the translator pass what a mapping of a host that is here opens.
+    pub(super) fn admit(&mut self, mapping: &Mapping) {
+        if mapping.via.has_ipv6() && !mapping.peer {
+            let rule = AdmissionRule {
+                internal: mapping.internal_port,
+                filters: Arc::clone(&mapping.filters),
+            };
+            self.snapshot.admission.insert(external(mapping), rule);
+        }
+    }
+
+    fn renew(
+        &mut self,
+        existing: &Arc<Mapping>,
+        request: &MapRequest,
+        via: Via,
+        now: Now,
+    ) -> Result<Arc<Mapping>, Refusal> {
         let Some(old) = existing.expires else {
-            return Arc::clone(existing); // M-3: a static mapping is given as it is
+            return Ok(Arc::clone(existing)); // M-3: a static mapping is given as it is
         };
+        let host = self.snapshot.host(existing.host).cloned();
+        let host = host.ok_or(Refusal::NoLease)?;
         let mut mapping = Mapping::clone(existing);
-        let mut expires = self.lifetime(request).map(|life| self.expiry(life, now));
+        let life = self.lifetime(&host, request, now);
+        let mut expires = life.map(|life| self.expiry(life, now));
         if may_change(existing, request.requester, request.nonce) {
+            let filters = request.filters.apply(&existing.filters);
+            mapping.filters = filters.map_err(|TooMany| Refusal::TooManyFilters)?;
             mapping.requester = request.requester;
             mapping.nonce = request.nonce;
             if !request.description.is_empty() {
                 mapping.description = truncated(&request.description);
             }
+            mapping.via = self.widened(&host, existing, request, via);
         } else {
             // a nonce guards the mapping: this client may keep it open, not cut it short
             let left = self.snapshot.remaining(old, now);
@@ -312,18 +422,37 @@ impl Core {
         }
         mapping.expires = expires;
         self.unschedule(old, Ends::Mapping(mapping.id));
-        if let Some(new) = expires {
-            self.schedule(new, Ends::Mapping(mapping.id));
+        let moved = mapping.filters != existing.filters || mapping.via != existing.via;
+        if moved {
+            mapping.changed_in = self.next_revision();
+            self.touch_packets();
         }
         let mapping = Arc::new(mapping);
-        self.snapshot
-            .mappings
-            .insert(mapping.id, Arc::clone(&mapping));
+        if moved {
+            self.insert_mapping(Arc::clone(&mapping));
+        } else {
+            if let Some(new) = expires {
+                self.schedule(new, Ends::Mapping(mapping.id));
+            }
+            self.snapshot
+                .mappings
+                .insert(mapping.id, Arc::clone(&mapping));
+        }
         self.work()
             .mappings
             .insert(mapping.id, Some(Arc::clone(&mapping)));
         self.record(Change::MappingRenewed(Arc::clone(&mapping)));
-        mapping
+        Ok(mapping)
+    }
+
+    /// A mapping that was opened before there was an IPv4 address gets its port there, if that
+    /// is free.
+    fn widened(&self, host: &Host, existing: &Mapping, request: &MapRequest, via: Via) -> Via {
+        let port = existing.external_port;
+        let free = via == Via::Both
+            && existing.via == Via::Ipv6
+            && self.is_free(host, request, port, Via::Ipv4);
+        if free { Via::Both } else { existing.via }
     }
 
     fn try_unmap(&mut self, request: &UnmapRequest, now: Now) -> Result<usize, Refusal> {
@@ -333,10 +462,16 @@ impl Core {
         };
         let server = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr);
         let nonce = match request.target {
-            UnmapTarget::Internal(_, _, nonce) => nonce,
-            UnmapTarget::All(_) | UnmapTarget::External(..) | UnmapTarget::Id(_) => None,
+            UnmapTarget::Internal(_, _, nonce) | UnmapTarget::InternalSet(_, _, _, nonce) => nonce,
+            UnmapTarget::All(_)
+            | UnmapTarget::External(..)
+            | UnmapTarget::Id(_)
+            | UnmapTarget::Range(..) => None,
         };
         let targets = self.targets(server, request)?;
+        if matches!(request.target, UnmapTarget::Range(..)) {
+            self.all_or_none(&targets, request.requester, now)?;
+        }
         let mut refusal = None;
         let mut count: usize = 0;
         for mapping in targets {
@@ -371,8 +506,13 @@ impl Core {
                     .collect()
             }
             UnmapTarget::External(protocol, port) => {
-                let mapping = snapshot.mapping_by_external(server, protocol, port);
-                vec![Arc::clone(mapping.ok_or(Refusal::NotFound)?)]
+                let own = snapshot.mapping_by_external(server, protocol, port);
+                let shared = || {
+                    let mapping = snapshot.mapping_by_shared(protocol, port);
+                    mapping.filter(|mapping| mapping.server == server)
+                };
+                let mapping = own.or_else(shared).ok_or(Refusal::NotFound)?;
+                vec![Arc::clone(mapping)]
             }
             UnmapTarget::Id(id) => {
                 let own = |mapping: &&Arc<Mapping>| {
@@ -385,12 +525,51 @@ impl Core {
                 .mappings_by_internal(server, protocol, port)
                 .cloned()
                 .collect(),
+            UnmapTarget::InternalSet(protocol, first, size, _) => {
+                let last = first.get().saturating_add(size.get() - 1);
+                (first.get()..=last)
+                    .filter_map(InternalPort::new)
+                    .flat_map(|port| snapshot.mappings_by_internal(server, protocol, port))
+                    .cloned()
+                    .collect()
+            }
+            UnmapTarget::Range(protocol, first, last) => {
+                let mappings: Vec<_> = snapshot
+                    .mappings_of(server)
+                    .filter(|mapping| mapping.protocol == protocol)
+                    .filter(|mapping| (first..=last).contains(&mapping.external_port))
+                    .cloned()
+                    .collect();
+                if mappings.is_empty() {
+                    return Err(Refusal::NotFound);
+                }
+                mappings
+            }
         })
     }
 
-    /// `None` is static: only an admin may ask for it.
-    fn lifetime(&self, request: &MapRequest) -> Option<Duration> {
-        let longest = self.snapshot.policy.max_lease;
+    /// U-10: a range is deleted as one.
+    fn all_or_none(
+        &self,
+        targets: &[Arc<Mapping>],
+        requester: Requester,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        for mapping in targets {
+            if mapping.expires.is_none() && !is_admin(requester) {
+                return Err(Refusal::StaticMapping);
+            }
+            if !may_change(mapping, requester, None) {
+                return Err(self.foreign(mapping, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` is static: only an admin may ask for it. What a person allowed for a time does not
+    /// outlive that time.
+    fn lifetime(&self, host: &Host, request: &MapRequest, now: Now) -> Option<Duration> {
+        let longest = self.longest(host, request, now);
         match (request.lifetime, request.subject) {
             (Some(asked), _) => Some(asked.min(longest)),
             (None, Subject::Client(_)) => Some(longest),
@@ -398,7 +577,7 @@ impl Core {
         }
     }
 
-    fn foreign(&self, mapping: &Mapping, now: Now) -> Refusal {
+    pub(super) fn foreign(&self, mapping: &Mapping, now: Now) -> Refusal {
         let remaining = mapping
             .expires
             .map(|expiry| self.snapshot.remaining(expiry, now));
@@ -406,31 +585,56 @@ impl Core {
     }
 
     fn mapped(&self, mapping: Arc<Mapping>, now: Now) -> Outcome {
+        Outcome::Granted(self.granted(mapping, now))
+    }
+
+    pub(super) fn granted(&self, mapping: Arc<Mapping>, now: Now) -> Grant {
         let lifetime = mapping
             .expires
             .map(|expiry| self.snapshot.remaining(expiry, now));
-        let external_address = self.snapshot.external_address(mapping.server);
-        Outcome::Granted(Grant::Mapped {
+        let external_address = self.snapshot.external_address_of(&mapping);
+        Grant::Mapped {
             mapping,
             lifetime,
             external_address,
-        })
+        }
     }
 }
 
+/// What comes of the search for an external port.
+enum Assigned {
+    /// A person is asked about it.
+    Asks,
+    /// This one.
+    Port(ExternalPort),
+}
+
+/// Tells whether a mapping is reached at an address at which a request asks for one.
+const fn meets(mapping: Via, asked: Via) -> bool {
+    (mapping.has_ipv6() && asked.has_ipv6()) || (mapping.has_ipv4() && asked.has_ipv4())
+}
+
+const fn external(mapping: &Mapping) -> (Ipv4Addr, Protocol, ExternalPort) {
+    (mapping.server, mapping.protocol, mapping.external_port)
+}
+
 /// Only who shows the nonce of a mapping, or an admin, may change it.
-fn may_change(mapping: &Mapping, requester: Requester, nonce: Option<MappingNonce>) -> bool {
+pub(super) fn may_change(
+    mapping: &Mapping,
+    requester: Requester,
+    nonce: Option<MappingNonce>,
+) -> bool {
     if is_admin(requester) {
         return true;
     }
     mapping.expires.is_some() && (mapping.nonce.is_none() || mapping.nonce == nonce)
 }
 
-const fn is_admin(requester: Requester) -> bool {
+pub(super) const fn is_admin(requester: Requester) -> bool {
     matches!(requester, Requester::Cli | Requester::Dashboard)
 }
 
-fn describe(mapping: &Mapping) -> String {
+pub(super) fn describe(mapping: &Mapping) -> String {
     format!(
         "{} {} {} {}->{}",
         mapping.host,
@@ -442,7 +646,7 @@ fn describe(mapping: &Mapping) -> String {
 }
 
 /// Cuts a description to what RFC 7220 §3 allows, at the end of a character.
-fn truncated(description: &str) -> String {
+pub(super) fn truncated(description: &str) -> String {
     let end = description.floor_char_boundary(DESCRIPTION_MAX);
     description.get(..end).unwrap_or_default().to_owned()
 }
@@ -452,6 +656,3 @@ const DESCRIPTION_MAX: usize = 1016;
 
 /// Below lie the ports of well-known services, which a search must not hand out.
 const FIRST_HIGH: u16 = 1024;
-
-/// RFC 6887 §11.3.
-const PORT_CONTROL: [u16; 2] = [5350, 5351];

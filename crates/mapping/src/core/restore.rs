@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Core, Ends};
 use crate::{
-    Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, Image, Lease, Mapping, Now,
-    Requester, Revision, Site, Wall,
+    Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, HostPolicy, Image, Lease, Mapping,
+    Now, Permission, Pinhole, Requester, Revision, Site, Waiting, Wall,
 };
 
 impl Core {
@@ -35,7 +35,7 @@ impl Core {
         } else {
             BootNumber(last.boot.0.saturating_add(1))
         };
-        let mut core = Self::new(site, image.policy, image.key, boot_id, now);
+        let mut core = Self::new(site, image.policy.clone(), image.key, boot_id, now);
         core.next_mapping = image.meta.next_mapping;
         core.next_generation = image.meta.next_generation;
         let snapshot = &mut core.snapshot;
@@ -57,7 +57,7 @@ impl Core {
         let next = Revision(snapshot.revision.0.saturating_add(1));
         (snapshot.names_in, snapshot.packets_in) = (next, next);
         snapshot.facts_since = next;
-        core.restore_rows(image.hosts, image.mappings, image.generations, now)?;
+        core.restore_rows(image, now)?;
         core.thaw(now);
         Ok(core)
     }
@@ -79,6 +79,7 @@ impl Core {
         image.meta.revision = image.meta.revision.max(shown.revision);
         let mut core = Self::restore(Site::clone(&shown.site), image, self.boot_id, now)?;
         core.snapshot.wan_addresses = Arc::clone(&shown.wan_addresses);
+        core.snapshot.carriers = shown.carriers;
         core.snapshot.declined = shown.declined.clone();
         for (addr, until) in &shown.declined {
             core.ends.insert((*until, Ends::Declined(*addr)));
@@ -98,15 +99,9 @@ impl Core {
         self.work().dirty = true;
     }
 
-    fn restore_rows(
-        &mut self,
-        hosts: Vec<Host>,
-        mappings: Vec<Mapping>,
-        generations: Vec<Generation>,
-        now: Now,
-    ) -> Result<(), RestoreError> {
+    fn restore_rows(&mut self, image: Image, now: Now) -> Result<(), RestoreError> {
         let changed_in = self.next_revision();
-        for host in hosts {
+        for host in image.hosts {
             if self.snapshot.host_by_addr(host.addr).is_some()
                 || self.snapshot.host_by_name(&host.name).is_some()
             {
@@ -115,9 +110,12 @@ impl Core {
             if let Some(lease) = host.lease {
                 self.schedule(lease.expires, Ends::Lease(host.mac));
             }
+            if let Some(until) = host.policy.and_then(|policy| policy.until) {
+                self.schedule(until, Ends::HostPolicy(host.mac));
+            }
             self.replace_host(None, &Arc::new(Host { changed_in, ..host }));
         }
-        for mapping in mappings {
+        for mapping in image.mappings {
             let owner = self.snapshot.host(mapping.host);
             let owner = owner.filter(|host| host.addr == mapping.server);
             owner.ok_or(RestoreError::MappingWithoutHost)?;
@@ -126,7 +124,22 @@ impl Core {
                 ..mapping
             }));
         }
-        for generation in generations {
+        for pinhole in image.pinholes {
+            self.snapshot
+                .host(pinhole.host)
+                .ok_or(RestoreError::MappingWithoutHost)?;
+            self.index_pinhole(Arc::new(Pinhole {
+                changed_in,
+                ..pinhole
+            }));
+        }
+        for waiting in image.waiting {
+            self.index_waiting(Arc::new(waiting));
+        }
+        for permission in image.permissions {
+            self.index_permission(permission);
+        }
+        for generation in image.generations {
             if let Some(expiry) = generation.valid_until {
                 self.schedule(expiry, Ends::Generation(generation.id));
             }
@@ -182,6 +195,8 @@ impl Core {
         self.thaw_hosts(&moved);
         self.thaw_mappings(&moved);
         self.thaw_generations(&moved);
+        self.thaw_decisions(&moved);
+        self.thaw_pinholes(&moved);
         let counters = self.snapshot.counters;
         let epoch = |epoch: Epoch| {
             let Some(anchor) = old.get(&epoch.at.boot) else {
@@ -204,15 +219,25 @@ impl Core {
 
     fn thaw_hosts(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
         for host in self.snapshot.hosts.values().cloned().collect::<Vec<_>>() {
-            if let Some(expires) = host.lease.and_then(|lease| moved(lease.expires)) {
-                let lease = Some(Lease { expires });
-                let host = Arc::new(Host {
-                    lease,
-                    ..Host::clone(&host)
-                });
-                self.schedule(expires, Ends::Lease(host.mac));
-                self.replace_host(Some(&host), &host);
+            let lease = host.lease.and_then(|lease| moved(lease.expires));
+            let until = host.policy.and_then(|policy| policy.until).and_then(moved);
+            if lease.is_none() && until.is_none() {
+                continue;
             }
+            let mut host = Host::clone(&host);
+            if let Some(expires) = lease {
+                host.lease = Some(Lease { expires });
+                self.schedule(expires, Ends::Lease(host.mac));
+            }
+            if let Some(until) = until {
+                host.policy = host.policy.map(|policy| HostPolicy {
+                    until: Some(until),
+                    ..policy
+                });
+                self.schedule(until, Ends::HostPolicy(host.mac));
+            }
+            let host = Arc::new(host);
+            self.replace_host(Some(&host), &host);
         }
     }
 
@@ -227,6 +252,54 @@ impl Core {
                     .mappings
                     .insert(mapping.id, Some(Arc::clone(&mapping)));
                 self.insert_mapping(mapping);
+            }
+        }
+    }
+
+    fn thaw_decisions(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
+        for permission in self
+            .snapshot
+            .permissions
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            if let Some(until) = permission.until.and_then(moved) {
+                let permission = Permission {
+                    until: Some(until),
+                    ..permission
+                };
+                self.work()
+                    .permissions
+                    .insert(permission.key(), Some(permission));
+                self.index_permission(permission);
+            }
+        }
+        for waiting in self.snapshot.waiting.values().cloned().collect::<Vec<_>>() {
+            if let Some(expires) = moved(waiting.expires) {
+                let waiting = Arc::new(Waiting {
+                    expires,
+                    ..Waiting::clone(&waiting)
+                });
+                self.work()
+                    .waiting
+                    .insert(waiting.id, Some(Arc::clone(&waiting)));
+                self.index_waiting(waiting);
+            }
+        }
+    }
+
+    fn thaw_pinholes(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
+        for pinhole in self.snapshot.pinholes.values().cloned().collect::<Vec<_>>() {
+            if let Some(expires) = moved(pinhole.expires) {
+                let pinhole = Arc::new(Pinhole {
+                    expires,
+                    ..Pinhole::clone(&pinhole)
+                });
+                self.work()
+                    .pinholes
+                    .insert(pinhole.id, Some(Arc::clone(&pinhole)));
+                self.index_pinhole(pinhole);
             }
         }
     }

@@ -18,7 +18,12 @@ fn port_of_a_leased_host_opens_at_its_external_address() {
     let admitted: Vec<_> = home.core.snapshot().admissions().collect();
     assert_eq!(
         admitted,
-        [(camera, Protocol::Tcp, external(554), internal(554))]
+        [(
+            camera,
+            Protocol::Tcp,
+            external(554),
+            &AdmissionRule::to(internal(554))
+        )]
     );
 }
 
@@ -51,7 +56,7 @@ fn frame_of_a_neighbour_is_refused() {
     let camera = home.join(CAMERA, "camera");
     let mut request = pcp(camera, 554, 1);
     request.subject = Subject::Client(Client {
-        addr: camera,
+        addr: camera.into(),
         mac: Some(NAS),
     });
 
@@ -216,7 +221,7 @@ fn exact_port_of_the_same_host_is_overwritten() {
     let snapshot = home.core.snapshot();
     assert_eq!(
         snapshot.admission(camera, Protocol::Tcp, external(8080)),
-        Some(internal(8000))
+        Some(&AdmissionRule::to(internal(8000)))
     );
     assert_eq!(snapshot.mapping_count(), 1);
 }
@@ -861,6 +866,9 @@ impl Home {
                 .map(|mapping| Mapping::clone(mapping))
                 .collect(),
             generations: snapshot.generations().copied().collect(),
+            permissions: snapshot.permissions().copied().collect(),
+            pinholes: snapshot.pinholes().map(|it| Pinhole::clone(it)).collect(),
+            waiting: snapshot.waiting().map(|it| Waiting::clone(it)).collect(),
             meta: self.core.meta(anchors[0]),
             anchors,
             policy: snapshot.policy().clone(),
@@ -876,13 +884,19 @@ impl Home {
 
 fn pcp(addr: Ipv4Addr, port: u16, nonce: u8) -> MapRequest {
     MapRequest {
-        subject: Subject::Client(Client { addr, mac: None }),
+        subject: Subject::Client(Client {
+            addr: addr.into(),
+            mac: None,
+        }),
         requester: Requester::Pcp,
         protocol: Protocol::Tcp,
         internal_port: internal(port),
         external: External::Suggested(None),
         lifetime: Some(HOUR),
         nonce: Some(MappingNonce([nonce; 12])),
+        via: Via::Both,
+        peer: false,
+        filters: FilterChange::default(),
         description: String::new(),
     }
 }
@@ -899,7 +913,10 @@ fn upnp(addr: Ipv4Addr, port: u16) -> MapRequest {
 fn unmap(addr: Ipv4Addr, requester: Requester, port: u16, nonce: Option<u8>) -> UnmapRequest {
     let nonce = nonce.map(|nonce| MappingNonce([nonce; 12]));
     UnmapRequest {
-        subject: Subject::Client(Client { addr, mac: None }),
+        subject: Subject::Client(Client {
+            addr: addr.into(),
+            mac: None,
+        }),
         requester,
         target: UnmapTarget::Internal(Protocol::Tcp, internal(port), nonce),
     }

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mapping::{
-    Client, External, ExternalPort, InternalPort, MapRequest, Protocol, Requester, Snapshot,
-    Subject, UnmapRequest, UnmapTarget,
+    Client, External, ExternalPort, FilterChange, InternalPort, MapRequest, Protocol, Requester,
+    Snapshot, Subject, UnmapRequest, UnmapTarget, Via,
 };
 
 use crate::wire::{Body, Map, PcpOption, Request, ResultCode};
@@ -33,7 +33,7 @@ pub(super) enum Judged {
     /// ANNOUNCE is answered.
     Announce,
     /// The writer decides.
-    Ask(Asked, mapping::Request),
+    Ask(Asked, Box<mapping::Request>),
     /// What shall be deleted cannot exist.
     NothingToClose(Map),
     /// It is an error.
@@ -88,7 +88,7 @@ fn judge_map(
         (Wish::Open | Wish::OpenExactly | Wish::Close, port) => External::Suggested(port),
     };
     let subject = Subject::Client(Client {
-        addr: source,
+        addr: source.into(),
         mac: None,
     });
     let requester = Requester::Pcp;
@@ -108,10 +108,13 @@ fn judge_map(
             external,
             lifetime: Some(Duration::from_secs(request.lifetime.into()).max(SHORTEST)),
             nonce,
+            via: Via::Ipv6,
+            peer: false,
+            filters: FilterChange::default(),
             description: String::new(),
         })
     };
-    Ok(Judged::Ask(Asked { map, wish }, request))
+    Ok(Judged::Ask(Asked { map, wish }, Box::new(request)))
 }
 
 /// Processes the options of MAP in their order; the first error counts (P-5, P-6).

@@ -28,11 +28,15 @@ pub(super) fn refusal_code(refusal: Refusal, asked: &Asked, policy: &Policy) -> 
             ResultCode::CannotProvideExternal
         }
         Refusal::PortDenied => ResultCode::NotAuthorized,
+        // a person may say yes at any moment, so the client shall ask again soon
+        Refusal::Waiting => return (ResultCode::NotAuthorized, SHORT),
+        Refusal::TooManyFilters => ResultCode::ExcessiveRemotePeers,
         Refusal::NoPrefix | Refusal::PrefixInvalid(_) => ResultCode::NetworkFailure,
         Refusal::QuotaExceeded => ResultCode::UserExQuota,
         Refusal::AddressNotFree
         | Refusal::ExternalPortTaken
         | Refusal::NameNotFree
+        | Refusal::NotCarried
         | Refusal::NotFound
         | Refusal::Unavailable => ResultCode::NoResources,
     };

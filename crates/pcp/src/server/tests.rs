@@ -223,7 +223,7 @@ fn body(port: u16) -> Map {
         protocol: 6,
         internal_port: port,
         external_port: 0,
-        external_addr: std::net::Ipv6Addr::UNSPECIFIED,
+        external_addr: Ipv6Addr::UNSPECIFIED,
     }
 }
 

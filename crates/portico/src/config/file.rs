@@ -84,12 +84,14 @@ pub struct Policy {
     pub max_per_device: Option<u32>,
 }
 
-/// What a device may do that nobody has looked at.
+/// The names of `mapping::Access`.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NewDevice {
-    #[default]
     Allow,
+    #[default]
+    Ask,
+    Deny,
 }
 
 /// The names of `mapping::PortClass`.

@@ -1,5 +1,7 @@
 //! What the file says, and how its mistakes are shown.
 
+use mapping::Access;
+
 use super::*;
 
 #[test]
@@ -31,6 +33,7 @@ fn whole_file_is_understood() {
         zone = "example"
         tsig_key_file = "/etc/portico/parent.key"
         [policy]
+        new_device = "deny"
         auto_allow = "all"
         always_reject = [23, "137-139"]
         max_per_device = 5
@@ -52,12 +55,18 @@ fn whole_file_is_understood() {
     );
     assert_eq!(config.dns.parent.unwrap().ns_name, "ns1.haus.example");
     assert_eq!(config.policy.always_reject.len(), 2);
+    assert_eq!(config.policy.new_device, Access::Deny);
 }
 
 #[test]
 fn mistakes_are_shown_with_line_and_caret() {
     for (text, line, message) in [
         ("[policy]\nauto_allow = \"al\"\n", 2, "unknown variant `al`"),
+        (
+            "[policy]\nnew_device = \"aks\"\n",
+            2,
+            "expected one of `allow`, `ask`, `deny`",
+        ),
         (
             "[lan]\ninterfaces = \"x\"\n",
             2,

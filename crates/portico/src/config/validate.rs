@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mapping::{Nsp, PortClass, PortRange, Prefix6, Site};
+use mapping::{Access, Nsp, PortClass, PortRange, Prefix6, Site};
 use toml::Spanned;
 
 use super::{Config, Dns, Parent, Protocols, Roles, file, nat64};
@@ -115,6 +115,11 @@ fn policy(file: &file::Policy) -> Checked<mapping::Policy> {
         Some(list) => list.iter().map(ports).collect::<Checked<_>>()?,
     };
     Ok(mapping::Policy {
+        new_device: match file.new_device {
+            file::NewDevice::Allow => Access::Allow,
+            file::NewDevice::Ask => Access::Ask,
+            file::NewDevice::Deny => Access::Deny,
+        },
         auto_allow: match file.auto_allow {
             file::AutoAllow::All => PortClass::All,
             file::AutoAllow::High => PortClass::High,

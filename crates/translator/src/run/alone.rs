@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 
-use mapping::{Admission, ExternalPort, InternalPort, Protocol};
+use mapping::{Admission, AdmissionRule, ExternalPort, InternalPort, Protocol};
 use net::Clock;
 use net::netlink::{Netlink, NetlinkError, Route, Target, Watch};
 use net::tun::Tun;
@@ -82,7 +82,9 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
     let open: Vec<_> = settings
         .open
         .iter()
-        .map(|(server, protocol, port, to)| Admission::Open(*server, *protocol, *port, *to))
+        .map(|(server, protocol, port, to)| {
+            Admission::Open(*server, *protocol, *port, AdmissionRule::to(*to))
+        })
         .collect();
     translator.handle_admissions(&open, now);
     for network in &led {

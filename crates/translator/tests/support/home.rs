@@ -69,7 +69,8 @@ impl Home {
     pub fn open(&mut self, server: Ipv4Addr, protocol: Protocol, external: u16, internal: u16) {
         let external = ExternalPort::new(external).unwrap();
         let internal = InternalPort::new(internal).unwrap();
-        let change = Admission::Open(server, protocol, external, internal);
+        let rule = mapping::AdmissionRule::to(internal);
+        let change = Admission::Open(server, protocol, external, rule);
         self.translator.handle_admissions(&[change], self.now);
     }
 

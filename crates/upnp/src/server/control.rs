@@ -1,12 +1,12 @@
 //! What an action means.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use mapping::{
-    Client, External, ExternalPort, Grant, InternalPort, MapRequest, Mapping, Now, Outcome,
-    Protocol, Refusal, Request, Requester, ServerName, Snapshot, Subject, UnmapRequest,
-    UnmapTarget,
+    Client, External, ExternalPort, FilterChange, Grant, InternalPort, MapRequest, Mapping, Now,
+    Outcome, Protocol, Refusal, Request, Requester, ServerName, Snapshot, Subject, UnmapRequest,
+    UnmapTarget, Via,
 };
 
 use crate::wire::soap::Call;
@@ -54,7 +54,7 @@ pub fn decide(
     now: Now,
 ) -> Result<Decision, (ErrorCode, Event)> {
     let arguments = Arguments::new(action, call)?;
-    let server = caller.client.addr;
+    let server = server_of(caller, snapshot);
     let outputs = match action {
         Action::AddAnyPortMapping | Action::AddPortMapping => {
             let request = add(action, &arguments, caller, snapshot)?;
@@ -166,12 +166,16 @@ fn error_of(refusal: Refusal, continuation: Continuation) -> ErrorCode {
         Refusal::ForeignMapping { .. } => ErrorCode::ConflictInMappingEntry,
         Refusal::NotFound => ErrorCode::NoSuchEntryInArray,
         Refusal::PortDenied => not_authorized,
-        Refusal::NoLease | Refusal::StaticMapping => ErrorCode::ActionNotAuthorized,
+        Refusal::NoLease | Refusal::StaticMapping | Refusal::Waiting => {
+            ErrorCode::ActionNotAuthorized
+        }
         Refusal::QuotaExceeded => exhausted,
         Refusal::AddressNotFree
         | Refusal::NameNotFree
         | Refusal::NoPrefix
+        | Refusal::NotCarried
         | Refusal::PrefixInvalid(_)
+        | Refusal::TooManyFilters
         | Refusal::Unavailable => ErrorCode::ActionFailed,
     }
 }
@@ -192,7 +196,7 @@ fn add(
     let external = external.ok_or(invalid(ErrorCode::WildCardNotPermittedInExtPort))?;
     let internal = InternalPort::new(internal);
     let internal = internal.ok_or(invalid(ErrorCode::WildCardNotPermittedInIntPort))?;
-    arguments.internal_client(caller.client.addr, snapshot)?;
+    arguments.internal_client(server_of(caller, snapshot), snapshot)?;
     if !arguments.any_remote()? {
         // DEVIATION WANIPConnection:2 §2.3.17 (U-6): a mapping for a single remote host is
         // refused with 726 because remote hosts have IPv6 addresses, which the argument cannot
@@ -224,6 +228,9 @@ fn add(
         },
         lifetime: Some(Duration::from_secs(u64::from(lease))),
         nonce: None,
+        via: Via::Both,
+        peer: false,
+        filters: FilterChange::default(),
         description: arguments.text("NewPortMappingDescription")?.to_owned(),
     }))
 }
@@ -235,6 +242,16 @@ fn delete(arguments: &Arguments<'_>, caller: Caller) -> Result<Request, Fault> {
         requester: Requester::Upnp,
         target: UnmapTarget::External(protocol, port),
     }))
+}
+
+/// The IPv4 address of the device that asks, from whichever of its addresses it does.
+fn server_of(caller: Caller, snapshot: &Snapshot) -> Ipv4Addr {
+    match caller.client.addr {
+        IpAddr::V4(addr) => addr,
+        IpAddr::V6(_) => snapshot
+            .host_of(caller.client)
+            .map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr),
+    }
 }
 
 /// The entry that three arguments name; `None` if there can be none.

@@ -155,7 +155,7 @@ proptest! {
                 action.name(),
                 body.len(),
             ));
-            let client = Client { addr: camera, mac: None };
+            let client = Client { addr: camera.into(), mac: None };
             let response = match web.handle_request(&request, client, core.snapshot(), now) {
                 Step::Answer(response) => response,
                 Step::Ask(request, pending) => {
@@ -181,7 +181,7 @@ proptest! {
         let mut connection = Connection::new(Counters::new(), now.mono);
         connection.handle_bytes(format!("POST {target} HTTP/1.1\r\n{headers}\r\n").as_bytes(), now.mono);
         if let Some(request) = connection.poll_request() {
-            let client = Client { addr: camera, mac: None };
+            let client = Client { addr: camera.into(), mac: None };
             let step = web.handle_request(&request, client, core.snapshot(), now);
             prop_assert!(matches!(step, Step::Answer(response) if response.status != Status::Ok));
         }

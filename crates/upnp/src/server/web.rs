@@ -34,7 +34,7 @@ pub enum Step {
     /// The answer.
     Answer(Response),
     /// The core decides; its outcome goes to [`Web::handle_outcome`].
-    Ask(mapping::Request, Pending),
+    Ask(Box<mapping::Request>, Pending),
 }
 
 /// An action that waits for the core.
@@ -219,7 +219,7 @@ impl Web {
                 Step::Answer(self.done(action, &call.service, outputs))
             }
             Ok(Decision::Ask(request, continuation)) => Step::Ask(
-                request,
+                Box::new(request),
                 Pending {
                     service: call.service,
                     continuation,

@@ -425,7 +425,7 @@ impl Deed {
     fn request(self) -> Request {
         let subject = |n| {
             Subject::Client(Client {
-                addr: addr(n),
+                addr: addr(n).into(),
                 mac: None,
             })
         };

@@ -32,7 +32,7 @@ async fn the_files_copied_after_each_answer_hold_that_answer() {
         let request = match step % 5 {
             4 => Request::Unmap(UnmapRequest {
                 subject: Subject::Client(Client {
-                    addr: addr(n),
+                    addr: addr(n).into(),
                     mac: None,
                 }),
                 requester: Requester::NatPmp,

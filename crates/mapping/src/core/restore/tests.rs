@@ -171,6 +171,9 @@ fn image_of(core: &Core) -> Image {
         hosts: snapshot.hosts().map(|host| Host::clone(host)).collect(),
         mappings: snapshot.mappings().map(Arc::as_ref).cloned().collect(),
         generations: snapshot.generations().copied().collect(),
+        permissions: snapshot.permissions().copied().collect(),
+        pinholes: snapshot.pinholes().map(|it| Pinhole::clone(it)).collect(),
+        waiting: snapshot.waiting().map(|it| Waiting::clone(it)).collect(),
         meta: Meta {
             revision: snapshot.revision(),
             ..meta
@@ -184,7 +187,7 @@ fn image_of(core: &Core) -> Image {
 fn map(port: u16) -> Request {
     Request::Map(MapRequest {
         subject: Subject::Client(Client {
-            addr: ADDR,
+            addr: ADDR.into(),
             mac: None,
         }),
         requester: Requester::NatPmp,
@@ -193,6 +196,9 @@ fn map(port: u16) -> Request {
         external: External::Suggested(None),
         lifetime: Some(Duration::from_secs(3600)),
         nonce: None,
+        via: Via::Both,
+        peer: false,
+        filters: FilterChange::default(),
         description: String::new(),
     })
 }

@@ -90,7 +90,12 @@ fn busy(sessions: u16) -> Translator {
     translator.handle_nsps(&[Nsp::new(NSP).unwrap()], NOW);
     let open = PORTS.map(|port| {
         let (external, internal) = (ExternalPort::new(port), InternalPort::new(port));
-        Admission::Open(SERVER, Protocol::Udp, external.unwrap(), internal.unwrap())
+        Admission::Open(
+            SERVER,
+            Protocol::Udp,
+            external.unwrap(),
+            mapping::AdmissionRule::to(internal.unwrap()),
+        )
     });
     translator.handle_admissions(&open, NOW);
     for n in 0..sessions {

@@ -224,6 +224,9 @@ pub fn map(protocol: Protocol, external: u16, internal: u16) -> Request {
         external: External::Exact(ExternalPort::new(external).unwrap()),
         lifetime: None,
         nonce: None,
+        via: mapping::Via::Both,
+        peer: false,
+        filters: mapping::FilterChange::default(),
         description: String::new(),
     })
 }

@@ -1,0 +1,277 @@
+//! Ports of hosts that have IPv6 addresses of their own (RFC 6092 §3.4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::map::truncated;
+use super::permit::Grade;
+use super::{Core, Ends};
+use crate::remote::TooMany;
+use crate::{
+    AuditAction, Carriers, Change, ClosePinholeRequest, CloseReason, Epoch, Filters, Grant, Host,
+    Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget, Refusal, Requester, Subject,
+    UpdatePinholeRequest, Waits,
+};
+
+impl Core {
+    /// What the followers of packets carry came or went.
+    pub(super) fn carriers(&mut self, carriers: Carriers, now: Now) -> (Outcome, Waits) {
+        let old = self.snapshot.carriers;
+        if old.ipv4 != carriers.ipv4 {
+            // P-9, NP-10: the external IPv4 address changed
+            let epoch = Epoch::starting(self.snapshot.boot, now.mono);
+            self.snapshot.counters.pcp_epoch = epoch;
+            self.snapshot.counters.natpmp_epoch = epoch;
+        }
+        if old != carriers {
+            self.snapshot.carriers = carriers;
+            self.touch_packets();
+            self.record(Change::WanChanged);
+        }
+        (Outcome::Granted(Grant::Done), self.pinhole_waits())
+    }
+
+    pub(super) fn pinhole(&mut self, request: &PinholeRequest, now: Now) -> (Outcome, Waits) {
+        let pinholed = self.try_pinhole(request, now);
+        self.pinholed(pinholed, now)
+    }
+
+    pub(super) fn update_pinhole(
+        &mut self,
+        request: &UpdatePinholeRequest,
+        now: Now,
+    ) -> (Outcome, Waits) {
+        let updated = self.try_update(request, now);
+        self.pinholed(updated, now)
+    }
+
+    pub(super) fn close_pinholes(
+        &mut self,
+        request: &ClosePinholeRequest,
+        now: Now,
+    ) -> (Outcome, Waits) {
+        match self.try_close(request, now) {
+            Ok(count) => (
+                Outcome::Granted(Grant::Unmapped(count)),
+                self.pinhole_waits(),
+            ),
+            Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
+        }
+    }
+
+    /// Closes a pinhole that may exist.
+    pub(super) fn close_pinhole(
+        &mut self,
+        id: PinholeId,
+        reason: CloseReason,
+        requester: Requester,
+        now: Now,
+    ) {
+        let Some(pinhole) = self.snapshot.pinholes.remove(&id) else {
+            return;
+        };
+        self.snapshot.pinholes_by.remove(&pinhole.tuple());
+        self.snapshot.pinholes_of.remove(&(pinhole.host, id));
+        self.unschedule(pinhole.expires, Ends::Pinhole(id));
+        let work = self.work();
+        work.pinholes.insert(id, None);
+        work.closings.pinholes.insert(id);
+        let target = format!("{} {}", describe(&pinhole), reason.as_str());
+        self.audit(requester, AuditAction::PinholeClosed, target, now);
+        self.record(Change::PinholeClosed { pinhole, reason });
+        self.touch_packets();
+    }
+
+    pub(super) fn close_pinholes_of(&mut self, host: crate::Mac, requester: Requester, now: Now) {
+        let ids: Vec<_> = self.snapshot.pinholes_of(host).map(|it| it.id).collect();
+        for id in ids {
+            self.close_pinhole(id, CloseReason::HostGone, requester, now);
+        }
+    }
+
+    fn try_pinhole(&mut self, request: &PinholeRequest, now: Now) -> Result<Arc<Pinhole>, Refusal> {
+        let host = self.subject(request.subject)?;
+        if !self.snapshot.carriers.pinholes {
+            return Err(Refusal::NotCarried);
+        }
+        self.may_have(&host, request)?;
+        let lifetime = request.lifetime.min(self.snapshot.policy.max_lease);
+        let expires = self.expiry(lifetime, now);
+        let known = self.snapshot.pinhole_by_tuple(&request.tuple).cloned();
+        let no_filters = Filters::default();
+        let old = known.as_ref().map_or(&no_filters, |known| &known.filters);
+        let filters = request.filters.apply(old);
+        let filters = filters.map_err(|TooMany| Refusal::TooManyFilters)?;
+        let Some(known) = known else {
+            let id = self.free_id().ok_or(Refusal::ExternalPortTaken)?;
+            let pinhole = Arc::new(Pinhole {
+                id,
+                host: host.mac,
+                addr: request.tuple.addr,
+                protocol: request.tuple.protocol,
+                port: request.tuple.port,
+                remote: request.tuple.remote,
+                filters,
+                requester: request.requester,
+                nonce: request.nonce,
+                description: truncated(&request.description),
+                expires,
+                opened_at: now.wall,
+                changed_in: self.next_revision(),
+            });
+            let action = AuditAction::PinholeOpened;
+            self.audit(request.requester, action, describe(&pinhole), now);
+            self.put_pinhole(Arc::clone(&pinhole));
+            self.record(Change::PinholeOpened(Arc::clone(&pinhole)));
+            self.touch_packets();
+            return Ok(pinhole);
+        };
+        if known.host != host.mac {
+            return Err(Refusal::ExternalPortTaken);
+        }
+        if request.nonce.is_some() && known.nonce.is_some() && request.nonce != known.nonce {
+            return Err(self.foreign_pinhole(&known, now));
+        }
+        let mut pinhole = Pinhole::clone(&known);
+        pinhole.expires = expires;
+        if filters != known.filters {
+            pinhole.filters = filters;
+            pinhole.changed_in = self.next_revision();
+            self.touch_packets();
+        }
+        pinhole.nonce = request.nonce.or(known.nonce);
+        self.unschedule(known.expires, Ends::Pinhole(known.id));
+        let pinhole = Arc::new(pinhole);
+        self.put_pinhole(Arc::clone(&pinhole));
+        self.record(Change::PinholeRenewed(Arc::clone(&pinhole)));
+        Ok(pinhole)
+    }
+
+    /// The policy and the quota are those of mappings. Nobody can be asked yet about a pinhole.
+    fn may_have(&self, host: &Host, request: &PinholeRequest) -> Result<(), Refusal> {
+        let tuple = &request.tuple;
+        if self.snapshot.policy.always_rejects(tuple.port.get()) {
+            return Err(Refusal::PortDenied);
+        }
+        let by_admin = matches!(request.subject, Subject::Admin(_));
+        let grade = self.grade_client(host, tuple.protocol, tuple.port, tuple.port.get());
+        if !by_admin && grade != Grade::Opens {
+            return Err(Refusal::PortDenied);
+        }
+        let is_new = self.snapshot.pinhole_by_tuple(tuple).is_none();
+        if is_new && self.held(host) >= self.quota(host) {
+            return Err(Refusal::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    fn try_update(
+        &mut self,
+        request: &UpdatePinholeRequest,
+        now: Now,
+    ) -> Result<Arc<Pinhole>, Refusal> {
+        let known = self.own(request.subject, request.id)?;
+        let lifetime = request.lifetime.min(self.snapshot.policy.max_lease);
+        let pinhole = Arc::new(Pinhole {
+            expires: self.expiry(lifetime, now),
+            ..Pinhole::clone(&known)
+        });
+        self.unschedule(known.expires, Ends::Pinhole(known.id));
+        self.put_pinhole(Arc::clone(&pinhole));
+        self.record(Change::PinholeRenewed(Arc::clone(&pinhole)));
+        Ok(pinhole)
+    }
+
+    fn try_close(&mut self, request: &ClosePinholeRequest, now: Now) -> Result<usize, Refusal> {
+        let pinhole = match request.target {
+            PinholeTarget::Id(id) => self.own(request.subject, id)?,
+            PinholeTarget::Tuple(tuple, nonce) => {
+                let host = self.subject(request.subject)?;
+                let Some(known) = self.snapshot.pinhole_by_tuple(&tuple).cloned() else {
+                    return Ok(0);
+                };
+                if known.host != host.mac {
+                    return Ok(0);
+                }
+                if known.nonce.is_some() && known.nonce != nonce {
+                    return Err(self.foreign_pinhole(&known, now));
+                }
+                known
+            }
+        };
+        self.close_pinhole(pinhole.id, CloseReason::Removed, request.requester, now);
+        Ok(1)
+    }
+
+    /// Returns a pinhole of the host for which a request is made; an admin's is anybody's.
+    fn own(&self, subject: Subject, id: PinholeId) -> Result<Arc<Pinhole>, Refusal> {
+        let pinhole = self.snapshot.pinhole(id).ok_or(Refusal::NotFound)?;
+        if let Subject::Client(_) = subject
+            && self.subject(subject)?.mac != pinhole.host
+        {
+            return Err(Refusal::ForeignMapping { remaining: None });
+        }
+        Ok(Arc::clone(pinhole))
+    }
+
+    fn put_pinhole(&mut self, pinhole: Arc<Pinhole>) {
+        let work = self.work();
+        work.pinholes.insert(pinhole.id, Some(Arc::clone(&pinhole)));
+        work.dirty = true;
+        self.index_pinhole(pinhole);
+    }
+
+    /// Puts a pinhole into every index.
+    pub(super) fn index_pinhole(&mut self, pinhole: Arc<Pinhole>) {
+        self.schedule(pinhole.expires, Ends::Pinhole(pinhole.id));
+        let snapshot = &mut self.snapshot;
+        snapshot.pinholes_by.insert(pinhole.tuple(), pinhole.id);
+        snapshot.pinholes_of.insert((pinhole.host, pinhole.id));
+        snapshot.pinholes.insert(pinhole.id, pinhole);
+    }
+
+    /// Numbers of pinholes that are gone are given out last.
+    fn free_id(&self) -> Option<PinholeId> {
+        let newest = self.snapshot.pinholes.get_max().map_or(0, |(id, _)| id.0);
+        let above = newest.checked_add(1).map(PinholeId);
+        let free = |id: &PinholeId| !self.snapshot.pinholes.contains_key(id);
+        above.or_else(|| (1..=u16::MAX).map(PinholeId).find(free))
+    }
+
+    fn foreign_pinhole(&self, pinhole: &Pinhole, now: Now) -> Refusal {
+        Refusal::ForeignMapping {
+            remaining: Some(self.snapshot.remaining(pinhole.expires, now)),
+        }
+    }
+
+    fn pinholed(&self, pinhole: Result<Arc<Pinhole>, Refusal>, now: Now) -> (Outcome, Waits) {
+        match pinhole {
+            Ok(pinhole) => {
+                let lifetime: Duration = self.snapshot.remaining(pinhole.expires, now);
+                let waits = Waits {
+                    packets: Some(pinhole.changed_in),
+                    names: None,
+                };
+                (
+                    Outcome::Granted(Grant::Pinholed { pinhole, lifetime }),
+                    waits,
+                )
+            }
+            Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
+        }
+    }
+
+    const fn pinhole_waits(&self) -> Waits {
+        Waits {
+            packets: Some(self.snapshot.packets_in),
+            names: None,
+        }
+    }
+}
+
+fn describe(pinhole: &Pinhole) -> String {
+    format!(
+        "{} {} {} {}",
+        pinhole.host, pinhole.addr, pinhole.protocol, pinhole.port
+    )
+}
