@@ -3,7 +3,7 @@
 //! **Invariant:** knows no protocol of the house and decides nothing; it turns what the kernel
 //! offers into values and `async` calls that need no unsafe code.
 //!
-//! Start from [`Clock`], [`udp::Socket`], [`tun::Tun`] and [`netlink::Netlink`].
+//! Start from [`Clock`], [`udp::Socket`], [`lan::Socket`], [`tun::Tun`] and [`netlink::Netlink`].
 //!
 //! Everything here acts on the network namespace of the *calling thread*: a socket, a TUN device
 //! and a netlink handle keep the namespace in which they were opened; [`sysctl`] and
@@ -16,6 +16,8 @@ mod async_fd;
 mod bind;
 mod clock;
 pub mod ethtool;
+mod filter;
+pub mod lan;
 pub mod listen;
 pub mod namespace;
 pub mod netlink;

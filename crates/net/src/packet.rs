@@ -1,5 +1,6 @@
 //! Whole Ethernet frames: for a client that has no address yet, and for whoever looks on.
 
+pub(crate) mod checksum;
 mod frame;
 
 use std::io;
@@ -141,12 +142,17 @@ fn open(ifname: &str, hears: Hears) -> io::Result<PacketSocket> {
     // Protocol zero: nothing is heard before the socket is bound to its interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     socket.set_nonblocking(true)?;
-    bind(socket.as_raw_fd(), &link_addr(ifindex, hears)?)?;
+    let protocol = match hears {
+        Hears::All => ETH_P_ALL,
+        Hears::Ipv4 => ETHERTYPE_IPV4,
+        Hears::Nothing => 0,
+    };
+    bind(socket.as_raw_fd(), &link_addr(ifindex, protocol)?)?;
     let fd = crate::async_fd::register(OwnedFd::from(socket))?;
     Ok(PacketSocket { fd, mac, ifindex })
 }
 
-fn identify(ifname: &str) -> io::Result<(u32, Mac)> {
+pub(crate) fn identify(ifname: &str) -> io::Result<(u32, Mac)> {
     let missing = || io::Error::from_raw_os_error(libc::ENODEV);
     let mut addrs = getifaddrs()?.filter(|found| found.interface_name == ifname);
     let link = addrs
@@ -163,12 +169,7 @@ fn identify(ifname: &str) -> io::Result<(u32, Mac)> {
 }
 
 #[expect(unsafe_code, reason = "no crate of ours makes a sockaddr_ll")]
-fn link_addr(ifindex: u32, hears: Hears) -> io::Result<LinkAddr> {
-    let protocol: u16 = match hears {
-        Hears::All => 0x0003,
-        Hears::Ipv4 => 0x0800,
-        Hears::Nothing => 0,
-    };
+pub(crate) fn link_addr(ifindex: u32, protocol: u16) -> io::Result<LinkAddr> {
     let family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
     let addr = libc::sockaddr_ll {
         sll_family: family,
@@ -196,6 +197,13 @@ impl AsFd for PacketSocket {
         self.fd.get_ref().as_fd()
     }
 }
+
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
+
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// Every protocol (`linux/if_ether.h`).
+const ETH_P_ALL: u16 = 0x0003;
 
 #[cfg(test)]
 mod tests;

@@ -159,6 +159,7 @@ pub struct Options {
     multicast_interface: Option<u32>,
     multicast_ttl: Option<u32>,
     multicast_loop: Option<bool>,
+    deaf: bool,
 }
 
 impl Options {
@@ -222,6 +223,24 @@ impl Options {
     pub const fn multicast_loop(mut self, on: bool) -> Self {
         self.multicast_loop = Some(on);
         self
+    }
+
+    /// Holds the port and sends, but hears nothing.
+    pub(crate) const fn deaf(mut self) -> Self {
+        self.deaf = true;
+        self
+    }
+
+    pub(crate) fn device_name(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = IpAddr> {
+        self.groups.iter().map(|(group, _)| *group)
+    }
+
+    pub(crate) const fn is_broadcast(&self) -> bool {
+        self.broadcast
     }
 }
 
@@ -310,6 +329,9 @@ fn open(local: SocketAddr, options: &Options) -> io::Result<socket2::Socket> {
     match local {
         SocketAddr::V4(_) => open_v4(&socket, options)?,
         SocketAddr::V6(_) => open_v6(&socket, options)?,
+    }
+    if options.deaf {
+        crate::filter::attach(&socket, &crate::filter::nothing())?;
     }
     socket.bind(&SockAddr::from(local))?;
     for (group, ifindex) in &options.groups {

@@ -163,6 +163,18 @@ impl Netlink {
             .await
     }
 
+    /// Sets the hardware address.
+    ///
+    /// # Errors
+    ///
+    /// Names the interface.
+    pub async fn set_mac(&self, index: u32, mac: Mac) -> Result<(), NetlinkError> {
+        let builder = LinkUnspec::new_with_index(index);
+        let change = builder.address(mac.0.to_vec()).build();
+        self.change(change, format!("give interface {index} the address {mac}"))
+            .await
+    }
+
     /// Sets the largest packet.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use mapping::Mac;
 
+use super::checksum::{finish, sum};
+
 /// A UDP datagram with all the headers that carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpFrame<'a> {
@@ -167,25 +169,6 @@ fn parse_ip(packet: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, &[u8]), Malformed> {
         Ipv4Addr::new(d0, d1, d2, d3),
         udp,
     ))
-}
-
-/// Adds the 16-bit words of `bytes` to `total` (RFC 1071); an odd byte counts as the high one.
-fn sum(total: u64, bytes: &[u8]) -> u64 {
-    bytes.chunks(2).fold(total, |total, pair| {
-        let word = match *pair {
-            [high, low] => u16::from_be_bytes([high, low]),
-            [high] => u16::from_be_bytes([high, 0]),
-            _ => 0,
-        };
-        total.saturating_add(u64::from(word))
-    })
-}
-
-fn finish(mut total: u64) -> u16 {
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    !u16::try_from(total).unwrap_or(u16::MAX)
 }
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
