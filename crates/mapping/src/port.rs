@@ -102,6 +102,8 @@ pub enum Requester {
     NatPmp,
     /// PCP (RFC 6887).
     Pcp,
+    /// The policy itself: a time ended that a person had set.
+    Policy,
     /// UPnP IGD.
     Upnp,
     /// The WAN side.
@@ -118,6 +120,7 @@ impl Requester {
             Self::Dhcp => "dhcp",
             Self::NatPmp => "nat-pmp",
             Self::Pcp => "pcp",
+            Self::Policy => "policy",
             Self::Upnp => "upnp",
             Self::Wan => "wan",
         }
@@ -132,12 +135,13 @@ impl Requester {
     }
 
     /// Every requester.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Cli,
         Self::Dashboard,
         Self::Dhcp,
         Self::NatPmp,
         Self::Pcp,
+        Self::Policy,
         Self::Upnp,
         Self::Wan,
     ];

@@ -322,16 +322,22 @@ impl Snapshot {
     /// Returns what holds for a host: its own policy, or else what the policy says.
     #[must_use]
     pub fn host_policy(&self, host: &Host) -> HostPolicy {
-        let own = host.policy.unwrap_or(HostPolicy {
-            access: self.policy.new_device,
-            ports: None,
-            quota: None,
-            until: None,
-        });
-        HostPolicy {
-            ports: own.ports.or(Some(self.policy.auto_allow)),
-            quota: own.quota.or(Some(self.policy.max_per_device)),
+        let default = self.default_policy();
+        host.policy.map_or(default, |own| HostPolicy {
+            ports: own.ports.or(default.ports),
+            quota: own.quota.or(default.quota),
             ..own
+        })
+    }
+
+    /// Returns what the policy says about a host that has none of its own.
+    #[must_use]
+    pub fn default_policy(&self) -> HostPolicy {
+        HostPolicy {
+            access: self.policy.new_device,
+            ports: Some(self.policy.auto_allow),
+            quota: Some(self.policy.max_per_device),
+            until: None,
         }
     }
 
@@ -472,8 +478,8 @@ impl Snapshot {
     }
 
     /// Returns the address for a MAC: its own; else the first free one from a keyed hash of the
-    /// MAC onward; else, when every address is bound, that of the host which is away for longest
-    /// and has no mapping. Addresses that somebody declined or that `skip` names are passed over.
+    /// MAC onward; else, when every address is bound, that of the host which is away for longest,
+    /// has no mapping, and about which nobody decided anything. Addresses that somebody declined or that `skip` names are passed over.
     #[must_use]
     pub fn lease_candidate(&self, mac: Mac, skip: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let usable = |addr| !self.declined.contains_key(&addr) && !skip(addr);
@@ -507,6 +513,14 @@ impl Snapshot {
         self.declined.contains_key(&addr)
     }
 
+    /// Tells whether a host keeps its address while it is away, whoever needs one: it has
+    /// mappings, or a person decided about it.
+    pub(crate) fn is_kept(&self, host: &Host) -> bool {
+        host.policy.is_some()
+            || self.mappings_of(host.addr).next().is_some()
+            || self.permissions_of(host.mac).next().is_some()
+    }
+
     pub(crate) fn is_here(&self, host: Mac) -> bool {
         self.host(host).is_some_and(|host| host.lease.is_some())
     }
@@ -520,7 +534,7 @@ impl Snapshot {
         self.hosts
             .values()
             .filter(|host| host.lease.is_none() && usable(host.addr))
-            .filter(|host| self.mappings_of(host.addr).next().is_none())
+            .filter(|host| !self.is_kept(host))
             .min_by_key(|host| host.last_seen)
     }
 }

@@ -8,7 +8,7 @@ use super::permit::Grade;
 use super::{Core, Ends};
 use crate::snapshot::PortKey;
 use crate::{
-    Access, AuditAction, Change, Client, CloseReason, DecideRequest, Decision, Expiry,
+    Access, AuditAction, Change, Client, CloseReason, DecideRequest, Decision, Expiry, External,
     FilterChange, Filters, Grant, Host, HostPolicy, HostPolicyRequest, Mac, MapRequest, Mapping,
     MappingId, Now, Outcome, Permission, Refusal, Requester, Subject, Via, Waiting, Waits,
 };
@@ -93,10 +93,15 @@ impl Core {
         }
     }
 
-    /// A port that opens is not asked about any more.
-    pub(super) fn answer_waiting(&mut self, host: Mac, request: &MapRequest) {
-        let key = (host, request.protocol, request.internal_port);
-        if let Some(id) = self.snapshot.waiting_by.get(&key).copied() {
+    /// A port that opens is not asked about any more; another external port still is.
+    pub(super) fn answer_waiting(&mut self, opened: &Mapping) {
+        let waiting = self.snapshot.waiting_by.get(&key_of(opened));
+        let waiting = waiting.and_then(|id| self.snapshot.waiting_request(*id));
+        let answered = waiting.filter(|waiting| match waiting.external {
+            External::Exact(port) | External::Required(port) => port == opened.external_port,
+            External::Any(_) | External::Suggested(_) => true,
+        });
+        if let Some(id) = answered.map(|waiting| waiting.id) {
             self.forget_waiting(id);
         }
     }
@@ -123,8 +128,11 @@ impl Core {
             (Some(waiting), _, Decision::Deny) => {
                 self.forget_waiting(waiting.id);
                 self.permit(waiting_key(&waiting), false, None, request.requester, now);
+                // the answer is about the internal port, whichever external one leads there
+                let (host, reason) = (waiting.host, CloseReason::Denied);
+                self.close_if_not_permitted(host, reason, request.requester, now);
                 self.record(Change::MappingDenied(waiting));
-                Ok((Grant::Done, Waits::default()))
+                Ok((Grant::Done, self.packets()))
             }
             (None, Some(mapping), Decision::Allow(lasts)) => {
                 self.permit(key_of(&mapping), true, lasts, request.requester, now);
@@ -294,8 +302,8 @@ impl Core {
     pub(super) fn end_permission(&mut self, key: PortKey, now: Now) {
         if self.drop_permission(&key).is_some() {
             let action = AuditAction::PermissionForgotten;
-            self.audit(Requester::Dashboard, action, describe_key(&key), now);
-            self.close_if_not_permitted(key.0, CloseReason::Expired, Requester::Dashboard, now);
+            self.audit(Requester::Policy, action, describe_key(&key), now);
+            self.close_if_not_permitted(key.0, CloseReason::Expired, Requester::Policy, now);
         }
     }
 
@@ -335,7 +343,7 @@ impl Core {
                 &known,
                 None,
                 CloseReason::Expired,
-                Requester::Dashboard,
+                Requester::Policy,
                 now,
             );
         }
@@ -383,18 +391,11 @@ impl Core {
         let Some(host) = self.snapshot.host(host).cloned() else {
             return;
         };
-        let opens = |mapping: &Mapping, port| {
-            let (protocol, internal) = (mapping.protocol, mapping.internal_port);
-            self.grade_client(&host, protocol, internal, port) == Grade::Opens
-        };
         let closing: Vec<_> = self
             .snapshot
             .mappings_of(host.addr)
             .filter(|mapping| mapping.expires.is_some() && !is_admin(mapping.requester))
-            .filter(|mapping| {
-                !opens(mapping, mapping.internal_port.get())
-                    || !opens(mapping, mapping.external_port.get())
-            })
+            .filter(|mapping| !self.may_stay(&host, mapping))
             .map(|mapping| mapping.id)
             .collect();
         let pinholes: Vec<_> = self

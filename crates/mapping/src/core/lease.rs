@@ -191,7 +191,7 @@ impl Core {
         let Some(holder) = snapshot.host_by_addr(request.addr).cloned() else {
             return Ok(());
         };
-        let bound = holder.lease.is_some() || snapshot.mappings_of(holder.addr).next().is_some();
+        let bound = holder.lease.is_some() || snapshot.is_kept(&holder);
         if bound || !snapshot.is_full() {
             return Err(Refusal::AddressNotFree);
         }

@@ -318,7 +318,6 @@ impl Core {
         request: &MapRequest,
         now: Now,
     ) -> Arc<Mapping> {
-        self.answer_waiting(host.mac, request);
         let id = self.next_mapping;
         self.next_mapping = MappingId(id.0.saturating_add(1));
         let mapping = Arc::new(Mapping {
@@ -340,6 +339,7 @@ impl Core {
             opened_at: now.wall,
             changed_in: self.next_revision(),
         });
+        self.answer_waiting(&mapping);
         self.insert_mapping(Arc::clone(&mapping));
         self.work().mappings.insert(id, Some(Arc::clone(&mapping)));
         self.audit(

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Core;
 use crate::{
-    Access, ExternalPort, Host, InternalPort, MapRequest, Now, Permission, Protocol, Subject,
+    Access, Expiry, ExternalPort, Host, HostPolicy, InternalPort, MapRequest, Mapping, Now,
+    Permission, Protocol, Subject,
 };
 
 /// What becomes of a port that is asked for.
@@ -41,11 +42,14 @@ impl Core {
         if matches!(request.subject, Subject::Admin(_)) {
             return Grade::Opens;
         }
+        // RFC 6887 §12: PEER opens no more than the server's own first packet would
+        if request.peer && self.snapshot.host_policy(host).access != Access::Deny {
+            return Grade::Opens;
+        }
         self.grade_client(host, request.protocol, request.internal_port, port)
     }
 
-    /// A device that may open nothing is not helped by what a person once allowed; else that
-    /// counts before the class of ports.
+    /// Grades a port for a device by what holds for it now.
     pub(super) fn grade_client(
         &self,
         host: &Host,
@@ -54,6 +58,19 @@ impl Core {
         port: u16,
     ) -> Grade {
         let own = self.snapshot.host_policy(host);
+        self.grade_by(own, host, protocol, internal, port)
+    }
+
+    /// A device that may open nothing is not helped by what a person once allowed; else that
+    /// counts before the class of ports.
+    fn grade_by(
+        &self,
+        own: HostPolicy,
+        host: &Host,
+        protocol: Protocol,
+        internal: InternalPort,
+        port: u16,
+    ) -> Grade {
         let in_class = own.ports.is_some_and(|class| class.contains(port));
         let permission = self.permission(host, protocol, internal);
         match (own.access, permission) {
@@ -68,18 +85,38 @@ impl Core {
         }
     }
 
+    /// Tells whether a device could open its mapping now.
+    pub(super) fn may_stay(&self, host: &Host, mapping: &Mapping) -> bool {
+        if mapping.peer {
+            return self.snapshot.host_policy(host).access != Access::Deny;
+        }
+        let (protocol, internal) = (mapping.protocol, mapping.internal_port);
+        [internal.get(), mapping.external_port.get()]
+            .into_iter()
+            .all(|port| self.grade_client(host, protocol, internal, port) == Grade::Opens)
+    }
+
     /// Returns the longest lifetime that a mapping may get now.
     pub(super) fn longest(&self, host: &Host, request: &MapRequest, now: Now) -> Duration {
         let longest = self.snapshot.policy.max_lease;
         if matches!(request.subject, Subject::Admin(_)) {
             return longest;
         }
-        let until = self
-            .permission(host, request.protocol, request.internal_port)
-            .and_then(|permission| permission.until);
-        until.map_or(longest, |until| {
-            self.snapshot.remaining(until, now).min(longest)
-        })
+        let left = |until| self.snapshot.remaining(until, now).min(longest);
+        match self.permission(host, request.protocol, request.internal_port) {
+            Some(permission) => permission.until.map_or(longest, left),
+            None => self.borrowed_until(host, request).map_or(longest, left),
+        }
+    }
+
+    /// Returns when a port closes again that opens only because of what holds for the host for a
+    /// time.
+    fn borrowed_until(&self, host: &Host, request: &MapRequest) -> Option<Expiry> {
+        let until = host.policy?.until?;
+        let later = self.snapshot.default_policy();
+        let (protocol, internal) = (request.protocol, request.internal_port);
+        let opens = self.grade_by(later, host, protocol, internal, internal.get()) == Grade::Opens;
+        (!opens && !request.peer).then_some(until)
     }
 
     fn permission(

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::map::truncated;
+use super::map::{is_admin, truncated};
 use super::permit::Grade;
 use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
-    AuditAction, Carriers, Change, ClosePinholeRequest, CloseReason, Epoch, Filters, Grant, Host,
-    Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget, Refusal, Requester, Subject,
+    AuditAction, Carriers, Change, ClosePinholeRequest, CloseReason, Epoch, Expiry, Filters, Grant,
+    Host, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget, Refusal, Requester, Subject,
     UpdatePinholeRequest, Waits,
 };
 
@@ -133,13 +133,18 @@ impl Core {
             return Err(self.foreign_pinhole(&known, now));
         }
         let mut pinhole = Pinhole::clone(&known);
-        pinhole.expires = expires;
-        if filters != known.filters {
+        if may_change(&known, request.requester, request.nonce) {
+            pinhole.expires = expires;
             pinhole.filters = filters;
+            pinhole.requester = request.requester;
+            pinhole.nonce = request.nonce;
+        } else {
+            pinhole.expires = self.kept_open(&known, lifetime, now);
+        }
+        if pinhole.filters != known.filters {
             pinhole.changed_in = self.next_revision();
             self.touch_packets();
         }
-        pinhole.nonce = request.nonce.or(known.nonce);
         self.unschedule(known.expires, Ends::Pinhole(known.id));
         let pinhole = Arc::new(pinhole);
         self.put_pinhole(Arc::clone(&pinhole));
@@ -172,8 +177,12 @@ impl Core {
     ) -> Result<Arc<Pinhole>, Refusal> {
         let known = self.own(request.subject, request.id)?;
         let lifetime = request.lifetime.min(self.snapshot.policy.max_lease);
+        let expires = match may_change(&known, request.requester, None) {
+            true => self.expiry(lifetime, now),
+            false => self.kept_open(&known, lifetime, now),
+        };
         let pinhole = Arc::new(Pinhole {
-            expires: self.expiry(lifetime, now),
+            expires,
             ..Pinhole::clone(&known)
         });
         self.unschedule(known.expires, Ends::Pinhole(known.id));
@@ -183,8 +192,8 @@ impl Core {
     }
 
     fn try_close(&mut self, request: &ClosePinholeRequest, now: Now) -> Result<usize, Refusal> {
-        let pinhole = match request.target {
-            PinholeTarget::Id(id) => self.own(request.subject, id)?,
+        let (pinhole, nonce) = match request.target {
+            PinholeTarget::Id(id) => (self.own(request.subject, id)?, None),
             PinholeTarget::Tuple(tuple, nonce) => {
                 let host = self.subject(request.subject)?;
                 let Some(known) = self.snapshot.pinhole_by_tuple(&tuple).cloned() else {
@@ -193,12 +202,12 @@ impl Core {
                 if known.host != host.mac {
                     return Ok(0);
                 }
-                if known.nonce.is_some() && known.nonce != nonce {
-                    return Err(self.foreign_pinhole(&known, now));
-                }
-                known
+                (known, nonce)
             }
         };
+        if !may_change(&pinhole, request.requester, nonce) {
+            return Err(self.foreign_pinhole(&pinhole, now));
+        }
         self.close_pinhole(pinhole.id, CloseReason::Removed, request.requester, now);
         Ok(1)
     }
@@ -212,6 +221,12 @@ impl Core {
             return Err(Refusal::ForeignMapping { remaining: None });
         }
         Ok(Arc::clone(pinhole))
+    }
+
+    /// A nonce guards the pinhole: who does not show it may keep it open, not cut it short.
+    fn kept_open(&self, known: &Pinhole, lifetime: Duration, now: Now) -> Expiry {
+        let left = self.snapshot.remaining(known.expires, now);
+        self.expiry(left.max(lifetime), now)
     }
 
     fn put_pinhole(&mut self, pinhole: Arc<Pinhole>) {
@@ -267,6 +282,11 @@ impl Core {
             names: None,
         }
     }
+}
+
+/// Only who shows the nonce of a pinhole, or an admin, may change it.
+fn may_change(pinhole: &Pinhole, requester: Requester, nonce: Option<MappingNonce>) -> bool {
+    is_admin(requester) || pinhole.nonce.is_none() || pinhole.nonce == nonce
 }
 
 fn describe(pinhole: &Pinhole) -> String {
