@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::*;
 use crate::*;
 
+mod pinhole;
+mod policy;
+mod shared;
+
 #[test]
 fn port_of_a_leased_host_opens_at_its_external_address() {
     let mut home = Home::with_prefix();
