@@ -82,3 +82,6 @@ CREATE TABLE pinholes (
     expires_at INTEGER NOT NULL,
     opened_at INTEGER NOT NULL
 ) STRICT;
+
+-- To which shared IPv4 address the epochs belong.
+ALTER TABLE meta ADD COLUMN shared_ipv4 TEXT;

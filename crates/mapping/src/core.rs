@@ -18,6 +18,7 @@ use crate::{
 
 mod batch;
 mod decide;
+mod external;
 mod lease;
 mod map;
 mod permit;
@@ -25,6 +26,7 @@ mod pinhole;
 mod prefix;
 mod restore;
 mod set;
+mod unmap;
 
 #[cfg(test)]
 mod tests;
@@ -128,6 +130,7 @@ impl Core {
                 natpmp_epoch: epoch,
                 upnp_boot_id: 1,
                 system_update_id: 0,
+                shared_ipv4: None,
                 serial: 1,
             },
             boot,

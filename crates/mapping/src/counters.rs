@@ -1,5 +1,6 @@
 //! The numbers by which others notice what changed or was lost.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::{BootNumber, Expiry, Instant};
@@ -42,12 +43,14 @@ impl Epoch {
 pub struct Counters {
     /// PCP's epoch: restarts when the preferred NSP changes.
     pub pcp_epoch: Epoch,
-    /// NAT-PMP's epoch: only its IPv4 external address would restart it.
+    /// NAT-PMP's epoch: only its IPv4 external address restarts it.
     pub natpmp_epoch: Epoch,
     /// UPnP BOOTID: rises with every start.
     pub upnp_boot_id: u32,
     /// UPnP SystemUpdateID: rises with every change of a mapping.
     pub system_update_id: u32,
+    /// The shared IPv4 address to which the epochs belong.
+    pub shared_ipv4: Option<Ipv4Addr>,
     /// SOA serial: rises with every revision that changes the zone.
     pub serial: u32,
 }

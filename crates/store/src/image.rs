@@ -121,6 +121,10 @@ fn meta(columns: &Columns<'_>, anchor: Anchor) -> Result<Meta, LoadError> {
             natpmp_epoch: epoch("natpmp_epoch_boot", "natpmp_epoch_at", "natpmp_epoch_value")?,
             upnp_boot_id: columns.number("upnp_boot_id")?,
             system_update_id: columns.number("system_update_id")?,
+            shared_ipv4: match columns.get::<Option<String>>("shared_ipv4")? {
+                Some(_) => Some(columns.text("shared_ipv4")?),
+                None => None,
+            },
             serial: columns.number("serial")?,
         },
         anchor,

@@ -88,6 +88,7 @@ impl Rows {
             .bind(counters.upnp_boot_id)
             .bind(counters.system_update_id)
             .bind(counters.serial)
+            .bind(counters.shared_ipv4.map(|addr| addr.to_string()))
             .bind(anchor.boot.0)
             .bind(anchor.boot_id.0.to_vec())
             .bind(instant(anchor.mono))

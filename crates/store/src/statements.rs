@@ -60,7 +60,7 @@ DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?;
 UPDATE meta SET revision = ?, next_mapping = ?, next_generation = ?,
     pcp_epoch_boot = ?, pcp_epoch_at = ?, pcp_epoch_value = ?,
     natpmp_epoch_boot = ?, natpmp_epoch_at = ?, natpmp_epoch_value = ?,
-    upnp_boot_id = ?, system_update_id = ?, serial = ?;
+    upnp_boot_id = ?, system_update_id = ?, serial = ?, shared_ipv4 = ?;
 INSERT INTO anchors (boot, boot_id, mono, wall) VALUES (?, ?, ?, ?)
     ON CONFLICT (boot) DO UPDATE SET boot_id = excluded.boot_id, mono = excluded.mono,
         wall = excluded.wall;
@@ -99,7 +99,7 @@ VALUES (1, ?, ?, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0);",
 pub(crate) const LOAD_META: &str = "
 SELECT key, policy, revision, next_mapping, next_generation, pcp_epoch_boot, pcp_epoch_at,
     pcp_epoch_value, natpmp_epoch_boot, natpmp_epoch_at, natpmp_epoch_value, upnp_boot_id,
-    system_update_id, serial
+    system_update_id, serial, shared_ipv4
 FROM meta";
 
 pub(crate) const LOAD_ANCHORS: &str = "

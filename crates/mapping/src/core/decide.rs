@@ -339,13 +339,7 @@ impl Core {
     /// The time ended for which a person decided about a host.
     pub(super) fn end_host_policy(&mut self, mac: Mac, now: Now) {
         if let Some(known) = self.snapshot.host(mac).cloned() {
-            self.change_host_policy(
-                &known,
-                None,
-                CloseReason::Expired,
-                Requester::Policy,
-                now,
-            );
+            self.change_host_policy(&known, None, CloseReason::Expired, Requester::Policy, now);
         }
     }
 

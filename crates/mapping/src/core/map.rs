@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::external::Assigned;
 use super::permit::Grade;
 use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
     AdmissionRule, AuditAction, Change, CloseReason, External, ExternalPort, Filters, Grant, Host,
-    InternalPort, MapRequest, Mapping, MappingId, MappingNonce, Now, Outcome, Protocol, Refusal,
-    Requester, Subject, UnmapRequest, UnmapTarget, Via, Waits,
+    MapRequest, Mapping, MappingId, MappingNonce, Now, Outcome, Protocol, Refusal, Requester,
+    Subject, Via, Waits,
 };
 
 impl Core {
@@ -25,55 +26,6 @@ impl Core {
             }
             Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
         }
-    }
-
-    pub(super) fn unmap(&mut self, request: &UnmapRequest, now: Now) -> (Outcome, Waits) {
-        match self.try_unmap(request, now) {
-            Ok(count) => {
-                let waits = Waits {
-                    packets: Some(self.snapshot.packets_in),
-                    names: None,
-                };
-                (Outcome::Granted(Grant::Unmapped(count)), waits)
-            }
-            Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
-        }
-    }
-
-    /// Closes a mapping that may exist.
-    pub(super) fn close_mapping(
-        &mut self,
-        id: MappingId,
-        reason: CloseReason,
-        requester: Requester,
-        now: Now,
-    ) {
-        let Some(mapping) = self.snapshot.mappings.remove(&id) else {
-            return;
-        };
-        if mapping.via.has_ipv6() {
-            self.snapshot.by_external.remove(&external(&mapping));
-            self.snapshot.admission.remove(&external(&mapping));
-        }
-        if mapping.via.has_ipv4() {
-            let shared = (mapping.protocol, mapping.external_port);
-            self.snapshot.by_shared.remove(&shared);
-        }
-        let internal = (mapping.server, mapping.protocol, mapping.internal_port, id);
-        self.snapshot.by_internal.remove(&internal);
-        if let Some(expiry) = mapping.expires {
-            self.unschedule(expiry, Ends::Mapping(id));
-        }
-        let work = self.work();
-        work.mappings.insert(id, None);
-        // what takes its place must be stored first: until then it stays open
-        if reason != CloseReason::Superseded {
-            work.closings.mappings.insert(id);
-        }
-        let target = format!("{} {}", describe(&mapping), reason.as_str());
-        self.audit(requester, AuditAction::MappingClosed, target, now);
-        self.record(Change::MappingClosed { mapping, reason });
-        self.touch_packets();
     }
 
     pub(super) fn try_map(
@@ -199,114 +151,6 @@ impl Core {
                 let same = mapping.external_port.get() == mapping.internal_port.get();
                 (wanted != Some(mapping.external_port), !same, mapping.id)
             })
-    }
-
-    /// Chooses the external port of a new mapping.
-    fn assign(&self, host: &Host, request: &MapRequest, via: Via) -> Result<Assigned, Refusal> {
-        let free = |port: &ExternalPort| {
-            self.grade_external(host, request, *port) == Grade::Opens
-                && self.is_free(host, request, *port, via)
-        };
-        match request.external {
-            External::Exact(port) => {
-                let holders = self.holders(host.addr, request.protocol, port, via);
-                let (requester, nonce) = (request.requester, request.nonce);
-                let own = |mapping: &Arc<Mapping>| {
-                    mapping.host == host.mac && may_change(mapping, requester, nonce)
-                };
-                let taken =
-                    !holders.iter().all(own) || self.companion_is_taken(host, request, port, via);
-                self.exactly(host, request, port, taken)
-            }
-            External::Required(port) => {
-                self.exactly(host, request, port, !self.is_free(host, request, port, via))
-            }
-            External::Any(port) => self.search(Some(port), request, free),
-            External::Suggested(port) => self.search(port, request, free),
-        }
-    }
-
-    fn exactly(
-        &self,
-        host: &Host,
-        request: &MapRequest,
-        port: ExternalPort,
-        taken: bool,
-    ) -> Result<Assigned, Refusal> {
-        match self.grade_external(host, request, port) {
-            Grade::Denied => Err(Refusal::PortDenied),
-            Grade::Asks | Grade::Opens if taken => Err(Refusal::ExternalPortTaken),
-            Grade::Asks => Ok(Assigned::Asks),
-            Grade::Opens => Ok(Assigned::Port(port)),
-        }
-    }
-
-    /// Returns the mappings that hold an external port where a new one would be reached: of the
-    /// server itself, and of whoever has it at the shared IPv4 address.
-    pub(super) fn holders(
-        &self,
-        server: Ipv4Addr,
-        protocol: Protocol,
-        port: ExternalPort,
-        via: Via,
-    ) -> Vec<Arc<Mapping>> {
-        let snapshot = &self.snapshot;
-        let own = snapshot
-            .mapping_by_external(server, protocol, port)
-            .filter(|_| via.has_ipv6());
-        let shared = snapshot
-            .mapping_by_shared(protocol, port)
-            .filter(|_| via.has_ipv4())
-            .filter(|shared| own.is_none_or(|own| own.id != shared.id));
-        own.into_iter().chain(shared).cloned().collect()
-    }
-
-    fn is_free(&self, host: &Host, request: &MapRequest, port: ExternalPort, via: Via) -> bool {
-        self.holders(host.addr, request.protocol, port, via)
-            .is_empty()
-            && !self.companion_is_taken(host, request, port, via)
-    }
-
-    /// NP-5: who maps a port of the shared address by NAT-PMP has that of the other protocol too
-    /// (RFC 6886 §3.3).
-    fn companion_is_taken(
-        &self,
-        host: &Host,
-        request: &MapRequest,
-        port: ExternalPort,
-        via: Via,
-    ) -> bool {
-        let companion = match request.protocol {
-            Protocol::Tcp => Protocol::Udp,
-            Protocol::Udp => Protocol::Tcp,
-        };
-        let natpmp = request.requester == Requester::NatPmp;
-        via.has_ipv4()
-            && self
-                .snapshot
-                .mapping_by_shared(companion, port)
-                .is_some_and(|mapping| {
-                    mapping.host != host.mac && (natpmp || mapping.requester == Requester::NatPmp)
-                })
-    }
-
-    /// The wanted port, the internal port, then the next free one above 1023.
-    fn search(
-        &self,
-        wanted: Option<ExternalPort>,
-        request: &MapRequest,
-        free: impl Fn(&ExternalPort) -> bool,
-    ) -> Result<Assigned, Refusal> {
-        let internal = request.internal_port.get();
-        let start = wanted.map_or(internal, ExternalPort::get);
-        let above = (start.max(FIRST_HIGH)..=u16::MAX).chain(FIRST_HIGH..start);
-        wanted
-            .into_iter()
-            .chain(ExternalPort::new(internal))
-            .chain(above.filter_map(ExternalPort::new))
-            .find(free)
-            .map(Assigned::Port)
-            .ok_or(Refusal::ExternalPortTaken)
     }
 
     fn open(
@@ -455,117 +299,6 @@ impl Core {
         if free { Via::Both } else { existing.via }
     }
 
-    fn try_unmap(&mut self, request: &UnmapRequest, now: Now) -> Result<usize, Refusal> {
-        let host = match (request.subject, request.target) {
-            (Subject::Admin(_), UnmapTarget::Id(_)) => None,
-            (subject, _) => Some(self.subject(subject)?),
-        };
-        let server = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr);
-        let nonce = match request.target {
-            UnmapTarget::Internal(_, _, nonce) | UnmapTarget::InternalSet(_, _, _, nonce) => nonce,
-            UnmapTarget::All(_)
-            | UnmapTarget::External(..)
-            | UnmapTarget::Id(_)
-            | UnmapTarget::Range(..) => None,
-        };
-        let targets = self.targets(server, request)?;
-        if matches!(request.target, UnmapTarget::Range(..)) {
-            self.all_or_none(&targets, request.requester, now)?;
-        }
-        let mut refusal = None;
-        let mut count: usize = 0;
-        for mapping in targets {
-            if mapping.expires.is_none() && !is_admin(request.requester) {
-                refusal = Some(Refusal::StaticMapping);
-            } else if !may_change(&mapping, request.requester, nonce) {
-                refusal = Some(self.foreign(&mapping, now));
-            } else {
-                self.close_mapping(mapping.id, CloseReason::Removed, request.requester, now);
-                count = count.saturating_add(1);
-            }
-        }
-        match refusal {
-            // NP-8: what can be closed is closed, and the rest is told
-            Some(refusal) => Err(refusal),
-            None => Ok(count),
-        }
-    }
-
-    fn targets(
-        &self,
-        server: Ipv4Addr,
-        request: &UnmapRequest,
-    ) -> Result<Vec<Arc<Mapping>>, Refusal> {
-        let snapshot = &self.snapshot;
-        Ok(match request.target {
-            UnmapTarget::All(protocol) => {
-                let mappings = snapshot.mappings_of(server);
-                mappings
-                    .filter(|mapping| mapping.protocol == protocol)
-                    .cloned()
-                    .collect()
-            }
-            UnmapTarget::External(protocol, port) => {
-                let own = snapshot.mapping_by_external(server, protocol, port);
-                let shared = || {
-                    let mapping = snapshot.mapping_by_shared(protocol, port);
-                    mapping.filter(|mapping| mapping.server == server)
-                };
-                let mapping = own.or_else(shared).ok_or(Refusal::NotFound)?;
-                vec![Arc::clone(mapping)]
-            }
-            UnmapTarget::Id(id) => {
-                let own = |mapping: &&Arc<Mapping>| {
-                    matches!(request.subject, Subject::Admin(_)) || mapping.server == server
-                };
-                let mapping = snapshot.mapping(id).filter(own).ok_or(Refusal::NotFound)?;
-                vec![Arc::clone(mapping)]
-            }
-            UnmapTarget::Internal(protocol, port, _) => snapshot
-                .mappings_by_internal(server, protocol, port)
-                .cloned()
-                .collect(),
-            UnmapTarget::InternalSet(protocol, first, size, _) => {
-                let last = first.get().saturating_add(size.get() - 1);
-                (first.get()..=last)
-                    .filter_map(InternalPort::new)
-                    .flat_map(|port| snapshot.mappings_by_internal(server, protocol, port))
-                    .cloned()
-                    .collect()
-            }
-            UnmapTarget::Range(protocol, first, last) => {
-                let mappings: Vec<_> = snapshot
-                    .mappings_of(server)
-                    .filter(|mapping| mapping.protocol == protocol)
-                    .filter(|mapping| (first..=last).contains(&mapping.external_port))
-                    .cloned()
-                    .collect();
-                if mappings.is_empty() {
-                    return Err(Refusal::NotFound);
-                }
-                mappings
-            }
-        })
-    }
-
-    /// U-10: a range is deleted as one.
-    fn all_or_none(
-        &self,
-        targets: &[Arc<Mapping>],
-        requester: Requester,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        for mapping in targets {
-            if mapping.expires.is_none() && !is_admin(requester) {
-                return Err(Refusal::StaticMapping);
-            }
-            if !may_change(mapping, requester, None) {
-                return Err(self.foreign(mapping, now));
-            }
-        }
-        Ok(())
-    }
-
     /// `None` is static: only an admin may ask for it. What a person allowed for a time does not
     /// outlive that time.
     fn lifetime(&self, host: &Host, request: &MapRequest, now: Now) -> Option<Duration> {
@@ -601,20 +334,12 @@ impl Core {
     }
 }
 
-/// What comes of the search for an external port.
-enum Assigned {
-    /// A person is asked about it.
-    Asks,
-    /// This one.
-    Port(ExternalPort),
-}
-
 /// Tells whether a mapping is reached at an address at which a request asks for one.
 const fn meets(mapping: Via, asked: Via) -> bool {
     (mapping.has_ipv6() && asked.has_ipv6()) || (mapping.has_ipv4() && asked.has_ipv4())
 }
 
-const fn external(mapping: &Mapping) -> (Ipv4Addr, Protocol, ExternalPort) {
+pub(super) const fn external(mapping: &Mapping) -> (Ipv4Addr, Protocol, ExternalPort) {
     (mapping.server, mapping.protocol, mapping.external_port)
 }
 
@@ -653,6 +378,3 @@ pub(super) fn truncated(description: &str) -> String {
 
 /// RFC 7220 §3.
 const DESCRIPTION_MAX: usize = 1016;
-
-/// Below lie the ports of well-known services, which a search must not hand out.
-const FIRST_HIGH: u16 = 1024;

@@ -9,19 +9,23 @@ use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
     AuditAction, Carriers, Change, ClosePinholeRequest, CloseReason, Epoch, Expiry, Filters, Grant,
-    Host, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget, Refusal, Requester, Subject,
-    UpdatePinholeRequest, Waits,
+    Host, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget, Refusal,
+    Requester, Subject, UpdatePinholeRequest, Waits,
 };
 
 impl Core {
     /// What the followers of packets carry came or went.
     pub(super) fn carriers(&mut self, carriers: Carriers, now: Now) -> (Outcome, Waits) {
         let old = self.snapshot.carriers;
-        if old.ipv4 != carriers.ipv4 {
-            // P-9, NP-10: the external IPv4 address changed
+        if self.snapshot.counters.shared_ipv4 != carriers.ipv4 {
+            // P-9, NP-10: the external IPv4 address is not the one that it was, maybe before the
+            // program started
             let epoch = Epoch::starting(self.snapshot.boot, now.mono);
-            self.snapshot.counters.pcp_epoch = epoch;
-            self.snapshot.counters.natpmp_epoch = epoch;
+            let counters = &mut self.snapshot.counters;
+            counters.shared_ipv4 = carriers.ipv4;
+            counters.pcp_epoch = epoch;
+            counters.natpmp_epoch = epoch;
+            self.work().dirty = true;
         }
         if old != carriers {
             self.snapshot.carriers = carriers;

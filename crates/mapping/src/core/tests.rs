@@ -80,7 +80,7 @@ fn policy_holds_for_both_ports() {
     let mut home = Home::with_prefix();
     let camera = home.join(CAMERA, "camera");
 
-    assert_eq!(home.open(pcp(camera, 22, 1)), Err(Refusal::PortDenied));
+    assert_eq!(home.open(pcp(camera, 22, 1)), Err(Refusal::Waiting));
     assert_eq!(home.open(pcp(camera, 3389, 1)), Err(Refusal::PortDenied));
     let telnet = MapRequest {
         external: External::Exact(external(8023)),
@@ -91,7 +91,7 @@ fn policy_holds_for_both_ports() {
         external: External::Exact(external(22)),
         ..upnp(camera, 8022)
     };
-    assert_eq!(home.open(outside), Err(Refusal::PortDenied));
+    assert_eq!(home.open(outside), Err(Refusal::Waiting));
     assert_eq!(home.core.snapshot().mapping_count(), 0);
 }
 

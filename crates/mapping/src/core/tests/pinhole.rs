@@ -153,10 +153,7 @@ fn neighbour_neither_closes_nor_changes_a_pinhole() {
     };
     let foreign = Refusal::ForeignMapping { remaining: None };
 
-    assert_eq!(
-        home.request(update(from(NAS))),
-        Outcome::Refused(foreign)
-    );
+    assert_eq!(home.request(update(from(NAS))), Outcome::Refused(foreign));
     let theirs = ClosePinholeRequest {
         subject: from(NAS),
         ..close(PinholeTarget::Id(pinhole.id))

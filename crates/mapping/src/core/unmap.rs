@@ -1,0 +1,173 @@
+//! Closing ports (RFC 6887 §15, RFC 6886 §3.4, WANIPConnection:2 `DeletePortMapping`).
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::map::{describe, external, is_admin, may_change};
+use super::{Core, Ends};
+use crate::{
+    AuditAction, Change, CloseReason, Grant, InternalPort, Mapping, MappingId, Now, Outcome,
+    Refusal, Requester, Subject, UnmapRequest, UnmapTarget, Waits,
+};
+
+impl Core {
+    pub(super) fn unmap(&mut self, request: &UnmapRequest, now: Now) -> (Outcome, Waits) {
+        match self.try_unmap(request, now) {
+            Ok(count) => {
+                let waits = Waits {
+                    packets: Some(self.snapshot.packets_in),
+                    names: None,
+                };
+                (Outcome::Granted(Grant::Unmapped(count)), waits)
+            }
+            Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
+        }
+    }
+
+    /// Closes a mapping that may exist.
+    pub(super) fn close_mapping(
+        &mut self,
+        id: MappingId,
+        reason: CloseReason,
+        requester: Requester,
+        now: Now,
+    ) {
+        let Some(mapping) = self.snapshot.mappings.remove(&id) else {
+            return;
+        };
+        if mapping.via.has_ipv6() {
+            self.snapshot.by_external.remove(&external(&mapping));
+            self.snapshot.admission.remove(&external(&mapping));
+        }
+        if mapping.via.has_ipv4() {
+            let shared = (mapping.protocol, mapping.external_port);
+            self.snapshot.by_shared.remove(&shared);
+        }
+        let internal = (mapping.server, mapping.protocol, mapping.internal_port, id);
+        self.snapshot.by_internal.remove(&internal);
+        if let Some(expiry) = mapping.expires {
+            self.unschedule(expiry, Ends::Mapping(id));
+        }
+        let work = self.work();
+        work.mappings.insert(id, None);
+        // what takes its place must be stored first: until then it stays open
+        if reason != CloseReason::Superseded {
+            work.closings.mappings.insert(id);
+        }
+        let target = format!("{} {}", describe(&mapping), reason.as_str());
+        self.audit(requester, AuditAction::MappingClosed, target, now);
+        self.record(Change::MappingClosed { mapping, reason });
+        self.touch_packets();
+    }
+
+    fn try_unmap(&mut self, request: &UnmapRequest, now: Now) -> Result<usize, Refusal> {
+        let host = match (request.subject, request.target) {
+            (Subject::Admin(_), UnmapTarget::Id(_)) => None,
+            (subject, _) => Some(self.subject(subject)?),
+        };
+        let server = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr);
+        let nonce = match request.target {
+            UnmapTarget::Internal(_, _, nonce) | UnmapTarget::InternalSet(_, _, _, nonce) => nonce,
+            UnmapTarget::All(_)
+            | UnmapTarget::External(..)
+            | UnmapTarget::Id(_)
+            | UnmapTarget::Range(..) => None,
+        };
+        let targets = self.targets(server, request)?;
+        if matches!(request.target, UnmapTarget::Range(..)) {
+            self.all_or_none(&targets, request.requester, now)?;
+        }
+        let mut refusal = None;
+        let mut count: usize = 0;
+        for mapping in targets {
+            if mapping.expires.is_none() && !is_admin(request.requester) {
+                refusal = Some(Refusal::StaticMapping);
+            } else if !may_change(&mapping, request.requester, nonce) {
+                refusal = Some(self.foreign(&mapping, now));
+            } else {
+                self.close_mapping(mapping.id, CloseReason::Removed, request.requester, now);
+                count = count.saturating_add(1);
+            }
+        }
+        match refusal {
+            // NP-8: what can be closed is closed, and the rest is told
+            Some(refusal) => Err(refusal),
+            None => Ok(count),
+        }
+    }
+
+    fn targets(
+        &self,
+        server: Ipv4Addr,
+        request: &UnmapRequest,
+    ) -> Result<Vec<Arc<Mapping>>, Refusal> {
+        let snapshot = &self.snapshot;
+        Ok(match request.target {
+            UnmapTarget::All(protocol) => {
+                let mappings = snapshot.mappings_of(server);
+                mappings
+                    .filter(|mapping| mapping.protocol == protocol)
+                    .cloned()
+                    .collect()
+            }
+            UnmapTarget::External(protocol, port) => {
+                let own = snapshot.mapping_by_external(server, protocol, port);
+                let shared = || {
+                    let mapping = snapshot.mapping_by_shared(protocol, port);
+                    mapping.filter(|mapping| mapping.server == server)
+                };
+                let mapping = own.or_else(shared).ok_or(Refusal::NotFound)?;
+                vec![Arc::clone(mapping)]
+            }
+            UnmapTarget::Id(id) => {
+                let own = |mapping: &&Arc<Mapping>| {
+                    matches!(request.subject, Subject::Admin(_)) || mapping.server == server
+                };
+                let mapping = snapshot.mapping(id).filter(own).ok_or(Refusal::NotFound)?;
+                vec![Arc::clone(mapping)]
+            }
+            UnmapTarget::Internal(protocol, port, _) => snapshot
+                .mappings_by_internal(server, protocol, port)
+                .cloned()
+                .collect(),
+            UnmapTarget::InternalSet(protocol, first, size, _) => {
+                let last = first.get().saturating_add(size.get() - 1);
+                (first.get()..=last)
+                    .filter_map(InternalPort::new)
+                    .flat_map(|port| snapshot.mappings_by_internal(server, protocol, port))
+                    .cloned()
+                    .collect()
+            }
+            UnmapTarget::Range(protocol, first, last) => {
+                let mappings: Vec<_> = snapshot
+                    .mappings_of(server)
+                    .filter(|mapping| mapping.protocol == protocol)
+                    .filter(|mapping| (first..=last).contains(&mapping.external_port))
+                    .cloned()
+                    .collect();
+                if mappings.is_empty() {
+                    return Err(Refusal::NotFound);
+                }
+                mappings
+            }
+        })
+    }
+
+    /// U-10: a range is deleted as one.
+    fn all_or_none(
+        &self,
+        targets: &[Arc<Mapping>],
+        requester: Requester,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        for mapping in targets {
+            if mapping.expires.is_none() && !is_admin(requester) {
+                return Err(Refusal::StaticMapping);
+            }
+            if !may_change(mapping, requester, None) {
+                return Err(self.foreign(mapping, now));
+            }
+        }
+        Ok(())
+    }
+}
