@@ -1,8 +1,10 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask conformance`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask clients`,
+//! `cargo xtask conformance`.
 //!
 //! **Invariant:** depends on no other crate of the house, so that it builds in seconds and runs
 //! while the house does not compile. Start from [`mod@test`] and [`tidy`].
 
+mod clients;
 mod conformance;
 mod packages;
 mod repository;
@@ -36,6 +38,8 @@ enum Task {
     Test(test::Arguments),
     /// Checks the rules of the house that no compiler knows, and prints its figures
     Tidy,
+    /// Installs the programs and the clients that the end-to-end tests run
+    Clients,
     /// Prints the requirements that have a test, and the written departures, as Markdown
     Conformance,
 }
@@ -46,6 +50,11 @@ impl Task {
         match self {
             Self::Test(arguments) => test::run(repository, &arguments),
             Self::Tidy => tidy::run(repository),
+            Self::Clients => {
+                packages::provide()?;
+                clients::provide(repository)?;
+                Ok(true)
+            }
             Self::Conformance => {
                 print!("{}", conformance::report(&repository.sources()?));
                 Ok(true)

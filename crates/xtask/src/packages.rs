@@ -1,4 +1,5 @@
-//! The programs that the end-to-end tests run beside ours, and the Debian packages they come in.
+//! The programs and Python modules that the end-to-end tests run beside ours, and the Debian
+//! packages they come in.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -16,9 +17,10 @@ use anyhow::{Context, Result, bail};
 /// Names every program that is still missing, with its package.
 pub fn provide() -> Result<()> {
     let path = search_path();
-    let missing = missing(PROGRAMS, |program| find(&path, program));
+    let missing = all_missing(&path);
     if missing.is_empty() {
-        println!("   all {} programs are there", PROGRAMS.len());
+        let (programs, modules) = (PROGRAMS.len(), MODULES.len());
+        println!("   all {programs} programs and {modules} modules are there");
         return Ok(());
     }
     if !is_root() || !find(&path, "apt-get") {
@@ -39,7 +41,7 @@ pub fn provide() -> Result<()> {
     if !status.success() {
         bail!("apt-get ended with {status}; {}", plea(&missing));
     }
-    let missing = self::missing(PROGRAMS, |program| find(&path, program));
+    let missing = all_missing(&path);
     if !missing.is_empty() {
         bail!("apt-get succeeded, and yet: {}", plea(&missing));
     }
@@ -60,6 +62,21 @@ pub fn search_path() -> OsString {
 
 /// A program and the package it comes in.
 type Program = (&'static str, &'static str);
+
+fn all_missing(path: &OsString) -> Vec<Program> {
+    let mut all = missing(PROGRAMS, |program| find(path, program));
+    // In this order: without Python all modules are missing.
+    all.extend(missing(MODULES, runs));
+    all
+}
+
+/// Whether Debian's Python can do it. Another Python may come first on the path, and it does not
+/// know Debian's modules.
+fn runs(statement: &str) -> bool {
+    let mut python = Command::new("/usr/bin/python3");
+    let output = python.args(["-c", statement]).output();
+    output.is_ok_and(|output| output.status.success())
+}
 
 fn missing(programs: &[Program], is_there: impl Fn(&str) -> bool) -> Vec<Program> {
     programs
@@ -121,6 +138,8 @@ const PROGRAMS: &[Program] = &[
     ("natpmpc", "natpmpc"),
     ("nginx", "nginx-light"),
     ("nmap", "nmap"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("nsupdate", "bind9-dnsutils"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),
@@ -128,8 +147,25 @@ const PROGRAMS: &[Program] = &[
     ("tcpdump", "tcpdump"),
     ("tracepath", "iputils-tracepath"),
     ("traceroute", "traceroute"),
+    ("transmission-daemon", "transmission-daemon"),
     ("udhcpc", "udhcpc"),
     ("upnpc", "miniupnpc"),
+];
+
+/// What Debian's Python must be able to do, and the package that it takes.
+const MODULES: &[Program] = &[
+    ("import ensurepip", "python3-venv"),
+    ("import gi", "python3-gi"),
+    (
+        "import gi; gi.require_version('GUPnPIgd', '1.0')",
+        "gir1.2-gupnpigd-1.0",
+    ),
+    ("import libtorrent", "python3-libtorrent"),
+    // What netifaces is compiled with.
+    (
+        "import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')",
+        "python3-dev",
+    ),
 ];
 
 const SYSTEM_FOLDERS: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin"];

@@ -14,6 +14,8 @@ use crate::source::Source;
 #[derive(Debug)]
 pub struct Repository {
     pub root: PathBuf,
+    /// Where cargo builds.
+    pub target: PathBuf,
     pub crates: Vec<Crate>,
 }
 
@@ -64,7 +66,12 @@ impl Repository {
             .map(|package| Crate::from_metadata(&root, package))
             .collect::<Option<Vec<_>>>()?;
         crates.sort_by(|a, b| a.name.cmp(&b.name));
-        Some(Self { root, crates })
+        let target = PathBuf::from(metadata.get("target_directory")?.as_str()?);
+        Some(Self {
+            root,
+            target,
+            crates,
+        })
     }
 
     /// Reads every text file.
@@ -177,7 +184,7 @@ mod tests {
     #[test]
     fn metadata_becomes_crates_with_paths_relative_to_the_root() {
         let metadata: Value = serde_json::from_str(
-            r#"{ "workspace_root": "/house", "packages": [ { "name": "pcp",
+            r#"{ "workspace_root": "/house", "target_directory": "/house/target", "packages": [ { "name": "pcp",
                 "manifest_path": "/house/crates/pcp/Cargo.toml",
                 "targets": [
                   { "kind": ["lib"], "name": "pcp", "src_path": "/house/crates/pcp/src/lib.rs" },

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::clients;
 use crate::packages;
 use crate::repository::{Repository, cargo};
 use crate::tidy;
@@ -12,7 +13,7 @@ use crate::tidy;
 /// What the command line said.
 #[derive(Debug, Default, clap::Args)]
 pub struct Arguments {
-    /// Leaves the end-to-end tests out, and with them the programs from Debian
+    /// Leaves the end-to-end tests out, and with them the programs and clients that they run
     #[arg(long)]
     fast: bool,
     /// Runs only the tests that match, and no other check; options of nextest come after `--`
@@ -64,6 +65,7 @@ enum Action {
         arguments: Vec<String>,
         rustdoc_flags: Option<&'static str>,
     },
+    Clients,
     Packages,
     Tidy,
 }
@@ -82,6 +84,7 @@ impl Step {
 
     fn run(&self, repository: &Repository) -> Result<()> {
         match &self.action {
+            Action::Clients => clients::provide(repository),
             Action::Packages => packages::provide(),
             Action::Tidy => {
                 if !tidy::run(repository)? {
@@ -110,6 +113,7 @@ impl Step {
 
     fn heading(&self) -> String {
         match self.action {
+            Action::Clients => "the clients of the end-to-end tests".to_owned(),
             Action::Packages => "the programs of the end-to-end tests".to_owned(),
             Action::Cargo { .. } | Action::Tidy => self.command(),
         }
@@ -118,7 +122,7 @@ impl Step {
     /// What to type to get this step again.
     fn command(&self) -> String {
         match &self.action {
-            Action::Packages => "cargo xtask test".to_owned(),
+            Action::Clients | Action::Packages => "cargo xtask clients".to_owned(),
             Action::Tidy => "cargo xtask tidy".to_owned(),
             Action::Cargo {
                 arguments,
@@ -145,6 +149,10 @@ fn plan(repository: &Repository, arguments: &Arguments, nextest: bool) -> Vec<St
         steps.push(Step {
             name: "packages",
             action: Action::Packages,
+        });
+        steps.push(Step {
+            name: "clients",
+            action: Action::Clients,
         });
     }
     if arguments.filter.is_empty() {
@@ -300,7 +308,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "packages", "fmt", "clippy", "doc", "tidy", "tests", "doctests"
+                "packages", "clients", "fmt", "clippy", "doc", "tidy", "tests", "doctests"
             ]
         );
     }
@@ -314,7 +322,11 @@ mod tests {
 
         let steps = plan(&house(), &fast, true);
 
-        assert!(steps.iter().all(|step| step.name != "packages"));
+        assert!(
+            steps
+                .iter()
+                .all(|step| !["packages", "clients"].contains(&step.name))
+        );
         assert_eq!(
             tests_of(&steps),
             "cargo nextest run --workspace --locked -E 'not (package(portico) & binary(e2e))'"
@@ -334,7 +346,7 @@ mod tests {
 
         let steps = plan(&house(), &filtered, true);
 
-        assert_eq!(steps.len(), 2);
+        assert_eq!(steps.len(), 3);
         assert_eq!(
             tests_of(&steps),
             "cargo nextest run --workspace --locked nonce"
@@ -386,6 +398,7 @@ mod tests {
         };
         Repository {
             root: PathBuf::new(),
+            target: PathBuf::new(),
             crates: vec![
                 member("pcp", vec![test("rfc6887", "tests/conformance/rfc6887.rs")]),
                 member("portico", vec![test("e2e", "tests/e2e/main.rs")]),
