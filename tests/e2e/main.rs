@@ -12,6 +12,7 @@ mod dashboard;
 mod dhcp;
 mod dig;
 mod dns;
+mod interop;
 mod lab_itself;
 mod natpmp;
 mod pcp;
