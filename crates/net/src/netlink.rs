@@ -15,7 +15,7 @@ use nix::libc;
 use tokio::task::JoinHandle;
 
 pub use address::{Address, Lifetimes};
-pub use link::{Link, NewLink};
+pub use link::{Link, NewLink, Tally};
 pub use route::{Route, Target};
 pub use watch::{Change, Watch};
 

@@ -32,6 +32,19 @@ pub struct Link {
     pub controller: Option<u32>,
     /// Packets that the kernel dropped instead of sending: a full TUN queue shows here.
     pub tx_dropped: u64,
+    /// What came in.
+    pub received: Tally,
+    /// What went out.
+    pub sent: Tally,
+}
+
+/// What an interface counted in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Octets, with their link headers.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// An interface to be made.
@@ -316,6 +329,8 @@ impl Link {
             mtu: 0,
             controller: None,
             tx_dropped: 0,
+            received: Tally::default(),
+            sent: Tally::default(),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -325,7 +340,17 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(*index),
-                LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
+                LinkAttribute::Stats64(stats) => {
+                    link.tx_dropped = stats.tx_dropped;
+                    link.received = Tally {
+                        bytes: stats.rx_bytes,
+                        packets: stats.rx_packets,
+                    };
+                    link.sent = Tally {
+                        bytes: stats.tx_bytes,
+                        packets: stats.tx_packets,
+                    };
+                }
                 _ => {}
             }
         }
