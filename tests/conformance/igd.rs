@@ -9,15 +9,16 @@
 )]
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use mapping::{
-    BootId, Client, Core, External, ExternalPort, Grant, Instant, InternalPort, LeaseRequest, Mac,
-    MapRequest, MappingNonce, Now, Outcome, Policy, PrefixRequest, Protocol, Refusal, Request,
-    Requester, Site, Snapshot, Subject, UnmapRequest, UnmapTarget, Wall,
+    BootId, Carriers, Client, Core, DecideRequest, Decision, External, ExternalPort, FilterChange,
+    Grant, Instant, InternalPort, LeaseRequest, Mac, MapRequest, MappingNonce, Now, Outcome,
+    Policy, PrefixRequest, Protocol, Refusal, Request, Requester, Site, Snapshot, Subject,
+    UnmapRequest, UnmapTarget, Via, Wall,
 };
-use upnp::server::{Connection, Continuation, Step, Web, finish};
+use upnp::server::{Connection, Continuation, Step, Traffic, Visitor, Web, finish};
 use upnp::wire::http::{Head, Response};
 use upnp::{
     Action, Counters, DeviceKind, Edition, ErrorCode, Event, Identity, Resource, ServiceKind,
@@ -32,7 +33,7 @@ mod soap {
         let arguments = add(8080, 8080);
 
         for edition in Edition::ALL {
-            for service in ServiceKind::ALL {
+            for service in ServiceKind::of(edition) {
                 let scpd = home.get(&Resource::Scpd(edition, service).path(&home.identity()));
                 let version = service.version(edition);
                 for action in Action::of(service, version) {
@@ -46,12 +47,10 @@ mod soap {
     }
 
     #[test]
-    fn u_4_unknown_actions_are_401_and_unbuilt_ones_501() {
+    fn u_4_actions_that_a_version_does_not_have_are_401() {
         let mut home = Home::new();
 
         assert_eq!(home.v2("Nonsense", &[]), Err(401));
-        assert_eq!(home.v2("ForceTermination", &[]), Err(501));
-        assert_eq!(home.v2("GetListOfPortMappings", &[]), Err(501));
         assert_eq!(home.v1("AddAnyPortMapping", &add(80, 80)), Err(401));
         assert_eq!(home.v1("GetListOfPortMappings", &[]), Err(401));
         let answer = home.call(
@@ -62,8 +61,8 @@ mod soap {
             &[],
         );
         assert_eq!(error(&answer), Some(401));
-        assert_eq!(home.counters.value(Event::ActionUnsupported), 2);
-        assert_eq!(home.counters.value(Event::ActionUnknown), 4);
+        assert_eq!(home.v1("DeletePortMappingRange", &[]), Err(401));
+        assert_eq!(home.counters.value(Event::ActionUnknown), 5);
     }
 
     #[test]
@@ -343,7 +342,7 @@ mod soap {
     fn u_13_ports_that_the_policy_denies_are_606_and_718_in_version_1() {
         let mut home = Home::new();
 
-        for port in [21, 22, 3389, 5351] {
+        for port in [21, 23, 3389, 5351] {
             assert_eq!(
                 home.v2("AddPortMapping", &add(8080, port)),
                 Err(606),
@@ -356,6 +355,27 @@ mod soap {
             );
         }
         assert!(home.v2("AddPortMapping", &add(443, 443)).is_ok());
+    }
+
+    #[test]
+    fn u_13_port_that_a_person_is_asked_about_is_606_until_it_opens() {
+        let mut home = Home::new();
+
+        assert_eq!(home.v1("AddPortMapping", &add(22, 22)), Err(606));
+        assert_eq!(home.v2("AddPortMapping", &add(22, 22)), Err(606));
+        assert_eq!(home.v2("AddAnyPortMapping", &add(22, 22)), Err(606));
+        let snapshot = home.core.snapshot().clone();
+        let waiting: Vec<_> = snapshot.waiting().collect();
+        assert_eq!(waiting.len(), 1, "one question");
+
+        home.request(&Request::Decide(DecideRequest {
+            id: waiting.first().unwrap().id,
+            requester: Requester::Dashboard,
+            decision: Decision::Allow(None),
+        }));
+        assert_eq!(home.entry(22)["NewInternalPort"], "22", "open at once");
+        assert!(home.v2("AddPortMapping", &add(22, 22)).is_ok());
+        assert_eq!(home.core.snapshot().mapping_count(), 1, "adopted");
     }
 
     #[test]
@@ -385,6 +405,7 @@ mod soap {
             ),
             ("Disconnected", "0")
         );
+        offline.traffic = Some(Traffic::default());
         assert_eq!(offline.link()["NewPhysicalLinkStatus"], "Down");
         assert_eq!(offline.v2("AddPortMapping", &add(443, 443)), Err(501));
     }
@@ -392,31 +413,34 @@ mod soap {
     #[test]
     fn t_2_every_argument_may_be_missing_or_doubled() {
         let mut home = Home::new();
-        let all = [add(443, 8080), index("0")].concat();
+        let all: Vec<_> = Action::ALL
+            .iter()
+            .flat_map(|action| action.inputs())
+            .map(|argument| (argument.name, "1".to_owned()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into_iter()
+            .collect();
 
-        for action in Action::of(ServiceKind::WanIpConnection, 2) {
+        for action in Action::ALL {
             for argument in action.inputs() {
+                let service = action.service();
+                let version = service.version(Edition::V2);
+                let mut code = |arguments: &Arguments| {
+                    error(&home.call(Edition::V2, service, version, action.name(), arguments))
+                };
                 let without: Vec<_> = all
                     .iter()
                     .filter(|(name, _)| *name != argument.name)
                     .cloned()
                     .collect();
-                assert_eq!(
-                    home.v2(action.name(), &without),
-                    Err(402),
-                    "{action:?} {argument:?}"
-                );
+                assert_eq!(code(&without), Some(402), "{action:?} {argument:?}");
                 let extra = all
                     .iter()
                     .find(|(name, _)| *name == argument.name)
                     .unwrap()
                     .clone();
                 let doubled = [all.clone(), vec![extra]].concat();
-                assert_eq!(
-                    home.v2(action.name(), &doubled),
-                    Err(402),
-                    "{action:?} {argument:?}"
-                );
+                assert_eq!(code(&doubled), Some(402), "{action:?} {argument:?}");
             }
         }
         assert_eq!(home.core.snapshot().mapping_count(), 0);
@@ -478,12 +502,15 @@ mod soap {
             Refusal::NameNotFree,
             Refusal::NoLease,
             Refusal::NoPrefix,
+            Refusal::NotCarried,
             Refusal::NotFound,
             Refusal::PortDenied,
             Refusal::PrefixInvalid(mapping::InvalidPrefix::Text),
             Refusal::QuotaExceeded,
             Refusal::StaticMapping,
+            Refusal::TooManyFilters,
             Refusal::Unavailable,
+            Refusal::Waiting,
         ];
         let code = |refusal, action, version| {
             let continuation = Continuation { action, version };
@@ -502,6 +529,9 @@ mod soap {
                     code(refusal, Action::AddAnyPortMapping, 2),
                     code(refusal, Action::DeletePortMapping, 1),
                     code(refusal, Action::DeletePortMapping, 2),
+                    code(refusal, Action::DeletePortMappingRange, 2),
+                    code(refusal, Action::AddPinhole, 1),
+                    code(refusal, Action::DeletePinhole, 1),
                 ];
                 format!("{} {refusal}", columns.join(" "))
             })
@@ -510,21 +540,515 @@ mod soap {
         assert_eq!(
             table,
             [
-                "501 501 501 501 501 the address is not free for this client",
-                "718 718 728 718 718 the external port is taken",
-                "718 718 718 606 606 the mapping belongs to another client",
-                "501 501 501 501 501 the name is taken or reserved",
-                "606 606 606 606 606 the client has no lease",
-                "501 501 501 501 501 no prefix is delegated",
-                "714 714 714 714 714 there is no such thing",
-                "718 606 606 606 606 the policy does not open this port",
-                "501 501 501 501 501 the prefix cannot be used: not an IPv6 prefix such as 2001:db8:64::/56",
-                "501 728 728 501 728 the host has as many mappings as it may",
-                "606 606 606 606 606 the mapping is static",
-                "501 501 501 501 501 not now; ask again",
+                "501 501 501 501 501 501 501 501 the address is not free for this client",
+                "718 718 728 718 718 718 701 701 the external port is taken",
+                "718 718 718 606 606 606 606 606 the mapping belongs to another client",
+                "501 501 501 501 501 501 501 501 the name is taken or reserved",
+                "606 606 606 606 606 606 606 606 the client has no lease",
+                "501 501 501 501 501 501 501 501 no prefix is delegated",
+                "501 501 501 501 501 501 703 703 nothing carries such packets",
+                "714 714 714 714 714 730 704 704 there is no such thing",
+                "718 606 606 606 606 606 606 606 the policy does not open this port",
+                "501 501 501 501 501 501 501 501 the prefix cannot be used: not an IPv6 prefix such as 2001:db8:64::/56",
+                "501 728 728 501 728 728 701 701 the host has as many mappings as it may",
+                "606 606 606 606 606 606 606 606 the mapping is static",
+                "501 501 501 501 501 501 501 501 the mapping cannot have these filters",
+                "501 501 501 501 501 501 501 501 not now; ask again",
+                "606 606 606 606 606 606 606 606 a person is asked about it",
             ]
         );
     }
+}
+
+/// What a connection is, the link under it, and which one is used by default.
+mod connection {
+    use super::*;
+
+    #[test]
+    fn u_16_connection_type_cannot_be_set() {
+        let mut home = Home::new();
+        let wanted = |value: &str| vec![("NewConnectionType", value.to_owned())];
+
+        assert_eq!(
+            home.v2("SetConnectionType", &wanted("IP_Bridged")),
+            Err(731)
+        );
+        assert_eq!(home.v2("SetConnectionType", &wanted("PPPoE")), Err(601));
+        assert_eq!(home.v1("SetConnectionType", &wanted("IP_Routed")), Err(703));
+        let mut offline = Home::without_prefix();
+        assert_eq!(
+            offline.v1("SetConnectionType", &wanted("IP_Routed")),
+            Err(501)
+        );
+    }
+
+    #[test]
+    fn u_4_nobody_takes_the_connection_down_for_the_others() {
+        let mut home = Home::new();
+        assert!(home.v1("RequestConnection", &[]).is_ok());
+        assert_eq!(home.v1("ForceTermination", &[]), Err(606));
+        assert_eq!(home.v2("RequestTermination", &[]), Err(606));
+        for (what, unit) in [("Auto", "Time"), ("Idle", "Time"), ("Warn", "Delay")] {
+            let argument: &'static str = match what {
+                "Auto" => "NewAutoDisconnectTime",
+                "Idle" => "NewIdleDisconnectTime",
+                _ => "NewWarnDisconnectDelay",
+            };
+            let value = |value: &str| vec![(argument, value.to_owned())];
+            let set = format!("Set{what}Disconnect{unit}");
+            assert_eq!(home.v2(&set, &value("60")), Err(606));
+            assert_eq!(home.v2(&set, &value("soon")), Err(402));
+            assert!(home.v2(&set, &value("0")).is_ok());
+            let get = home.v2(&format!("Get{what}Disconnect{unit}"), &[]).unwrap();
+            assert_eq!(get[argument], "0");
+        }
+        let enabled = |value: &str| vec![("NewEnabledForInternet", value.to_owned())];
+        assert_eq!(home.wan("SetEnabledForInternet", &enabled("0")), Err(606));
+        assert!(home.wan("SetEnabledForInternet", &enabled("1")).is_ok());
+        let is_enabled = home.wan("GetEnabledForInternet", &[]).unwrap();
+        assert_eq!(is_enabled["NewEnabledForInternet"], "1");
+
+        let mut offline = Home::without_prefix();
+        assert_eq!(offline.v2("RequestConnection", &[]), Err(704));
+        assert_eq!(offline.v2("RequestTermination", &[]), Err(711));
+        assert_eq!(offline.v2("ForceTermination", &[]), Err(711));
+    }
+
+    #[test]
+    fn u_4_counters_are_those_of_the_wan_interface_and_run_over() {
+        let mut home = Home::new();
+        for (action, argument, value) in [
+            ("GetTotalBytesReceived", "NewTotalBytesReceived", "7"),
+            ("GetTotalBytesSent", "NewTotalBytesSent", "8"),
+            ("GetTotalPacketsReceived", "NewTotalPacketsReceived", "9"),
+            ("GetTotalPacketsSent", "NewTotalPacketsSent", "10"),
+        ] {
+            assert_eq!(home.wan(action, &[]).unwrap()[argument], value);
+        }
+        home.traffic = None;
+        assert_eq!(home.wan("GetTotalBytesSent", &[]), Err(501));
+        assert_eq!(home.wan("GetCommonLinkProperties", &[]), Err(501));
+    }
+
+    #[test]
+    fn u_4_the_one_connection_is_found_everywhere() {
+        let mut home = Home::new();
+        let number = |value: &str| vec![("NewActiveConnectionIndex", value.to_owned())];
+
+        let most = home.wan("GetMaximumActiveConnections", &[]).unwrap();
+        assert_eq!(most["NewMaximumActiveConnections"], "1");
+        let active = home.wan("GetActiveConnection", &number("0")).unwrap();
+        let default = home.layer3("GetDefaultConnectionService", &[]).unwrap();
+        let default = default["NewDefaultConnectionService"].clone();
+        assert_eq!(
+            default,
+            format!(
+                "{},{}",
+                active["NewActiveConnDeviceContainer"], active["NewActiveConnectionServiceID"]
+            )
+        );
+        let uuid = home.identity().uuid(Edition::V2, DeviceKind::WanConnection);
+        let expected = format!("{uuid}:WANConnectionDevice:2,urn:upnp-org:serviceId:WANIPConn1");
+        assert_eq!(default, expected);
+        assert_eq!(home.wan("GetActiveConnection", &number("1")), Err(713));
+        let provider = home.wan("GetWANAccessProvider", &[]).unwrap();
+        assert_eq!(provider["NewWANAccessProvider"], "");
+
+        let mut set = |value: &str| {
+            let argument = vec![("NewDefaultConnectionService", value.to_owned())];
+            home.layer3("SetDefaultConnectionService", &argument)
+        };
+        assert!(set(&default).is_ok());
+        assert_eq!(set("nothing"), Err(723));
+        assert_eq!(set(&default.replace(&uuid, "uuid:other")), Err(720));
+        assert_eq!(set(&default.replace("WANIPConn1", "WANPPPConn1")), Err(721));
+    }
+}
+
+/// Lists and ranges.
+mod ranges {
+    use super::*;
+
+    #[test]
+    fn u_10_list_has_the_own_entries_of_a_range() {
+        let mut home = Home::new();
+        let nas = home.join(NAS, "nas");
+        for port in [8080, 443, 9000] {
+            home.v2("AddPortMapping", &add(port, port)).unwrap();
+        }
+        home.open(Requester::Pcp, 8081, 8081, Some(MappingNonce([1; 12])));
+        let camera = std::mem::replace(&mut home.camera, nas);
+        home.v2("AddPortMapping", &add(8082, 8082)).unwrap();
+        home.camera = camera;
+
+        assert_eq!(
+            ports(&mut home, "1", "65535", "0"),
+            ["443", "8080", "8081", "9000"]
+        );
+        assert_eq!(ports(&mut home, "0", "8081", "0"), ["443", "8080", "8081"]);
+        assert_eq!(ports(&mut home, "444", "65535", "2"), ["8080", "8081"]);
+        let mut code = |start, end, protocol| {
+            let arguments = with(list(start, end, "0"), "NewProtocol", protocol);
+            home.v2("GetListOfPortMappings", &arguments).unwrap_err()
+        };
+        assert_eq!(code("1", "80", "TCP"), 730);
+        assert_eq!(code("1", "65535", "UDP"), 730);
+        assert_eq!(code("0", "0", "TCP"), 730);
+        assert_eq!(code("2", "1", "TCP"), 733);
+        assert_eq!(code("1", "70000", "TCP"), 402);
+        assert_eq!(code("1", "2", "SCTP"), 601);
+    }
+
+    #[test]
+    fn u_10_list_escapes_what_devices_say() {
+        let mut home = Home::new();
+        let evil = "</p:NewDescription><x>\"&";
+        let arguments = with(add(443, 443), "NewPortMappingDescription", evil);
+        home.v2("AddPortMapping", &arguments).unwrap();
+
+        let listing = home
+            .v2("GetListOfPortMappings", &list("1", "65535", "0"))
+            .unwrap();
+        let listing = &listing["NewPortListing"];
+
+        assert!(!listing.contains("<x>"), "{listing}");
+        let expected =
+            "<p:NewDescription>&lt;/p:NewDescription&gt;&lt;x&gt;&quot;&amp;</p:NewDescription>";
+        assert!(listing.contains(expected), "{listing}");
+        assert!(listing.contains("<p:NewLeaseTime>604800</p:NewLeaseTime>"));
+    }
+
+    #[test]
+    fn u_10_range_is_deleted_whole_and_only_the_own_part() {
+        let mut home = Home::new();
+        let nas = home.join(NAS, "nas");
+        let camera = std::mem::replace(&mut home.camera, nas);
+        home.v2("AddPortMapping", &add(8081, 8081)).unwrap();
+        home.camera = camera;
+        for port in [8080, 8082, 9000] {
+            home.v2("AddPortMapping", &add(port, port)).unwrap();
+        }
+        let before = home.core.snapshot().counters().system_update_id;
+
+        let everything = with(range("8000", "8999"), "NewManage", "1");
+        home.v2("DeletePortMappingRange", &everything).unwrap();
+
+        assert_eq!(ports(&mut home, "1", "65535", "0"), ["9000"]);
+        assert_eq!(
+            home.core.snapshot().mapping_count(),
+            2,
+            "that of the NAS stays"
+        );
+        let after = home.core.snapshot().counters().system_update_id;
+        assert_eq!(after, before + 1, "U-12: one change event");
+        assert_eq!(home.v2("DeletePortMappingRange", &everything), Err(730));
+        assert_eq!(
+            home.v2("DeletePortMappingRange", &range("2", "1")),
+            Err(733)
+        );
+        let missing = with(range("1", "2"), "NewManage", "maybe");
+        assert_eq!(home.v2("DeletePortMappingRange", &missing), Err(402));
+    }
+
+    fn ports(home: &mut Home, start: &str, end: &str, most: &str) -> Vec<String> {
+        let listing = home
+            .v2("GetListOfPortMappings", &list(start, end, most))
+            .unwrap();
+        let parts = listing
+            .get("NewPortListing")
+            .unwrap()
+            .split("<p:NewExternalPort>")
+            .skip(1);
+        parts
+            .map(|part| part.split('<').next().unwrap().to_owned())
+            .collect()
+    }
+
+    fn range(start: &str, end: &str) -> Vec<(&'static str, String)> {
+        list(start, end, "0").into_iter().take(4).collect()
+    }
+
+    fn list(start: &str, end: &str, most: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("NewStartPort", start.to_owned()),
+            ("NewEndPort", end.to_owned()),
+            ("NewProtocol", "TCP".to_owned()),
+            ("NewManage", "0".to_owned()),
+            ("NewNumberOfPorts", most.to_owned()),
+        ]
+    }
+}
+
+/// Where servers share the WAN's IPv4 address.
+mod shared {
+    use super::*;
+
+    #[test]
+    fn u_7_port_of_another_client_is_a_conflict() {
+        let (mut home, camera, nas) = two();
+        home.v2("AddPortMapping", &add(554, 554)).unwrap();
+
+        home.camera = nas;
+        assert_eq!(home.v2("AddPortMapping", &add(554, 554)), Err(718));
+        let any = home.v2("AddAnyPortMapping", &add(554, 554)).unwrap();
+        assert_ne!(any["NewReservedPort"], "554");
+        assert_eq!(home.v2("DeletePortMapping", &named(554)), Err(606));
+        home.camera = camera;
+        let new = with(add(554, 8554), "NewPortMappingDescription", "new");
+        home.v2("AddPortMapping", &new).unwrap();
+        assert_eq!(home.entry(554)["NewInternalPort"], "8554");
+    }
+
+    #[test]
+    fn u_9_table_is_everybodys() {
+        let (mut home, camera, nas) = two();
+        home.v2("AddPortMapping", &add(554, 554)).unwrap();
+        home.camera = nas;
+        home.v2("AddPortMapping", &add(443, 443)).unwrap();
+
+        let clients: BTreeSet<_> = ["0", "1"]
+            .into_iter()
+            .map(|number| {
+                home.v2("GetGenericPortMappingEntry", &index(number))
+                    .unwrap()
+            })
+            .map(|entry| entry["NewInternalClient"].clone())
+            .collect();
+
+        assert_eq!(clients, [camera, nas].map(|addr| addr.to_string()).into());
+        assert_eq!(home.v2("GetGenericPortMappingEntry", &index("2")), Err(713));
+        assert_eq!(home.entry(554)["NewInternalClient"], camera.to_string());
+    }
+
+    #[test]
+    fn u_6_single_remote_host_is_a_filter() {
+        let (mut home, ..) = two();
+        let single = |arguments| with(arguments, "NewRemoteHost", "203.0.113.7");
+        home.v2("AddPortMapping", &single(add(554, 554))).unwrap();
+
+        let snapshot = home.core.snapshot().clone();
+        let mapping = snapshot.mappings().next().unwrap();
+        assert_eq!(mapping.via, Via::Ipv4);
+        let shown: Vec<_> = mapping.filters.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["::ffff:203.0.113.7/128"]);
+        let entry = home.v2("GetGenericPortMappingEntry", &index("0")).unwrap();
+        assert_eq!(entry["NewRemoteHost"], "203.0.113.7");
+        assert_eq!(
+            home.v2("GetSpecificPortMappingEntry", &named(554)),
+            Err(714)
+        );
+        assert_eq!(home.v2("DeletePortMapping", &named(554)), Err(714));
+        assert!(
+            home.v2("GetSpecificPortMappingEntry", &single(named(554)))
+                .is_ok()
+        );
+        let name = with(add(80, 80), "NewRemoteHost", "remote.example");
+        assert_eq!(home.v2("AddPortMapping", &name), Err(726));
+        assert!(home.v2("DeletePortMapping", &single(named(554))).is_ok());
+    }
+
+    #[test]
+    fn u_11_external_address_is_the_shared_one() {
+        let (mut home, ..) = two();
+        let outputs = home.v1("GetExternalIPAddress", &[]).unwrap();
+        assert_eq!(outputs["NewExternalIPAddress"], "198.51.100.9");
+    }
+
+    fn two() -> (Home, Ipv4Addr, Ipv4Addr) {
+        let mut home = Home::new();
+        home.carry(Carriers {
+            ipv4: Some(Ipv4Addr::new(198, 51, 100, 9)),
+            pinholes: false,
+        });
+        let nas = home.join(NAS, "nas");
+        let camera = home.camera;
+        (home, camera, nas)
+    }
+}
+
+/// A device that speaks from an IPv6 address.
+mod own_addresses {
+    use super::*;
+
+    #[test]
+    fn u_13_every_address_of_a_device_is_its_own_by_its_mac() {
+        for from in ["fd00:64::20", "2001:db8:1::a:b", "fe80::20"] {
+            let mut home = Home::new();
+            home.speak_from(from, Some(CAMERA));
+
+            home.v2("AddPortMapping", &add(443, 8080)).unwrap();
+            let itself = with(add(8444, 8081), "NewInternalClient", from);
+            home.v2("AddPortMapping", &itself).unwrap();
+            let by_name = with(add(444, 8082), "NewInternalClient", "camera");
+            assert_eq!(
+                home.v2("AddPortMapping", &by_name),
+                Err(606),
+                "a port that waits"
+            );
+            let by_name = with(add(8445, 8082), "NewInternalClient", "camera");
+            home.v2("AddPortMapping", &by_name).unwrap();
+
+            let servers: BTreeSet<_> = home
+                .core
+                .snapshot()
+                .mappings()
+                .map(|mapping| mapping.server)
+                .collect();
+            assert_eq!(servers, BTreeSet::from([home.camera]), "{from}");
+            assert_eq!(
+                home.entry(443)["NewInternalClient"],
+                home.camera.to_string()
+            );
+            home.v2("DeletePortMapping", &named(443)).unwrap();
+        }
+    }
+
+    #[test]
+    fn t_21_address_of_a_device_in_frames_of_another_opens_nothing() {
+        let mut home = Home::new();
+        let nas = home.join(NAS, "nas");
+        home.mac = Some(NAS);
+        assert_eq!(home.v2("AddPortMapping", &add(443, 8080)), Err(606));
+        home.speak_from("fd00:64::20", Some(NAS));
+        assert_eq!(home.v2("AddPortMapping", &add(443, 8080)), Err(606));
+        let own = with(add(443, 8080), "NewInternalClient", &nas.to_string());
+        assert!(home.v2("AddPortMapping", &own).is_ok(), "it is the NAS");
+        home.speak_from("fd00:64::20", None);
+        let itself = with(add(444, 8080), "NewInternalClient", "fd00:64::20");
+        assert_eq!(home.v2("AddPortMapping", &itself), Err(606));
+        assert_eq!(home.core.snapshot().mapping_count(), 1);
+    }
+}
+
+/// WANIPv6FirewallControl:1.
+mod pinholes {
+    use super::*;
+
+    #[test]
+    fn u_4_shipped_program_says_that_it_carries_none() {
+        let mut home = Home::new();
+        home.speak_from(HOST, Some(CAMERA));
+
+        let status = home.firewall("GetFirewallStatus", &[]).unwrap();
+        assert_eq!(
+            (
+                status["FirewallEnabled"].as_str(),
+                status["InboundPinholeAllowed"].as_str()
+            ),
+            ("1", "0")
+        );
+        assert_eq!(home.firewall("AddPinhole", &pinhole()), Err(703));
+        assert_eq!(home.firewall("DeletePinhole", &id("1")), Err(704));
+        assert_eq!(home.firewall("GetPinholePackets", &id("1")), Err(704));
+        assert_eq!(home.firewall("CheckPinholeWorking", &id("1")), Err(704));
+        let update = [id("1"), vec![("NewLeaseTime", "60".to_owned())]].concat();
+        assert_eq!(home.firewall("UpdatePinhole", &update), Err(704));
+        let flow: Vec<_> = pinhole().into_iter().take(5).collect();
+        assert_eq!(home.firewall("GetOutboundPinholeTimeout", &flow), Err(501));
+    }
+
+    #[test]
+    fn u_4_pinhole_is_one_for_each_five_tuple() {
+        let mut home = carried();
+        let first = home.firewall("AddPinhole", &pinhole()).unwrap();
+        let again = with(pinhole(), "LeaseTime", "7200");
+        let again = home.firewall("AddPinhole", &again).unwrap();
+        let other = with(pinhole(), "RemoteHost", "2001:db8:9::1");
+        let other = home.firewall("AddPinhole", &other).unwrap();
+
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+        assert_eq!(home.core.snapshot().pinholes().count(), 2);
+        let first = first["UniqueID"].clone();
+        let update = [id(&first), vec![("NewLeaseTime", "60".to_owned())]].concat();
+        home.firewall("UpdatePinhole", &update).unwrap();
+        home.firewall("DeletePinhole", &id(&first)).unwrap();
+        assert_eq!(home.firewall("DeletePinhole", &id(&first)), Err(704));
+        let status = home.firewall("GetFirewallStatus", &[]).unwrap();
+        assert_eq!(status["InboundPinholeAllowed"], "1");
+        let flow: Vec<_> = pinhole().into_iter().take(5).collect();
+        let timeout = home.firewall("GetOutboundPinholeTimeout", &flow).unwrap();
+        assert_eq!(timeout["OutboundPinholeTimeout"], "7440");
+    }
+
+    #[test]
+    fn u_4_what_a_pinhole_cannot_be_has_its_code() {
+        let mut home = carried();
+        for (name, value, code) in [
+            ("RemoteHost", "192.0.2.1", 402),
+            ("RemotePort", "70000", 402),
+            ("InternalClient", "", 708),
+            ("InternalClient", "nonsense", 402),
+            ("InternalClient", "2001:db8:1::99", 606),
+            ("InternalClient", "fd00:64::1", 606),
+            ("InternalPort", "0", 706),
+            ("InternalPort", "-1", 402),
+            ("Protocol", "65535", 707),
+            ("Protocol", "132", 705),
+            ("Protocol", "TCP", 402),
+            ("LeaseTime", "0", 601),
+            ("LeaseTime", "86401", 601),
+            ("LeaseTime", "abc", 402),
+        ] {
+            let answer = home.firewall("AddPinhole", &with(pinhole(), name, value));
+            assert_eq!(answer, Err(code), "{name} {value}");
+        }
+        assert_eq!(home.core.snapshot().pinholes().count(), 0);
+    }
+
+    #[test]
+    fn t_4_pinhole_of_another_host_is_not_for_sale() {
+        let mut home = carried();
+        let made = home.firewall("AddPinhole", &pinhole()).unwrap();
+        home.join(NAS, "nas");
+        home.speak_from("2001:db8:1::30", Some(NAS));
+
+        assert_eq!(
+            home.firewall("DeletePinhole", &id(&made["UniqueID"])),
+            Err(606)
+        );
+        let update = [
+            id(&made["UniqueID"]),
+            vec![("NewLeaseTime", "60".to_owned())],
+        ]
+        .concat();
+        assert_eq!(home.firewall("UpdatePinhole", &update), Err(606));
+        assert_eq!(
+            home.firewall("GetPinholePackets", &id(&made["UniqueID"])),
+            Err(606)
+        );
+        assert_eq!(home.core.snapshot().pinholes().count(), 1);
+    }
+
+    fn carried() -> Home {
+        let mut home = Home::new();
+        home.carry(Carriers {
+            ipv4: None,
+            pinholes: true,
+        });
+        home.speak_from(HOST, Some(CAMERA));
+        home
+    }
+
+    fn pinhole() -> Vec<(&'static str, String)> {
+        let arguments = [
+            ("RemoteHost", ""),
+            ("RemotePort", "0"),
+            ("InternalClient", HOST),
+            ("InternalPort", "8443"),
+            ("Protocol", "6"),
+            ("LeaseTime", "3600"),
+        ];
+        arguments
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec()
+    }
+
+    fn id(value: &str) -> Vec<(&'static str, String)> {
+        vec![("UniqueID", value.to_owned())]
+    }
+
+    const HOST: &str = "2001:db8:1::20";
 }
 
 mod http {
@@ -589,6 +1113,33 @@ mod http {
         );
         assert_eq!(home.counters.value(Event::HttpOrigin), 2);
         assert_eq!(home.counters.value(Event::HttpForeignHost), 9);
+    }
+
+    #[test]
+    fn t_8_host_on_ipv6_is_the_literal_address_too() {
+        let mut home = Home::new();
+        home.local = "[fe80::1]:5000".parse().unwrap();
+        let path = Resource::Description(Edition::V2).path(&home.identity());
+        let status =
+            |host: &str| home.status(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+
+        for host in [
+            "[fe80::1]:5000",
+            "[fe80::1]",
+            "[FE80:0::1]:5000",
+            "[fe80::1%25eth0]:5000",
+        ] {
+            assert_eq!(status(host), 200, "{host}");
+        }
+        for host in [
+            "fe80::1",
+            "[fe80::2]:5000",
+            "192.168.64.1:5000",
+            "[fe80::1]:80",
+            "[fe80::1",
+        ] {
+            assert_eq!(status(host), 403, "{host}");
+        }
     }
 
     #[test]
@@ -666,8 +1217,12 @@ mod http {
         assert_eq!(status("POST", &document), 405);
         assert_eq!(status("GET", &control), 405);
         assert_eq!(status("DELETE", &control), 405);
-        assert_eq!(status("SUBSCRIBE", &control), 501);
-        assert_eq!(home.counters.value(Event::HttpSubscribe), 1);
+        assert_eq!(status("SUBSCRIBE", &control), 405);
+        assert_eq!(status("SUBSCRIBE", &document), 405);
+        let events =
+            Resource::Events(Edition::V1, ServiceKind::WanIpConnection).path(&home.identity());
+        assert_eq!(status("GET", &events), 405);
+        assert_eq!(status("POST", &events), 405);
     }
 }
 
@@ -677,6 +1232,12 @@ struct Home {
     web: Web,
     counters: Counters,
     camera: Ipv4Addr,
+    /// Another address of the device that asks.
+    speaks_from: Option<IpAddr>,
+    mac: Option<Mac>,
+    /// Our end of its connections.
+    local: SocketAddr,
+    traffic: Option<Traffic>,
     now: Now,
 }
 
@@ -704,12 +1265,16 @@ impl Home {
         };
         let core = Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), now);
         let counters = Counters::new();
-        let web = Web::new(ENDPOINT, &Identity::new([7; 16]), counters.clone());
+        let web = Web::new(&Identity::new([7; 16]), counters.clone());
         let mut home = Self {
             core,
             web,
             counters,
             camera: Ipv4Addr::UNSPECIFIED,
+            speaks_from: None,
+            mac: None,
+            local: ENDPOINT.into(),
+            traffic: Some(TRAFFIC),
             now,
         };
         home.camera = home.join(CAMERA, "camera");
@@ -790,9 +1355,9 @@ impl Home {
             external: External::Suggested(ExternalPort::new(external)),
             lifetime: (!admin).then_some(Duration::from_secs(3600)),
             nonce,
-            via: mapping::Via::Both,
+            via: Via::Both,
             peer: false,
-            filters: mapping::FilterChange::default(),
+            filters: FilterChange::default(),
             description: String::new(),
         }));
         assert!(
@@ -803,8 +1368,16 @@ impl Home {
 
     fn client(&self) -> Client {
         Client {
-            addr: self.camera.into(),
-            mac: None,
+            addr: self.speaks_from.unwrap_or(self.camera.into()),
+            mac: self.mac,
+        }
+    }
+
+    fn visitor(&self) -> Visitor {
+        Visitor {
+            client: self.client(),
+            scope: 0,
+            local: self.local,
         }
     }
 
@@ -815,13 +1388,13 @@ impl Home {
         let request = connection.poll_request().expect("a whole request");
         let snapshot: &Snapshot = self.core.snapshot();
         self.web
-            .handle_request(&request, self.client(), snapshot, self.now)
+            .handle_request(&request, self.visitor(), snapshot, self.now)
     }
 
     fn status(&self, text: &str) -> u16 {
         match self.raw(text.as_bytes()) {
             Step::Answer(response) => status(&response),
-            Step::Ask(..) => panic!("a question to the core"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -855,8 +1428,9 @@ impl Home {
         let body = envelope(&urn, action, &arguments);
         let path = Resource::Control(edition, service).path(&self.identity());
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: 192.168.64.1:5000\r\nContent-Type: text/xml\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/xml\r\n\
              SOAPAction: \"{urn}#{action}\"\r\nContent-Length: {}\r\n\r\n{body}",
+            self.local,
             body.len()
         );
         let response = match self.raw(request.as_bytes()) {
@@ -865,6 +1439,8 @@ impl Home {
                 let outcome = self.request(&request);
                 self.web.handle_outcome(&pending, &outcome)
             }
+            Step::Measure(pending) => self.web.handle_traffic(&pending, self.traffic),
+            Step::Subscribe(_) => panic!("no action"),
         };
         let text = String::from_utf8(response.body.clone()).unwrap();
         let expected = if error(&text).is_some() { 500 } else { 200 };
@@ -893,8 +1469,35 @@ impl Home {
     }
 
     fn link(&mut self) -> Outputs {
+        self.wan("GetCommonLinkProperties", &[]).unwrap()
+    }
+
+    fn wan(&mut self, action: &str, arguments: &Arguments) -> Result<Outputs, u16> {
         let service = ServiceKind::WanCommonInterfaceConfig;
-        outputs(&self.call(Edition::V2, service, 1, "GetCommonLinkProperties", &[])).unwrap()
+        outputs(&self.call(Edition::V2, service, 1, action, arguments))
+    }
+
+    fn layer3(&mut self, action: &str, arguments: &Arguments) -> Result<Outputs, u16> {
+        let service = ServiceKind::Layer3Forwarding;
+        outputs(&self.call(Edition::V2, service, 1, action, arguments))
+    }
+
+    fn firewall(&mut self, action: &str, arguments: &Arguments) -> Result<Outputs, u16> {
+        let service = ServiceKind::WanIpv6Firewall;
+        outputs(&self.call(Edition::V2, service, 1, action, arguments))
+    }
+
+    /// What a firewall would carry: it is decided here, whoever carries it one day.
+    fn carry(&mut self, carriers: Carriers) {
+        let outcome = self.request(&Request::Carriers(carriers));
+        assert_eq!(outcome, Outcome::Granted(Grant::Done));
+    }
+
+    /// The device asks from an IPv6 address, in frames of its own.
+    fn speak_from(&mut self, addr: &str, mac: Option<Mac>) {
+        self.speaks_from = Some(addr.parse().unwrap());
+        self.mac = mac;
+        self.local = "[fd00:64::1]:5000".parse().unwrap();
     }
 
     #[track_caller]
@@ -1016,6 +1619,13 @@ fn site() -> Site {
     Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap()
 }
 
+const TRAFFIC: Traffic = Traffic {
+    up: true,
+    bytes_received: 5 << 32 | 7,
+    bytes_sent: 8,
+    packets_received: 9,
+    packets_sent: 10,
+};
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
 const ENDPOINT: SocketAddrV4 = SocketAddrV4::new(GATEWAY, 5000);
 const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 1]);

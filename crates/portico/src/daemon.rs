@@ -239,6 +239,7 @@ impl Daemon {
         let mut options = upnp::Options {
             lan: roles.lan.clone(),
             ifindex,
+            wan: roles.wan.clone(),
             address: site.gateway(),
             http_port: dynamic_port(secret),
             identity: upnp::Identity::new(secret),

@@ -88,7 +88,7 @@ events! {
     ActionInvalid => "actions_total", "invalid-arguments";
     /// An action was asked for that its service does not have.
     ActionUnknown => "actions_total", "unknown-action";
-    /// An action was asked for that its service has and we do not.
+    /// An action was asked for what nothing here can tell.
     ActionUnsupported => "actions_total", "not-built";
     /// A mapping was asked for another host than the asking one.
     ActionForeignClient => "actions_total", "foreign-client";
@@ -102,6 +102,8 @@ events! {
     ConnectionFailed => "connections_total", "accept-failed";
     /// A connection came from outside the LAN.
     ConnectionForeign => "connections_total", "not-from-lan";
+    /// Nobody knows which host's frames a connection came in.
+    ConnectionUnknown => "connections_total", "unknown-mac";
     /// There were too many connections, of one source or of all.
     ConnectionLimit => "connections_total", "too-many";
     /// A request's header or body took too long.
@@ -120,8 +122,6 @@ events! {
     HttpNotFound => "http_requests_total", "not-found";
     /// The method does not fit the path.
     HttpMethod => "http_requests_total", "method";
-    /// An event subscription was asked for.
-    HttpSubscribe => "http_requests_total", "subscribe-not-built";
     /// The content type is not XML.
     HttpContentType => "http_requests_total", "content-type";
     /// The SOAPACTION header is missing or no action of a service.
@@ -130,6 +130,24 @@ events! {
     SoapActionMismatch => "soap_requests_total", "soapaction-mismatch";
     /// The body is no SOAP envelope, or one beyond the limits.
     SoapMalformed => "soap_requests_total", "malformed";
+    /// A subscriber took an event.
+    NotifyDelivered => "events_total", "delivered";
+    /// A subscriber did not take an event.
+    NotifyFailed => "events_total", "failed";
+    /// A subscriber said that it knows nothing of its subscription.
+    NotifyUnknown => "events_total", "unknown";
+    /// A subscription was accepted.
+    SubscriptionAccepted => "subscriptions_total", "accepted";
+    /// A subscription ended: its time was over, its host left, or it was ended.
+    SubscriptionEnded => "subscriptions_total", "ended";
+    /// A subscription would have sent events to somebody else.
+    SubscriptionForeign => "subscriptions_total", "foreign-callback";
+    /// There were too many subscriptions, of one host or of all.
+    SubscriptionLimit => "subscriptions_total", "too-many";
+    /// A request for a subscription was wrong.
+    SubscriptionRefused => "subscriptions_total", "refused";
+    /// A subscription was prolonged.
+    SubscriptionRenewed => "subscriptions_total", "renewed";
     /// A search was answered.
     SearchAnswered => "searches_total", "answered";
     /// A search came from outside the LAN.

@@ -61,13 +61,16 @@ impl DeviceKind {
         )
     }
 
-    /// Returns its services.
+    /// Returns its services. Only the v2 root has what came with IGD:2.
     #[must_use]
-    pub const fn services(self) -> &'static [ServiceKind] {
-        match self {
-            Self::InternetGateway => &[],
-            Self::Wan => &[ServiceKind::WanCommonInterfaceConfig],
-            Self::WanConnection => &[ServiceKind::WanIpConnection],
+    pub const fn services(self, edition: Edition) -> &'static [ServiceKind] {
+        match (self, edition) {
+            (Self::InternetGateway, _) => &[ServiceKind::Layer3Forwarding],
+            (Self::Wan, _) => &[ServiceKind::WanCommonInterfaceConfig],
+            (Self::WanConnection, Edition::V1) => &[ServiceKind::WanIpConnection],
+            (Self::WanConnection, Edition::V2) => {
+                &[ServiceKind::WanIpConnection, ServiceKind::WanIpv6Firewall]
+            }
         }
     }
 
@@ -92,18 +95,58 @@ impl DeviceKind {
     }
 }
 
-/// A service of the tree.
+/// A service of the tree. `DeviceProtection:1` is none of them: what it would add is a second
+/// class of control points, and none that is in use pairs with a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceKind {
+    /// Which connection is used by default.
+    Layer3Forwarding,
     /// What the link is.
     WanCommonInterfaceConfig,
     /// Port mappings.
     WanIpConnection,
+    /// Pinholes for native IPv6 hosts.
+    WanIpv6Firewall,
 }
 
 impl ServiceKind {
     /// Every service.
-    pub const ALL: [Self; 2] = [Self::WanCommonInterfaceConfig, Self::WanIpConnection];
+    pub const ALL: [Self; 4] = [
+        Self::Layer3Forwarding,
+        Self::WanCommonInterfaceConfig,
+        Self::WanIpConnection,
+        Self::WanIpv6Firewall,
+    ];
+
+    /// Iterates over the services of an edition.
+    pub fn of(edition: Edition) -> impl Iterator<Item = Self> {
+        DeviceKind::ALL
+            .into_iter()
+            .flat_map(move |device| device.services(edition).iter().copied())
+    }
+
+    /// Returns the variables that a version of the service tells its subscribers (U-12).
+    #[must_use]
+    pub const fn evented(self, version: u8) -> &'static [&'static str] {
+        match (self, version) {
+            (Self::Layer3Forwarding, _) => &["DefaultConnectionService"],
+            (Self::WanCommonInterfaceConfig, _) => &["PhysicalLinkStatus", "EnabledForInternet"],
+            (Self::WanIpConnection, 1) => &[
+                "PossibleConnectionTypes",
+                "ConnectionStatus",
+                "ExternalIPAddress",
+                "PortMappingNumberOfEntries",
+            ],
+            (Self::WanIpConnection, _) => &[
+                "PossibleConnectionTypes",
+                "ConnectionStatus",
+                "ExternalIPAddress",
+                "PortMappingNumberOfEntries",
+                "SystemUpdateID",
+            ],
+            (Self::WanIpv6Firewall, _) => &["FirewallEnabled", "InboundPinholeAllowed"],
+        }
+    }
 
     /// Returns its type in a version.
     #[must_use]
@@ -115,7 +158,7 @@ impl ServiceKind {
     #[must_use]
     pub const fn version(self, edition: Edition) -> u8 {
         match self {
-            Self::WanCommonInterfaceConfig => 1,
+            Self::Layer3Forwarding | Self::WanCommonInterfaceConfig | Self::WanIpv6Firewall => 1,
             Self::WanIpConnection => edition.version(),
         }
     }
@@ -131,8 +174,10 @@ impl ServiceKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Layer3Forwarding => "Layer3Forwarding",
             Self::WanCommonInterfaceConfig => "WANCommonInterfaceConfig",
             Self::WanIpConnection => "WANIPConnection",
+            Self::WanIpv6Firewall => "WANIPv6FirewallControl",
         }
     }
 
@@ -140,8 +185,10 @@ impl ServiceKind {
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {
+            Self::Layer3Forwarding => "urn:upnp-org:serviceId:L3Forwarding1",
             Self::WanCommonInterfaceConfig => "urn:upnp-org:serviceId:WANCommonIFC1",
             Self::WanIpConnection => "urn:upnp-org:serviceId:WANIPConn1",
+            Self::WanIpv6Firewall => "urn:upnp-org:serviceId:WANIPv6Firewall1",
         }
     }
 }
@@ -182,6 +229,22 @@ impl Identity {
         uuid
     }
 
+    /// Returns the device that holds the connection service, as services name it: its UUID, its
+    /// type's name and its version.
+    #[must_use]
+    pub fn connection_device(&self, edition: Edition) -> String {
+        let device = DeviceKind::WanConnection;
+        let (uuid, version) = (self.uuid(edition, device), edition.version());
+        format!("{uuid}:{}:{version}", device.name())
+    }
+
+    /// Returns the value of `DefaultConnectionService` (Layer3Forwarding:1 §2.2.1).
+    #[must_use]
+    pub fn default_connection(&self, edition: Edition) -> String {
+        let device = self.connection_device(edition);
+        format!("{device},{}", ServiceKind::WanIpConnection.id())
+    }
+
     /// Returns the first component of every path. A web page that cannot read our answers
     /// cannot guess it either; a control point that kept a URL over our restart still can use
     /// it.
@@ -204,6 +267,8 @@ pub enum Resource {
     Control(Edition, ServiceKind),
     /// The description of a root device.
     Description(Edition),
+    /// Where a service takes subscribers.
+    Events(Edition, ServiceKind),
     /// The description of a service.
     Scpd(Edition, ServiceKind),
 }
@@ -219,6 +284,9 @@ impl Resource {
                 write!(path, "{}/{}/control", edition.name(), service.name())
             }
             Self::Description(edition) => write!(path, "{}/device.xml", edition.name()),
+            Self::Events(edition, service) => {
+                write!(path, "{}/{}/events", edition.name(), service.name())
+            }
             Self::Scpd(edition, service) => {
                 write!(path, "{}/{}.xml", edition.name(), service.name())
             }
@@ -229,11 +297,11 @@ impl Resource {
     /// Returns every resource.
     pub fn all() -> impl Iterator<Item = Self> {
         Edition::ALL.into_iter().flat_map(|edition| {
-            let services = ServiceKind::ALL.into_iter();
-            services
+            ServiceKind::of(edition)
                 .flat_map(move |service| {
                     [
                         Self::Control(edition, service),
+                        Self::Events(edition, service),
                         Self::Scpd(edition, service),
                     ]
                 })

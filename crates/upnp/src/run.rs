@@ -1,26 +1,33 @@
-//! The sockets, the clock and the gateway around [`Ssdp`] and [`Web`].
+//! The sockets, the clock and the gateway around [`Ssdp`], [`Web`] and [`crate::server::Gena`].
 
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gateway::{Count, Handle, Observe, ObserveFuture};
 use mapping::{Client, Now, Outcome, Request, Snapshot};
+use net::netlink::{Change, Netlink, NetlinkError, Watch};
 use net::udp::{Datagram, Socket, Source};
 use net::{BindError, Clock};
-use rand::Rng;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Connection, GROUP, PORT, Slots, Ssdp, SsdpConfig, Step, Web, is_on_lan};
+use crate::server::{
+    Connection, GROUP, LINK_GROUP, Lan, OnLink, PORT, SITE_GROUP, Slots, Ssdp, SsdpConfig, Visitor,
+    Web,
+};
 use crate::wire::ssdp::Header;
 use crate::{Counters, Event, Identity};
+use events::{Events, Office};
+use guest::{Guest, Slot};
 
+mod events;
+mod guest;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +38,8 @@ pub struct Options {
     pub lan: String,
     /// The index of the LAN's interface.
     pub ifindex: u32,
+    /// The WAN's interface, whose counters are told.
+    pub wan: String,
     /// Our address on the LAN.
     pub address: Ipv4Addr,
     /// The port for descriptions and actions; 0 is any free one.
@@ -40,45 +49,77 @@ pub struct Options {
 }
 
 /// Opens the sockets on the LAN's interface; must run inside a tokio runtime. `rng` spreads the
-/// answers to searches.
+/// answers to searches and names subscriptions.
 ///
 /// # Errors
 /// Names what could not be opened and, for a port in use, its owner.
-pub fn bind<R: Rng>(options: &Options, rng: R) -> Result<Bound<R>, StartError> {
-    let Options {
-        lan,
-        ifindex,
-        address,
-        http_port,
-        identity,
-    } = options;
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
-    // other programs search on the same port, so it is shared (UDA 1.1 §1.1)
-    let socket_options = net::udp::Options::new()
-        .device(lan)
-        .reuse_addr()
-        .join(IpAddr::V4(GROUP), *ifindex)
-        .multicast_interface(*ifindex)
-        .multicast_ttl(MULTICAST_TTL)
-        .multicast_loop(false);
-    let udp = Socket::bind(any, &socket_options).map_err(StartError::Udp)?;
-    let listen = SocketAddr::from((*address, *http_port));
-    let listener = net::tcp::listen(listen, Some(lan)).map_err(StartError::Tcp)?;
+pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
+    let udp = bind_udp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), options).map_err(StartError::Udp)?;
+    let listen = SocketAddr::from((options.address, options.http_port));
+    let listener = net::lan::listen(listen, &options.lan).map_err(StartError::Tcp)?;
     let local = listener.local_addr().map_err(StartError::LocalAddr)?;
+    let v6 = bind_v6(options, local.port())?;
     let counters = Counters::new();
-    let endpoint = SocketAddrV4::new(*address, local.port());
-    let web = Arc::new(Web::new(endpoint, identity, counters.clone()));
+    let web = Arc::new(Web::new(&options.identity, counters.clone()));
+    let gena_rng = rand::SeedableRng::from_rng(&mut rng);
     Ok(Bound {
-        lan: lan.clone(),
-        ifindex: *ifindex,
-        endpoint,
-        identity: identity.clone(),
+        options: options.clone(),
+        port: local.port(),
         udp,
         listener,
+        v6,
         web,
         rng,
+        gena_rng,
         counters,
     })
+}
+
+/// Binds port 1900 of one family. Other programs search on the same port, so it is shared
+/// (UDA 1.1 §1.1).
+fn bind_udp(any: IpAddr, options: &Options) -> Result<Socket, BindError> {
+    let mut socket_options = net::udp::Options::new()
+        .device(&options.lan)
+        .reuse_addr()
+        .multicast_interface(options.ifindex)
+        .multicast_ttl(MULTICAST_TTL)
+        .multicast_loop(false);
+    let groups: &[IpAddr] = match any {
+        IpAddr::V4(_) => &[IpAddr::V4(GROUP)],
+        IpAddr::V6(_) => &[IpAddr::V6(LINK_GROUP), IpAddr::V6(SITE_GROUP)],
+    };
+    for group in groups {
+        socket_options = socket_options.join(*group, options.ifindex);
+    }
+    Socket::bind(SocketAddr::new(any, PORT), &socket_options)
+}
+
+/// The IPv6 half; `None` where the machine or the interface has no IPv6 at all.
+fn bind_v6(options: &Options, port: u16) -> Result<Option<V6>, StartError> {
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let udp = match bind_udp(any, options) {
+        Ok(udp) => udp,
+        Err(error) if has_no_ipv6(&error.source) => return Ok(None),
+        Err(error) => return Err(StartError::Udp(error)),
+    };
+    // the same port as on IPv4 if nobody has it
+    let listen = |port| net::lan::listen(SocketAddr::new(any, port), &options.lan);
+    let listener = listen(port)
+        .or_else(|_| listen(0))
+        .map_err(StartError::Tcp)?;
+    let local = listener.local_addr().map_err(StartError::LocalAddr)?;
+    Ok(Some(V6 {
+        udp,
+        listener,
+        port: local.port(),
+    }))
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, NotFound, Unsupported};
+    let kinds = [AddrNotAvailable, NotFound, Unsupported];
+    // EAFNOSUPPORT has no kind of its own
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 /// Why the sockets could not be opened.
@@ -97,33 +138,53 @@ pub enum StartError {
 
 /// A server with its sockets: control points' messages wait in them until [`Self::serve`].
 #[derive(Debug)]
-pub struct Bound<R> {
-    lan: String,
-    ifindex: u32,
-    endpoint: SocketAddrV4,
-    identity: Identity,
+pub struct Bound {
+    options: Options,
+    port: u16,
     udp: Socket,
     listener: TcpListener,
+    v6: Option<V6>,
     web: Arc<Web>,
-    rng: R,
+    rng: StdRng,
+    gena_rng: StdRng,
     counters: Counters,
+}
+
+#[derive(Debug)]
+struct V6 {
+    udp: Socket,
+    listener: TcpListener,
+    port: u16,
 }
 
 /// Why a running server ended.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot receive SSDP on {lan}")]
-pub struct ServeError {
-    lan: String,
-    /// What the system said.
-    #[source]
-    pub source: io::Error,
+pub enum ServeError {
+    /// Port 1900 can never be read again.
+    #[error("cannot receive SSDP on {lan}")]
+    Receive {
+        /// The LAN's interface.
+        lan: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The addresses of the LAN's interface are not known.
+    #[error("cannot follow the addresses of {lan}")]
+    Watch {
+        /// The LAN's interface.
+        lan: String,
+        /// What the kernel said.
+        #[source]
+        source: NetlinkError,
+    },
 }
 
-impl<R: Rng> Bound<R> {
+impl Bound {
     /// Returns where descriptions and actions are.
     #[must_use]
     pub const fn endpoint(&self) -> SocketAddrV4 {
-        self.endpoint
+        SocketAddrV4::new(self.options.address, self.port)
     }
 
     /// Returns how to read the counters.
@@ -135,7 +196,7 @@ impl<R: Rng> Bound<R> {
     /// Serves until `cancel`, then says goodbye.
     ///
     /// # Errors
-    /// When port 1900 can never be read again.
+    /// When port 1900 can never be read again, or the kernel does not tell our addresses.
     pub async fn serve(self, handle: Handle, cancel: CancellationToken) -> Result<(), ServeError> {
         self.serve_with(handle, cancel).await
     }
@@ -145,38 +206,49 @@ impl<R: Rng> Bound<R> {
         writer: W,
         cancel: CancellationToken,
     ) -> Result<(), ServeError> {
+        let name = self.options.lan.clone();
+        let watched = |source| ServeError::Watch {
+            lan: name.clone(),
+            source,
+        };
+        let watch = Watch::open().map_err(watched)?;
+        let netlink = Netlink::open().map_err(watched)?;
+        let mut shell = self.shell(writer, netlink);
+        shell.find_addresses().await.map_err(watched)?;
+        let result = shell.run(watch, &cancel).await;
+        shell.finish().await;
+        result
+    }
+
+    fn shell<W: Writer>(self, writer: W, netlink: Netlink) -> Shell<W> {
         let now = writer.now();
         let snapshot = writer.snapshot();
+        let lan = Lan::new(snapshot.site().clone(), self.port);
         let config = SsdpConfig {
-            site: snapshot.site().clone(),
-            endpoint: self.endpoint,
+            lan: lan.clone(),
             header: Header {
                 boot_id: snapshot.counters().upnp_boot_id,
                 config_id: self.web.config_id(),
             },
         };
-        let counters = self.counters.clone();
-        let ssdp = Ssdp::new(config, &self.identity, counters.clone(), self.rng, now.mono);
-        let mut shell = Shell {
+        let (counters, identity) = (self.counters, &self.options.identity);
+        let ssdp = Ssdp::new(config, identity, counters.clone(), self.rng, now.mono);
+        let office = Office::new(identity, counters.clone(), self.gena_rng, now.mono);
+        Shell {
             ssdp,
+            lan,
             udp: self.udp,
-            from: Source {
-                addr: IpAddr::V4(*self.endpoint.ip()),
-                ifindex: self.ifindex,
-            },
             listener: self.listener,
+            v6: self.v6,
             web: self.web,
+            office: Arc::new(office),
             slots: Arc::default(),
             connections: JoinSet::new(),
             writer,
+            netlink,
+            options: self.options,
             counters,
-        };
-        let result = shell.run(&cancel).await;
-        shell.finish().await;
-        result.map_err(|source| ServeError {
-            lan: self.lan,
-            source,
-        })
+        }
     }
 }
 
@@ -184,6 +256,7 @@ impl<R: Rng> Bound<R> {
 trait Writer: Clone + Send + Sync + 'static {
     fn now(&self) -> Now;
     fn snapshot(&self) -> Arc<Snapshot>;
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>>;
     fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -196,45 +269,68 @@ impl Writer for Handle {
         Self::snapshot(self)
     }
 
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.subscribe()
+    }
+
     fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
         Self::request(self, request)
     }
 }
 
-struct Shell<R, W> {
-    ssdp: Ssdp<R>,
+struct Shell<W> {
+    ssdp: Ssdp<StdRng>,
+    lan: Lan,
     udp: Socket,
-    from: Source,
     listener: TcpListener,
+    v6: Option<V6>,
     web: Arc<Web>,
+    office: Arc<Office>,
     slots: Arc<Mutex<Slots>>,
     connections: JoinSet<()>,
     writer: W,
+    netlink: Netlink,
+    options: Options,
     counters: Counters,
 }
 
-impl<R: Rng, W: Writer> Shell<R, W> {
-    async fn run(&mut self, cancel: &CancellationToken) -> io::Result<()> {
+impl<W: Writer> Shell<W> {
+    async fn run(
+        &mut self,
+        mut watch: Watch,
+        cancel: &CancellationToken,
+    ) -> Result<(), ServeError> {
         let clock = Clock::new();
-        let mut buf = vec![0; LARGEST_DATAGRAM];
+        let lan = self.options.lan.clone();
+        let broken = |source| ServeError::Receive {
+            lan: lan.clone(),
+            source,
+        };
+        let watched = |source| ServeError::Watch {
+            lan: lan.clone(),
+            source,
+        };
+        let events = Events::new(&self.options, Arc::clone(&self.office), self.writer.clone());
+        self.connections.spawn(events.run(cancel.child_token()));
+        let (mut buf, mut buf_v6) = (vec![0; LARGEST_DATAGRAM], vec![0; LARGEST_DATAGRAM]);
         self.ssdp.start(self.writer.now().mono);
         loop {
             self.transmit().await;
             let deadline = self.ssdp.poll_timeout().map(|(at, _)| at);
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                datagram = self.udp.recv(&mut buf) => self.hear(datagram?, &buf),
+                datagram = self.udp.recv(&mut buf) => self.hear(datagram.map_err(broken)?, &buf),
+                datagram = recv_v6(self.v6.as_ref(), &mut buf_v6) => {
+                    self.hear(datagram.map_err(broken)?, &buf_v6);
+                }
                 () = clock.sleep_until_some(deadline) => {
                     self.ssdp.handle_timeout(self.writer.now().mono);
                 }
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.welcome(stream, peer, cancel.child_token()),
-                    Err(_) => {
-                        // too many open files, or a peer that went away: neither ends us
-                        self.counters.count(Event::ConnectionFailed);
-                        clock.sleep_until(clock.mono() + ACCEPT_PAUSE).await;
-                    }
-                },
+                accepted = self.listener.accept() => self.accept(accepted, cancel).await,
+                accepted = accept_v6(self.v6.as_ref()) => self.accept(accepted, cancel).await,
+                change = watch.next() => {
+                    self.note(&change.map_err(watched)?).await.map_err(watched)?;
+                }
                 Some(_) = self.connections.join_next() => {}
             }
         }
@@ -250,17 +346,69 @@ impl<R: Rng, W: Writer> Shell<R, W> {
         }
     }
 
+    /// Looks at our addresses on the LAN, and whether the WAN has somebody at its other end.
+    async fn find_addresses(&mut self) -> Result<(), NetlinkError> {
+        if let Some(v6) = &self.v6 {
+            let addresses = self.netlink.addresses(self.options.ifindex).await?;
+            let usable = addresses.into_iter().filter(|address| !address.tentative);
+            let on_link = usable.filter_map(|address| match address.addr {
+                IpAddr::V6(addr) => Some(OnLink {
+                    addr,
+                    prefix_len: address.prefix_len,
+                }),
+                IpAddr::V4(_) => None,
+            });
+            let lan = Lan::new(self.writer.snapshot().site().clone(), self.port());
+            let lan = lan.with_v6(v6.port, on_link.collect());
+            if lan != self.lan {
+                self.lan = lan.clone();
+                self.ssdp.handle_lan(lan, self.writer.now().mono);
+            }
+        }
+        let link = self.netlink.link(&self.options.wan).await?;
+        self.office.set_link(link.is_some_and(|link| link.running));
+        Ok(())
+    }
+
+    async fn note(&mut self, change: &Change) -> Result<(), NetlinkError> {
+        let relevant = match change {
+            Change::Address(address) | Change::AddressGone(address) => {
+                address.ifindex == self.options.ifindex && address.addr.is_ipv6()
+            }
+            Change::Link(link) | Change::LinkGone(link) => link.name == self.options.wan,
+            Change::Lagged => true,
+            Change::Routes => false,
+        };
+        match relevant {
+            true => self.find_addresses().await,
+            false => Ok(()),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        let local = self.listener.local_addr();
+        local.map_or(self.options.http_port, |local| local.port())
+    }
+
     /// Nothing waits for the queue of the socket: answers to hosts that are not there fill it for
     /// as long as the system looks for them, and connections are accepted by the same task.
     async fn transmit(&mut self) {
         while let Some(transmit) = self.ssdp.poll_transmit() {
-            let to = SocketAddr::V4(transmit.to);
-            let sent = if *transmit.to.ip() == GROUP {
-                let send = self.udp.send_to(&transmit.payload, to, Some(self.from));
-                let sent = timeout(SEND_PATIENCE, send).await;
+            let socket = match (transmit.to, &self.v6) {
+                (SocketAddr::V4(_), _) => &self.udp,
+                (SocketAddr::V6(_), Some(v6)) => &v6.udp,
+                (SocketAddr::V6(_), None) => continue,
+            };
+            let from = Some(Source {
+                addr: transmit.from,
+                ifindex: self.options.ifindex,
+            });
+            let (to, payload) = (transmit.to, &transmit.payload);
+            let sent = if to.ip().is_multicast() {
+                let sent = timeout(SEND_PATIENCE, socket.send_to(payload, to, from)).await;
                 sent.unwrap_or_else(|elapsed| Err(elapsed.into()))
             } else {
-                self.udp.try_send_to(&transmit.payload, to, Some(self.from))
+                socket.try_send_to(payload, to, from)
             };
             self.counters.count(match sent {
                 Ok(()) => Event::SsdpSent,
@@ -270,54 +418,75 @@ impl<R: Rng, W: Writer> Shell<R, W> {
     }
 
     fn hear(&mut self, datagram: Datagram, buf: &[u8]) {
-        let (SocketAddr::V4(source), IpAddr::V4(destination)) =
-            (datagram.source, datagram.destination)
-        else {
-            return self.counters.count(Event::SearchForeign);
-        };
-        if datagram.ifindex != self.from.ifindex {
+        if datagram.ifindex != self.options.ifindex {
             return self.counters.count(Event::SearchForeign);
         }
         if datagram.truncated {
             return self.counters.count(Event::SsdpMalformed);
         }
         let bytes = buf.get(..datagram.len).unwrap_or_default();
-        self.ssdp
-            .handle_datagram(bytes, source, destination, self.writer.now().mono);
+        let (source, destination) = (datagram.source, datagram.destination);
+        let now = self.writer.now().mono;
+        self.ssdp.handle_datagram(bytes, source, destination, now);
+    }
+
+    async fn accept(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        cancel: &CancellationToken,
+    ) {
+        match accepted {
+            Ok((stream, peer)) => self.welcome(stream, peer, cancel.child_token()),
+            Err(_) => {
+                // too many open files, or a peer that went away: neither ends us
+                self.counters.count(Event::ConnectionFailed);
+                let clock = Clock::new();
+                clock.sleep_until(clock.mono() + ACCEPT_PAUSE).await;
+            }
+        }
     }
 
     fn welcome(&mut self, stream: TcpStream, peer: SocketAddr, cancel: CancellationToken) {
-        let source = match peer {
-            SocketAddr::V4(peer) if is_on_lan(*peer.ip(), &self.writer.snapshot()) => *peer.ip(),
-            SocketAddr::V4(_) | SocketAddr::V6(_) => {
-                return self.counters.count(Event::ConnectionForeign);
-            }
+        let local = stream.local_addr();
+        let local = local.ok().filter(|_| self.lan.is_neighbour(peer.ip()));
+        let Some(local) = local else {
+            return self.counters.count(Event::ConnectionForeign);
         };
-        if !self
-            .slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(source)
-        {
+        // threat 21: an address alone proves nothing
+        let Ok(Some(mac)) = net::lan::peer_mac(&stream) else {
+            return self.counters.count(Event::ConnectionUnknown);
+        };
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if !slots.take(peer.ip()) {
             return self.counters.count(Event::ConnectionLimit);
         }
+        drop(slots);
         self.counters.count(Event::ConnectionAccepted);
-        let slot = Slot {
-            slots: Arc::clone(&self.slots),
-            source,
+        // answers are small and whole; where this fails they come a little later
+        let _slow = stream.set_nodelay(true);
+        let visitor = Visitor {
+            client: Client {
+                addr: peer.ip(),
+                mac: Some(mac),
+            },
+            scope: match peer {
+                SocketAddr::V4(_) => 0,
+                SocketAddr::V6(peer) => peer.scope_id(),
+            },
+            local,
         };
         let guest = Guest {
             stream,
             connection: Connection::new(self.counters.clone(), self.writer.now().mono),
-            // the frame's MAC comes with the check of who asked
-            client: Client {
-                addr: source.into(),
-                mac: None,
-            },
+            visitor,
             web: Arc::clone(&self.web),
+            office: Arc::clone(&self.office),
+            netlink: self.netlink.clone(),
+            wan: self.options.wan.clone(),
             writer: self.writer.clone(),
             cancel,
         };
+        let slot = Slot::new(Arc::clone(&self.slots), peer.ip());
         self.connections.spawn(async move {
             guest.serve().await;
             drop(slot);
@@ -325,93 +494,17 @@ impl<R: Rng, W: Writer> Shell<R, W> {
     }
 }
 
-/// Gives its place back however the connection ends.
-struct Slot {
-    slots: Arc<Mutex<Slots>>,
-    source: Ipv4Addr,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .release(self.source);
+async fn recv_v6(v6: Option<&V6>, buf: &mut [u8]) -> io::Result<Datagram> {
+    match v6 {
+        Some(v6) => v6.udp.recv(buf).await,
+        None => std::future::pending().await,
     }
 }
 
-/// One connection with its socket.
-struct Guest<W> {
-    stream: TcpStream,
-    connection: Connection,
-    client: Client,
-    web: Arc<Web>,
-    writer: W,
-    cancel: CancellationToken,
-}
-
-impl<W: Writer> Guest<W> {
-    async fn serve(mut self) {
-        // an error says that the peer is gone, and then nothing is left to do
-        if self.converse().await.is_ok() {
-            let _gone = timeout(PATIENCE, self.part()).await;
-        }
-    }
-
-    async fn converse(&mut self) -> io::Result<()> {
-        let clock = Clock::new();
-        let mut buf = vec![0; READ_SIZE];
-        loop {
-            while let Some(bytes) = self.connection.poll_transmit() {
-                timeout(WRITE_TIMEOUT, self.stream.write_all(&bytes)).await??;
-            }
-            if let Some(request) = self.connection.poll_request() {
-                let snapshot = self.writer.snapshot();
-                let now = self.writer.now();
-                let response = match self
-                    .web
-                    .handle_request(&request, self.client, &snapshot, now)
-                {
-                    Step::Answer(response) => response,
-                    Step::Ask(request, pending) => {
-                        let outcome = self.writer.request(*request).await;
-                        self.web.handle_outcome(&pending, &outcome)
-                    }
-                };
-                self.connection
-                    .handle_response(&response, self.writer.now().mono);
-                continue;
-            }
-            if !self.connection.wants_bytes() {
-                return Ok(());
-            }
-            tokio::select! {
-                () = self.cancel.cancelled() => return Ok(()),
-                received = self.stream.read(&mut buf) => {
-                    let bytes = buf.get(..received?).filter(|bytes| !bytes.is_empty());
-                    let Some(bytes) = bytes else {
-                        return Ok(());
-                    };
-                    self.connection.handle_bytes(bytes, self.writer.now().mono);
-                }
-                () = clock.sleep_until_some(self.connection.poll_timeout()) => {
-                    self.connection.handle_timeout(self.writer.now().mono);
-                }
-            }
-        }
-    }
-
-    /// RFC 9112 §9.6: reads what is still on its way, or the peer's system throws the answer
-    /// away.
-    async fn part(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await?;
-        let mut buf = vec![0; READ_SIZE];
-        for _ in 0..READS_AFTER_END {
-            if self.stream.read(&mut buf).await? == 0 {
-                break;
-            }
-        }
-        Ok(())
+async fn accept_v6(v6: Option<&V6>) -> io::Result<(TcpStream, SocketAddr)> {
+    match v6 {
+        Some(v6) => v6.listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -434,16 +527,13 @@ const MULTICAST_TTL: u32 = 2;
 /// A search takes some hundred bytes.
 const LARGEST_DATAGRAM: usize = 2048;
 
-const READ_SIZE: usize = 4096;
-
-const READS_AFTER_END: usize = 32;
-
-/// An announcement is repeated, so it may fail; a set of them has 18.
+/// An announcement is repeated, so it may fail; a set of them has 21 for each address.
 const SEND_PATIENCE: Duration = Duration::from_millis(20);
-
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For a goodbye.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What Linux calls an address family that it does not have.
+const EAFNOSUPPORT: i32 = 97;

@@ -1,18 +1,27 @@
-//! The machines: discovery, HTTP connections, and what a request means.
+//! The machines: discovery, HTTP connections, what a request means, and events.
 
+mod arguments;
 mod connection;
 mod control;
+mod gena;
+mod lan;
 mod limits;
 mod ssdp;
+mod state;
 mod web;
 
 pub use connection::{Connection, Request};
-pub use control::{Caller, Continuation, Decision, decide, finish};
+pub use control::{Caller, Continuation, Decision, Traffic, decide, finish, measured};
+pub use gena::{
+    Delivery, Gena, MAX_IN_FLIGHT, MAX_IN_FLIGHT_TO_ONE, MAX_PER_HOST, MAX_SUBSCRIPTIONS,
+    MODERATION, Notification,
+};
+pub use lan::{Lan, OnLink};
 pub use limits::Slots;
-pub(crate) use ssdp::{GROUP, PORT};
+pub(crate) use ssdp::{GROUP, LINK_GROUP, PORT, SITE_GROUP};
 pub use ssdp::{Ssdp, SsdpConfig, Timer, Transmit};
-pub(crate) use web::is_on_lan;
-pub use web::{Pending, Step, Web};
+pub use state::Situation;
+pub use web::{Pending, Step, Subscribe, Visitor, Web};
 
 #[cfg(test)]
 mod tests;

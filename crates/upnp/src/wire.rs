@@ -1,7 +1,9 @@
-//! Bytes and values: SSDP messages, HTTP messages, SOAP envelopes and the descriptions.
+//! Bytes and values: SSDP messages, HTTP messages, SOAP envelopes, events and the descriptions.
 
 pub mod description;
+pub mod gena;
 pub mod http;
+pub mod listing;
 pub mod soap;
 pub mod ssdp;
 mod xml;
@@ -27,6 +29,8 @@ impl Malformed {
 pub enum Field {
     /// An XML attribute, or too many of them.
     Attribute,
+    /// Where events are to go.
+    Callback,
     /// A chunk of an HTTP body.
     Chunk,
     /// The length of an HTTP body.
@@ -45,6 +49,8 @@ pub enum Field {
     Header,
     /// How long a searcher waits.
     MaxWait,
+    /// The name of a subscription.
+    Sid,
     /// The first line.
     StartLine,
     /// What is searched for.
@@ -61,6 +67,7 @@ impl std::fmt::Display for Field {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Attribute => "attribute",
+            Self::Callback => "callback",
             Self::Chunk => "chunk",
             Self::ContentLength => "content length",
             Self::Depth => "depth",
@@ -70,6 +77,7 @@ impl std::fmt::Display for Field {
             Self::Entity => "entity",
             Self::Header => "header",
             Self::MaxWait => "maximum wait",
+            Self::Sid => "subscription name",
             Self::StartLine => "start line",
             Self::Target => "search target",
             Self::Text => "text",

@@ -11,6 +11,7 @@ use net::namespace;
 use net::netlink::{Netlink, NewLink, Route, Target};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::*;
@@ -127,14 +128,14 @@ fn u_2_the_first_word_and_the_last_is_byebye() {
 fn t_20_one_source_cannot_take_every_connection() {
     home(|home| async move {
         let mut open = Vec::new();
-        for _ in 0..12 {
+        for _ in 0..20 {
             open.push(TcpStream::connect(home.endpoint).await.unwrap());
         }
         let counters = home.counters.clone();
         while counters.value(Event::ConnectionLimit) < 4 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(counters.value(Event::ConnectionAccepted), 8);
+        assert_eq!(counters.value(Event::ConnectionAccepted), 16);
         drop(open);
         // the places are free again
         loop {
@@ -240,7 +241,7 @@ impl Home {
 
 /// The core without a store.
 #[derive(Clone)]
-struct Truth(Arc<Mutex<Core>>);
+struct Truth(Arc<Mutex<Core>>, Arc<watch::Sender<Arc<Snapshot>>>);
 
 impl Writer for Truth {
     fn now(&self) -> Now {
@@ -251,12 +252,17 @@ impl Writer for Truth {
         Arc::new(self.0.lock().unwrap().snapshot().clone())
     }
 
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.1.subscribe()
+    }
+
     fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
         let mut core = self.0.lock().unwrap();
         let now = self.now();
         core.handle_timeout(now);
         let (outcome, _) = core.handle_request(&request, now);
         core.finish(now);
+        self.1.send_replace(Arc::new(core.snapshot().clone()));
         std::future::ready(outcome)
     }
 }
@@ -267,7 +273,8 @@ fn home<F: Future<Output = ()>>(client: impl FnOnce(Home) -> F + Send + 'static)
     let site = Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap();
     let now = Clock::new().now();
     let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
-    let core = Truth(Arc::new(Mutex::new(core)));
+    let published = watch::Sender::new(Arc::new(core.snapshot().clone()));
+    let core = Truth(Arc::new(Mutex::new(core)), Arc::new(published));
     let camera = join(&core);
     let (far, near) = mpsc::channel();
     let (tell_ears, ears) = mpsc::channel();
@@ -304,20 +311,17 @@ fn home<F: Future<Output = ()>>(client: impl FnOnce(Home) -> F + Send + 'static)
     let gateway = move || async move {
         let net = Netlink::open().unwrap();
         let there = near.recv().unwrap();
-        net.add_veth(NewLink::new("lan0"), NewLink::new("eth0"), &there)
-            .await
-            .unwrap();
+        net.add_veth(
+            NewLink::new("lan0"),
+            NewLink::new("eth0").mac(CAMERA),
+            &there,
+        )
+        .await
+        .unwrap();
         let lan = net.index("lan0").await.unwrap();
         net.add_address(lan, GATEWAY.into(), 24).await.unwrap();
         net.set_up(lan).await.unwrap();
-        let options = Options {
-            lan: "lan0".to_owned(),
-            ifindex: lan,
-            address: GATEWAY,
-            http_port: 0,
-            identity: Identity::new([7; 16]),
-        };
-        let server = bind(&options, StdRng::seed_from_u64(1)).unwrap();
+        let server = bind(&options(lan), StdRng::seed_from_u64(1)).unwrap();
         bound
             .send((server.endpoint(), server.counters.clone()))
             .unwrap();
@@ -329,6 +333,17 @@ fn home<F: Future<Output = ()>>(client: impl FnOnce(Home) -> F + Send + 'static)
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+fn options(ifindex: u32) -> Options {
+    Options {
+        lan: "lan0".to_owned(),
+        ifindex,
+        wan: "lan0".to_owned(),
+        address: GATEWAY,
+        http_port: 0,
+        identity: Identity::new([7; 16]),
     }
 }
 
@@ -349,9 +364,9 @@ fn in_namespace<F: Future<Output = ()>>(
     })
 }
 
-fn join(core: &Truth) -> Ipv4Addr {
-    let mac = Mac([2, 0, 0, 0, 0, 1]);
-    let mut core = core.0.lock().unwrap();
+fn join(truth: &Truth) -> Ipv4Addr {
+    let mac = CAMERA;
+    let mut core = truth.0.lock().unwrap();
     let now = Clock::new().now();
     let addr = core.snapshot().lease_candidate(mac, |_| false).unwrap();
     let lease = LeaseRequest {
@@ -373,6 +388,7 @@ fn join(core: &Truth) -> Ipv4Addr {
         ));
     }
     core.finish(now);
+    truth.1.send_replace(Arc::new(core.snapshot().clone()));
     addr
 }
 
@@ -388,4 +404,5 @@ async fn upnpc(arguments: &[&str]) -> String {
     String::from_utf8(text).unwrap()
 }
 
+const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);

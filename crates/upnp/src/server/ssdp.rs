@@ -1,16 +1,22 @@
 //! Discovery: announcements, and answers to searches (UDA 1.1 §1).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use mapping::{Instant, Site};
+use mapping::Instant;
 use rand::{Rng, RngExt};
 
+use super::lan::{Face, Lan};
 use crate::wire::ssdp::{self, Advert, Header, MAX_AGE, Message, Search};
 use crate::{Counters, DeviceKind, Edition, Event, Identity, Resource};
 
-/// Announces both roots and answers searches.
+/// Announces both roots and answers searches, on IPv4 and IPv6.
+///
+/// No SEARCHPORT is told: we answer on the port of the standard (UDA 1.1 §1.2.2).
+///
+/// DEVIATION UDA 1.1 §1.2.4: no ssdp:update when an address of ours comes or goes, because
+/// BOOTID counts our starts; those who listen where the address is of use hear ssdp:alive.
 ///
 /// ```text
 ///          start: byebye, then alive twice
@@ -28,8 +34,12 @@ pub struct Ssdp<R> {
     due: BTreeMap<(Instant, u64), Due>,
     next: u64,
     answers_waiting: usize,
+    /// An announcement out of turn is on its way.
+    again: bool,
     /// For each source, when everything that it was sent will be forgotten.
-    spent: BTreeMap<Ipv4Addr, Instant>,
+    spent: BTreeMap<IpAddr, Instant>,
+    /// The same for all sources together.
+    spent_in_all: Instant,
     transmits: VecDeque<Transmit>,
     last_seen: Instant,
     counters: Counters,
@@ -38,10 +48,8 @@ pub struct Ssdp<R> {
 /// What the machine needs to know.
 #[derive(Debug, Clone)]
 pub struct SsdpConfig {
-    /// The LAN that is served.
-    pub site: Site,
-    /// Where the descriptions are.
-    pub endpoint: SocketAddrV4,
+    /// The LAN that is served, and where the descriptions are.
+    pub lan: Lan,
     /// What every message says.
     pub header: Header,
 }
@@ -49,8 +57,10 @@ pub struct SsdpConfig {
 /// A datagram to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
+    /// From which address of ours.
+    pub from: IpAddr,
     /// To whom.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     /// What.
     pub payload: Vec<u8>,
 }
@@ -66,6 +76,8 @@ pub enum Timer {
 
 #[derive(Debug)]
 enum Due {
+    /// The whole set, out of turn.
+    Again,
     /// The whole set.
     Alive { last: bool },
     /// The answer to a search.
@@ -83,7 +95,7 @@ impl<R: Rng> Ssdp<R> {
     ) -> Self {
         let adverts = Edition::ALL
             .into_iter()
-            .flat_map(|edition| adverts(edition, identity, config.endpoint))
+            .flat_map(|edition| adverts(edition, identity))
             .collect();
         Self {
             rng,
@@ -92,7 +104,9 @@ impl<R: Rng> Ssdp<R> {
             due: BTreeMap::new(),
             next: 0,
             answers_waiting: 0,
+            again: false,
             spent: BTreeMap::new(),
+            spent_in_all: now,
             transmits: VecDeque::new(),
             last_seen: now,
             counters,
@@ -104,6 +118,18 @@ impl<R: Rng> Ssdp<R> {
         self.last_seen = now;
         self.announce(ssdp::byebye);
         self.schedule(now + REPEAT_AFTER, Due::Alive { last: false });
+    }
+
+    /// Learns of other addresses of ours: who hears of a new one for the first time is told.
+    pub fn handle_lan(&mut self, lan: Lan, now: Instant) {
+        self.last_seen = now;
+        let old = self.config.lan.faces();
+        let fresh = lan.faces().iter().any(|face| !old.contains(face));
+        self.config.lan = lan;
+        if fresh && !self.again {
+            self.again = true;
+            self.schedule(now + SETTLE, Due::Again);
+        }
     }
 
     /// Ends: nothing more is answered, and control points are told twice.
@@ -119,8 +145,8 @@ impl<R: Rng> Ssdp<R> {
     pub fn handle_datagram(
         &mut self,
         bytes: &[u8],
-        source: SocketAddrV4,
-        destination: Ipv4Addr,
+        source: SocketAddr,
+        destination: IpAddr,
         now: Instant,
     ) {
         self.last_seen = now;
@@ -149,7 +175,7 @@ impl<R: Rng> Ssdp<R> {
         }
         let ((at, _), due) = self.due.first_key_value()?;
         let timer = match due {
-            Due::Alive { .. } => Timer::Announcement,
+            Due::Again | Due::Alive { .. } => Timer::Announcement,
             Due::Answer(_) => Timer::Answer,
         };
         Some((*at, timer))
@@ -166,6 +192,10 @@ impl<R: Rng> Ssdp<R> {
                 Due::Answer(transmit) => {
                     self.answers_waiting = self.answers_waiting.saturating_sub(1);
                     self.transmits.push_back(transmit);
+                }
+                Due::Again => {
+                    self.again = false;
+                    self.announce(ssdp::alive);
                 }
                 Due::Alive { last } => {
                     self.announce(ssdp::alive);
@@ -187,19 +217,19 @@ impl<R: Rng> Ssdp<R> {
     fn search(
         &mut self,
         search: Search<'_>,
-        source: SocketAddrV4,
-        destination: Ipv4Addr,
+        source: SocketAddr,
+        destination: IpAddr,
         now: Instant,
     ) -> Result<(), Event> {
-        let site = &self.config.site;
-        let ours = [site.network(), site.broadcast(), site.gateway()];
-        let outside = !site.contains(*source.ip()) || ours.contains(source.ip());
+        let lan = &self.config.lan;
         // U-1; a broadcast is no way to search
-        let asked = destination == GROUP || destination == site.gateway();
-        if outside || source.port() == 0 || !asked {
+        let in_group = is_group(destination);
+        let asked = in_group || lan.is_own(destination);
+        if !lan.is_neighbour(source.ip()) || source.port() == 0 || !asked {
             return Err(Event::SearchForeign);
         }
-        let longest = if destination == GROUP {
+        let endpoint = lan.endpoint_for(source.ip()).ok_or(Event::SearchForeign)?;
+        let longest = if in_group {
             // UDA 1.1 §1.3.3: no MX, no answer; more than 5 is 5
             let max_wait = search.max_wait.ok_or(Event::SearchWithoutMx)?.min(5);
             u64::from(max_wait)
@@ -220,17 +250,19 @@ impl<R: Rng> Ssdp<R> {
             return Err(Event::SearchQueue);
         }
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        if !spend(&mut self.spent, *source.ip(), count, now) {
+        let in_all = afford(self.spent_in_all, TOTAL, count, now).ok_or(Event::SearchRate)?;
+        if !spend(&mut self.spent, source.ip(), count, now) {
             return Err(Event::SearchRate);
         }
+        self.spent_in_all = in_all;
         let answers: Vec<Due> = found
             .into_iter()
             .map(|advert| {
                 // the searched version of the type is the advertised one, see `matches`
-                let payload = ssdp::response(advert, self.config.header);
                 Due::Answer(Transmit {
+                    from: endpoint.ip(),
                     to: source,
-                    payload,
+                    payload: ssdp::response(advert, endpoint, self.config.header),
                 })
             })
             .collect();
@@ -243,13 +275,17 @@ impl<R: Rng> Ssdp<R> {
         Ok(())
     }
 
-    fn announce(&mut self, emit: fn(&Advert, Header) -> Vec<u8>) {
+    fn announce(&mut self, emit: fn(&Advert, SocketAddr, SocketAddr, Header) -> Vec<u8>) {
         let header = self.config.header;
-        let messages = self.adverts.iter().map(|advert| Transmit {
-            to: SocketAddrV4::new(GROUP, PORT),
-            payload: emit(advert, header),
-        });
-        self.transmits.extend(messages);
+        for Face { group, endpoint } in self.config.lan.faces() {
+            let to = SocketAddr::new(group, PORT);
+            let messages = self.adverts.iter().map(|advert| Transmit {
+                from: endpoint.ip(),
+                to,
+                payload: emit(advert, to, endpoint, header),
+            });
+            self.transmits.extend(messages);
+        }
     }
 
     fn schedule(&mut self, at: Instant, due: Due) {
@@ -258,22 +294,39 @@ impl<R: Rng> Ssdp<R> {
     }
 }
 
-/// Threat 7: a source may be sent [`BURST`] messages at once and one each [`MESSAGE_COST`] after
-/// that, whatever it asks.
+/// What may be sent: so many messages at once, and one each `cost` after that.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    burst: u32,
+    cost: Duration,
+}
+
+/// Threat 7: a source is sent no more than its budget, whatever it asks.
 fn spend(
-    spent: &mut BTreeMap<Ipv4Addr, Instant>,
-    source: Ipv4Addr,
+    spent: &mut BTreeMap<IpAddr, Instant>,
+    source: IpAddr,
     messages: u32,
     now: Instant,
 ) -> bool {
-    let until = spent.get(&source).copied().unwrap_or(now).max(now);
-    let until = until + MESSAGE_COST.saturating_mul(messages);
-    let known = spent.contains_key(&source) || spent.len() < MAX_SOURCES;
-    let affordable = until - now <= MESSAGE_COST.saturating_mul(BURST);
-    if known && affordable {
-        spent.insert(source, until);
+    let known = spent.get(&source).copied();
+    if known.is_none() && spent.len() >= MAX_SOURCES {
+        return false;
     }
-    known && affordable
+    let Some(until) = afford(known.unwrap_or(now), SOURCE, messages, now) else {
+        return false;
+    };
+    spent.insert(source, until);
+    true
+}
+
+/// Returns until when the budget remembers these messages; `None` if it is used up.
+fn afford(spent: Instant, budget: Budget, messages: u32, now: Instant) -> Option<Instant> {
+    let until = spent.max(now) + budget.cost.saturating_mul(messages);
+    (until - now <= budget.cost.saturating_mul(budget.burst)).then_some(until)
+}
+
+fn is_group(destination: IpAddr) -> bool {
+    [GROUP.into(), LINK_GROUP.into(), SITE_GROUP.into()].contains(&destination)
 }
 
 /// UDA 1.1 §1.3.2. A search for version 1 of a type finds the v1 root and one for version 2 the
@@ -288,9 +341,8 @@ fn matches(target: &str, advert: &Advert) -> bool {
 
 /// The messages of a root: three for it, two for each device inside, one for each service
 /// (UDA 1.1 §1.2.2). What the v2 root has in the version of the v1 root is found there.
-fn adverts(edition: Edition, identity: &Identity, endpoint: SocketAddrV4) -> Vec<Advert> {
+fn adverts(edition: Edition, identity: &Identity) -> Vec<Advert> {
     let path = Resource::Description(edition).path(identity);
-    let location = format!("http://{endpoint}{path}");
     let mut adverts = Vec::new();
     for device in DeviceKind::ALL {
         let uuid = identity.uuid(edition, device);
@@ -298,18 +350,18 @@ fn adverts(edition: Edition, identity: &Identity, endpoint: SocketAddrV4) -> Vec
         if device == DeviceKind::InternetGateway {
             targets.insert(0, "upnp:rootdevice".to_owned());
         }
-        for service in device.services() {
+        for service in device.services(edition) {
             targets.push(service.urn(service.version(edition)));
         }
         adverts.push(Advert {
             target: uuid.clone(),
             usn: uuid.clone(),
-            location: location.clone(),
+            path: path.clone(),
         });
         adverts.extend(targets.into_iter().map(|target| Advert {
             usn: format!("{uuid}::{target}"),
             target,
-            location: location.clone(),
+            path: path.clone(),
         }));
     }
     adverts
@@ -318,19 +370,35 @@ fn adverts(edition: Edition, identity: &Identity, endpoint: SocketAddrV4) -> Vec
 /// UDA 1.1 §1.1.
 pub(crate) const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
 
+/// UDA 1.1 annex A: the link's group.
+pub(crate) const LINK_GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xc);
+
+/// UDA 1.1 annex A: the site's group.
+pub(crate) const SITE_GROUP: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0xc);
+
 /// UDA 1.1 §1.1.
 pub(crate) const PORT: u16 = 1900;
 
 /// UDA 1.1 §1.2.2: repeated within a few hundred milliseconds.
 const REPEAT_AFTER: Duration = Duration::from_millis(300);
 
+/// Addresses come in groups.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// The last answer must arrive while the searcher still listens; in milliseconds.
 const ON_THE_WAY: u64 = 250;
 
-/// Both roots, searched for twice: 18 messages each.
-const BURST: u32 = 36;
+/// Both roots, searched for twice: 21 messages each.
+const SOURCE: Budget = Budget {
+    burst: 42,
+    cost: Duration::from_millis(500),
+};
 
-const MESSAGE_COST: Duration = Duration::from_millis(250);
+/// Sources are forged easily; 100 messages a second are some 40 kB/s.
+const TOTAL: Budget = Budget {
+    burst: 2000,
+    cost: Duration::from_millis(10),
+};
 
 /// A LAN of a /16 has more; whoever comes then waits some seconds.
 const MAX_SOURCES: usize = 1024;

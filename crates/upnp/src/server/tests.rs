@@ -1,6 +1,6 @@
 //! The machines and arbitrary input; what the standards ask is in `tests/conformance`.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use mapping::{
@@ -15,7 +15,7 @@ use super::*;
 use crate::wire::http::Status;
 use crate::wire::soap;
 use crate::wire::ssdp::Header;
-use crate::{Action, Counters, Edition, Event, Identity, Resource};
+use crate::{Action, Counters, Edition, Event, Identity, Resource, ServiceKind};
 
 #[test]
 fn t_7_one_source_cannot_make_us_talk() {
@@ -28,7 +28,7 @@ fn t_7_one_source_cannot_make_us_talk() {
         let search = search("ssdp:all", "MX: 1\r\n");
         received += search.len();
         let now = at(Duration::from_millis(tenth * 100));
-        ssdp.handle_datagram(&search, CLIENT, GROUP, now);
+        ssdp.handle_datagram(&search, CLIENT, GROUP.into(), now);
         sent += drain(&mut ssdp, now + Duration::from_secs(1));
     }
 
@@ -42,11 +42,11 @@ fn sources_are_forgotten_and_bounded() {
     let mut ssdp = machine(counters.clone(), 1);
 
     for host in 0..2000_u32 {
-        let source = SocketAddrV4::new(Ipv4Addr::from(0xc0a8_0002 + host), 5000);
+        let source = SocketAddr::from((Ipv4Addr::from(0xc0a8_0002 + host), 5000));
         ssdp.handle_datagram(
             &search("upnp:rootdevice", "MX: 1\r\n"),
             source,
-            GROUP,
+            GROUP.into(),
             at(Duration::ZERO),
         );
     }
@@ -58,7 +58,7 @@ fn sources_are_forgotten_and_bounded() {
     ssdp.handle_datagram(
         &search("upnp:rootdevice", "MX: 1\r\n"),
         CLIENT,
-        GROUP,
+        GROUP.into(),
         at(Duration::from_secs(60)),
     );
     assert_eq!(counters.value(Event::SearchAnswered), 513);
@@ -107,12 +107,12 @@ proptest! {
         ssdp.start(now);
         for (bytes, addr, port, wait) in inputs {
             let host = if port % 3 == 0 { addr } else { 0xc0a8_0000 | (addr & 0xffff) };
-            let source = SocketAddrV4::new(host.into(), port);
-            ssdp.handle_datagram(&bytes, source, GROUP, now);
+            let source = SocketAddr::from((Ipv4Addr::from(host), port));
+            ssdp.handle_datagram(&bytes, source, GROUP.into(), now);
             now += Duration::from_millis(wait);
             ssdp.handle_timeout(now);
             while let Some(transmit) = ssdp.poll_transmit() {
-                prop_assert!(transmit.to.ip().is_multicast() || transmit.to.ip().octets()[..2] == [192, 168]);
+                prop_assert!(transmit.to.ip().is_multicast() || is_at_home(transmit.to.ip()));
             }
             prop_assert!(ssdp.poll_timeout().is_some_and(|(due, _)| due > now));
         }
@@ -135,11 +135,12 @@ proptest! {
         let now = Now { mono: at(Duration::ZERO), wall: Wall::from_secs(1_800_000_000) };
         let (mut core, camera) = home(now);
         let identity = Identity::new([7; 16]);
-        let web = Web::new(ENDPOINT, &identity, Counters::new());
+        let web = Web::new(&identity, Counters::new());
         for (action, second, values, missing) in calls {
             let action = Action::ALL[action];
             let edition = if second { Edition::V2 } else { Edition::V1 };
             let service = action.service();
+            let edition = if ServiceKind::of(edition).any(|it| it == service) { edition } else { Edition::V2 };
             let urn = service.urn(service.version(edition));
             let mut arguments: Vec<_> = action.inputs().iter().map(|input| input.name).zip(values).collect();
             if let Some(missing) = missing.filter(|missing| *missing < arguments.len()) {
@@ -155,14 +156,16 @@ proptest! {
                 action.name(),
                 body.len(),
             ));
-            let client = Client { addr: camera.into(), mac: None };
-            let response = match web.handle_request(&request, client, core.snapshot(), now) {
+            let visitor = visitor(camera);
+            let response = match web.handle_request(&request, visitor, core.snapshot(), now) {
                 Step::Answer(response) => response,
                 Step::Ask(request, pending) => {
                     let (outcome, _) = core.handle_request(&request, now);
                     core.finish(now);
                     web.handle_outcome(&pending, &outcome)
                 }
+                Step::Measure(pending) => web.handle_traffic(&pending, Some(Traffic::default())),
+                Step::Subscribe(_) => panic!("no action"),
             };
             prop_assert!(matches!(response.status, Status::Ok | Status::InternalServerError));
             prop_assert!(soap::parse(&response.body).is_ok() || response.status != Status::Ok);
@@ -177,12 +180,12 @@ proptest! {
     ) {
         let now = Now { mono: at(Duration::ZERO), wall: Wall::from_secs(1_800_000_000) };
         let (core, camera) = home(now);
-        let web = Web::new(ENDPOINT, &Identity::new([7; 16]), Counters::new());
+        let web = Web::new(&Identity::new([7; 16]), Counters::new());
         let mut connection = Connection::new(Counters::new(), now.mono);
         connection.handle_bytes(format!("POST {target} HTTP/1.1\r\n{headers}\r\n").as_bytes(), now.mono);
         if let Some(request) = connection.poll_request() {
-            let client = Client { addr: camera.into(), mac: None };
-            let step = web.handle_request(&request, client, core.snapshot(), now);
+            let visitor = visitor(camera);
+            let step = web.handle_request(&request, visitor, core.snapshot(), now);
             prop_assert!(matches!(step, Step::Answer(response) if response.status != Status::Ok));
         }
     }
@@ -247,8 +250,7 @@ fn search(target: &str, max_wait: &str) -> Vec<u8> {
 
 fn machine(counters: Counters, seed: u64) -> Ssdp<StdRng> {
     let config = SsdpConfig {
-        site: site(),
-        endpoint: ENDPOINT,
+        lan: Lan::new(site(), ENDPOINT.port()),
         header: Header {
             boot_id: 1,
             config_id: 2,
@@ -272,5 +274,20 @@ fn at(after: Duration) -> Instant {
     Instant::from_nanos(1_000_000_000_000) + after
 }
 
-const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 20), 40000);
+fn visitor(addr: Ipv4Addr) -> Visitor {
+    Visitor {
+        client: Client {
+            addr: addr.into(),
+            mac: None,
+        },
+        scope: 0,
+        local: ENDPOINT.into(),
+    }
+}
+
+fn is_at_home(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V4(addr) if addr.octets()[..2] == [192, 168])
+}
+
+const CLIENT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 20), 40000));
 const ENDPOINT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 1), 5000);

@@ -1,22 +1,22 @@
 //! What an HTTP request means: documents and actions, for nobody but control points on the LAN.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use mapping::{Client, Now, Outcome, Snapshot};
 
 use super::connection::Request;
-use super::control::{Caller, Continuation, Decision, decide, finish};
+use super::control::{Caller, Continuation, Decision, Traffic, decide, finish, measured};
 use crate::device::keyed;
 use crate::wire::description;
-use crate::wire::http::{Head, Method, Response, Status, Version};
+use crate::wire::http::{self, Head, Method, Response, Status, Version};
 use crate::wire::soap;
-use crate::{Action, Counters, Edition, ErrorCode, Event, Identity, Resource, ServiceKind, action};
+use crate::{Action, Counters, Edition, ErrorCode, Event, Identity, Resource, ServiceKind};
 
 /// Answers requests; holds the documents and no other state.
 #[derive(Debug)]
 pub struct Web {
-    endpoint: SocketAddrV4,
+    identity: Identity,
     resources: BTreeMap<String, Content>,
     config_id: u32,
     counters: Counters,
@@ -26,6 +26,18 @@ pub struct Web {
 enum Content {
     Control(Edition, ServiceKind),
     Document(Vec<u8>),
+    Events(Edition, ServiceKind),
+}
+
+/// Who sent a request, and at which address of ours it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visitor {
+    /// The device that asks.
+    pub client: Client,
+    /// The link of its address, if that is a link-local one.
+    pub scope: u32,
+    /// Our end of the connection.
+    pub local: SocketAddr,
 }
 
 /// What follows from a request.
@@ -35,25 +47,42 @@ pub enum Step {
     Answer(Response),
     /// The core decides; its outcome goes to [`Web::handle_outcome`].
     Ask(Box<mapping::Request>, Pending),
+    /// What the WAN interface counted goes to [`Web::handle_traffic`].
+    Measure(Pending),
+    /// A matter of [`super::Gena`].
+    Subscribe(Subscribe),
 }
 
-/// An action that waits for the core.
+/// An action that waits for the core, or for the WAN interface's counters.
 #[derive(Debug)]
 pub struct Pending {
     service: String,
     continuation: Continuation,
 }
 
+/// SUBSCRIBE or UNSUBSCRIBE, for a service that has events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    pub(super) method: Method,
+    pub(super) head: Head,
+    pub(super) edition: Edition,
+    pub(super) service: ServiceKind,
+    pub(super) client: Client,
+    pub(super) scope: u32,
+    pub(super) local: IpAddr,
+}
+
 impl Web {
-    /// Makes the documents; `endpoint` is where we listen.
+    /// Makes the documents.
     #[must_use]
-    pub fn new(endpoint: SocketAddrV4, identity: &Identity, counters: Counters) -> Self {
+    pub fn new(identity: &Identity, counters: Counters) -> Self {
         let config_id = config_id(identity);
         let content = |resource| match resource {
             Resource::Control(edition, service) => Content::Control(edition, service),
             Resource::Description(edition) => {
                 Content::Document(description::device(edition, identity, config_id).into_bytes())
             }
+            Resource::Events(edition, service) => Content::Events(edition, service),
             Resource::Scpd(edition, service) => {
                 Content::Document(description::scpd(edition, service).into_bytes())
             }
@@ -62,7 +91,7 @@ impl Web {
             .map(|resource| (resource.path(identity), content(resource)))
             .collect();
         Self {
-            endpoint,
+            identity: identity.clone(),
             resources,
             config_id,
             counters,
@@ -75,22 +104,35 @@ impl Web {
         self.config_id
     }
 
-    /// Takes a request of `client`.
+    /// Takes a request.
     pub fn handle_request(
         &self,
         request: &Request,
-        client: Client,
+        visitor: Visitor,
         snapshot: &Snapshot,
         now: Now,
     ) -> Step {
-        match self.route(request) {
+        match self.route(&request.head, visitor) {
             Ok(Content::Document(document)) => {
                 self.counters.count(Event::DocumentServed);
                 Step::Answer(Response::xml(Status::Ok, document.clone()))
             }
             Ok(Content::Control(edition, service)) => {
-                self.control(request, *edition, *service, client, snapshot, now)
+                let target = (*edition, *service);
+                match self.control(request, target, visitor.client, snapshot, now) {
+                    Ok(step) => step,
+                    Err((error, event)) => Step::Answer(self.fault(error, event)),
+                }
             }
+            Ok(Content::Events(edition, service)) => Step::Subscribe(Subscribe {
+                method: request.head.method,
+                head: request.head.clone(),
+                edition: *edition,
+                service: *service,
+                client: visitor.client,
+                scope: visitor.scope,
+                local: visitor.local.ip(),
+            }),
             Err((status, event, why)) => {
                 self.counters.count(event);
                 Step::Answer(Response::refusal(status, why))
@@ -101,16 +143,25 @@ impl Web {
     /// Takes the core's outcome of an action.
     #[must_use]
     pub fn handle_outcome(&self, pending: &Pending, outcome: &Outcome) -> Response {
-        match finish(pending.continuation, outcome) {
+        self.answer(pending, finish(pending.continuation, outcome))
+    }
+
+    /// Takes what the WAN interface counted; `None` if nobody can tell.
+    #[must_use]
+    pub fn handle_traffic(&self, pending: &Pending, traffic: Option<Traffic>) -> Response {
+        self.answer(pending, measured(pending.continuation, traffic))
+    }
+
+    fn answer(&self, pending: &Pending, result: Result<Vec<String>, ErrorCode>) -> Response {
+        match result {
             Ok(outputs) => self.done(pending.continuation.action, &pending.service, outputs),
             Err(error) => self.fault(error, Event::ActionRefused),
         }
     }
 
     /// Finds out what a request is for; whatever a web page could have sent is refused first.
-    fn route(&self, request: &Request) -> Result<&Content, (Status, Event, &'static str)> {
-        let head = &request.head;
-        let path = self.path(head)?;
+    fn route(&self, head: &Head, visitor: Visitor) -> Result<&Content, Refused> {
+        let path = path(head, visitor.local)?;
         if head.has("origin") {
             let why = "requests of web pages are refused";
             return Err((Status::Forbidden, Event::HttpOrigin, why));
@@ -120,113 +171,66 @@ impl Web {
             Event::HttpNotFound,
             "there is nothing at this path",
         );
-        let content = self.resources.get(path).ok_or(nothing);
-        let wrong_method = Err((
-            Status::MethodNotAllowed,
-            Event::HttpMethod,
-            "the method does not fit",
-        ));
-        match (head.method, content?) {
-            (Method::Subscribe | Method::Unsubscribe, _) => Err((
-                Status::NotImplemented,
-                Event::HttpSubscribe,
-                "there are no events",
-            )),
-            (Method::Get | Method::Head, content @ Content::Document(_)) => Ok(content),
-            (Method::Post, content @ Content::Control(..)) => {
-                if is_xml(head) {
-                    return Ok(content);
-                }
+        let content = self.resources.get(path).ok_or(nothing)?;
+        let fits = match content {
+            Content::Control(..) => head.method == Method::Post,
+            Content::Document(_) => matches!(head.method, Method::Get | Method::Head),
+            Content::Events(..) => {
+                matches!(head.method, Method::Subscribe | Method::Unsubscribe)
+            }
+        };
+        if !fits {
+            let why = "the method does not fit";
+            return Err((Status::MethodNotAllowed, Event::HttpMethod, why));
+        }
+        if matches!(content, Content::Control(..)) {
+            if !is_xml(head) {
                 let why = "the content type must be text/xml";
-                Err((Status::UnsupportedMediaType, Event::HttpContentType, why))
+                return Err((Status::UnsupportedMediaType, Event::HttpContentType, why));
             }
-            (Method::Get | Method::Head, Content::Control(..))
-            | (Method::Post, Content::Document(_))
-            | (Method::Unknown, _) => wrong_method,
-        }
-    }
-
-    /// Returns the path if the request was meant for us by address: a name that somebody else
-    /// rebinds to our address is not ours (threat 8).
-    fn path<'a>(&self, head: &'a Head) -> Result<&'a str, (Status, Event, &'static str)> {
-        let foreign = (
-            Status::Forbidden,
-            Event::HttpForeignHost,
-            "the host must be our address",
-        );
-        let is_ours = |host: &str| {
-            // some control points leave the port out
-            host.parse() == Ok(self.endpoint) || host.parse() == Ok(*self.endpoint.ip())
-        };
-        let mut hosts = head.all("host");
-        match (hosts.next(), hosts.next(), head.version) {
-            (Some(host), None, _) if is_ours(host) => {}
-            (None, _, Version::Http10) => {}
-            (Some(_), None, _) => return Err(foreign),
-            _ => {
-                let why = "there must be one Host header";
-                return Err((Status::BadRequest, Event::HttpForeignHost, why));
+            if soap_action(head).is_none() {
+                let why = "the SOAPACTION header must name a service and an action";
+                return Err((Status::BadRequest, Event::SoapActionMissing, why));
             }
         }
-        let Some(absolute) = head.target.strip_prefix("http://") else {
-            return Ok(&head.target);
-        };
-        let path = absolute.find('/').unwrap_or(absolute.len());
-        let (host, path) = absolute.split_at_checked(path).ok_or(foreign)?;
-        if is_ours(host) {
-            Ok(path)
-        } else {
-            Err(foreign)
-        }
+        Ok(content)
     }
 
     fn control(
         &self,
         request: &Request,
-        edition: Edition,
-        service: ServiceKind,
+        (edition, service): (Edition, ServiceKind),
         client: Client,
         snapshot: &Snapshot,
         now: Now,
-    ) -> Step {
-        let Some((header_service, header_action)) = soap_action(&request.head) else {
-            self.counters.count(Event::SoapActionMissing);
-            let why = "the SOAPACTION header must name a service and an action";
-            return Step::Answer(Response::refusal(Status::BadRequest, why));
-        };
-        let Ok(call) = soap::parse(&request.body) else {
-            // miniupnpc takes every answer without an error code for success
-            let (error, event) = (ErrorCode::InvalidArgs, Event::SoapMalformed);
-            return Step::Answer(self.fault(error, event));
-        };
-        if call.service != header_service || call.action != header_action {
-            let event = Event::SoapActionMismatch;
-            return Step::Answer(self.fault(ErrorCode::InvalidAction, event));
+    ) -> Result<Step, (ErrorCode, Event)> {
+        // miniupnpc takes every answer without an error code for success
+        let malformed = (ErrorCode::InvalidArgs, Event::SoapMalformed);
+        let call = soap::parse(&request.body).map_err(|_| malformed)?;
+        let header = soap_action(&request.head);
+        if header != Some((call.service.as_str(), call.action.as_str())) {
+            return Err((ErrorCode::InvalidAction, Event::SoapActionMismatch));
         }
-        let Some(version) = service.spoken(edition, &call.service) else {
-            return Step::Answer(self.fault(ErrorCode::InvalidAction, Event::ActionUnknown));
+        let unknown = (ErrorCode::InvalidAction, Event::ActionUnknown);
+        let version = service.spoken(edition, &call.service).ok_or(unknown)?;
+        let action = Action::of(service, version).find(|action| action.name() == call.action);
+        let action = action.ok_or(unknown)?;
+        let caller = Caller {
+            client,
+            edition,
+            version,
+            identity: &self.identity,
         };
-        let Some(action) = Action::of(service, version).find(|action| action.name() == call.action)
-        else {
-            let (error, event) = match action::is_standard(service, version, &call.action) {
-                true => (ErrorCode::ActionFailed, Event::ActionUnsupported),
-                false => (ErrorCode::InvalidAction, Event::ActionUnknown),
-            };
-            return Step::Answer(self.fault(error, event));
+        let decision = decide(action, &call, caller, snapshot, now)?;
+        let pending = Pending {
+            service: call.service,
+            continuation: Continuation { action, version },
         };
-        match decide(action, &call, Caller { client, version }, snapshot, now) {
-            Ok(Decision::Answer(outputs)) => {
-                Step::Answer(self.done(action, &call.service, outputs))
-            }
-            Ok(Decision::Ask(request, continuation)) => Step::Ask(
-                Box::new(request),
-                Pending {
-                    service: call.service,
-                    continuation,
-                },
-            ),
-            Err((error, event)) => Step::Answer(self.fault(error, event)),
-        }
+        Ok(match decision {
+            Decision::Answer(outputs) => Step::Answer(self.done(action, &pending.service, outputs)),
+            Decision::Ask(request) => Step::Ask(request, pending),
+            Decision::Measure => Step::Measure(pending),
+        })
     }
 
     fn done(&self, action: Action, service: &str, outputs: Vec<String>) -> Response {
@@ -239,6 +243,42 @@ impl Web {
     fn fault(&self, error: ErrorCode, event: Event) -> Response {
         self.counters.count(event);
         Response::xml(Status::InternalServerError, soap::fault(error))
+    }
+}
+
+/// What to answer, what to count, and why.
+type Refused = (Status, Event, &'static str);
+
+/// Returns the path if the request was meant for us by address: a name that somebody else
+/// rebinds to our address is not ours (threat 8).
+fn path(head: &Head, local: SocketAddr) -> Result<&str, Refused> {
+    let why = "the host must be our address";
+    let foreign = (Status::Forbidden, Event::HttpForeignHost, why);
+    // some control points leave the port out
+    let is_ours = |host: &str| {
+        http::authority(host).is_some_and(|(addr, port)| {
+            addr == local.ip() && port.is_none_or(|port| port == local.port())
+        })
+    };
+    let mut hosts = head.all("host");
+    match (hosts.next(), hosts.next(), head.version) {
+        (Some(host), None, _) if is_ours(host) => {}
+        (None, _, Version::Http10) => {}
+        (Some(_), None, _) => return Err(foreign),
+        _ => {
+            let why = "there must be one Host header";
+            return Err((Status::BadRequest, Event::HttpForeignHost, why));
+        }
+    }
+    let Some(absolute) = head.target.strip_prefix("http://") else {
+        return Ok(&head.target);
+    };
+    let path = absolute.find('/').unwrap_or(absolute.len());
+    let (host, path) = absolute.split_at_checked(path).ok_or(foreign)?;
+    if is_ours(host) {
+        Ok(path)
+    } else {
+        Err(foreign)
     }
 }
 
@@ -265,15 +305,9 @@ fn config_id(identity: &Identity) -> u32 {
     let mut all = String::new();
     for edition in Edition::ALL {
         all.push_str(&description::device(edition, identity, 0));
-        for service in ServiceKind::ALL {
+        for service in ServiceKind::of(edition) {
             all.push_str(&description::scpd(edition, service));
         }
     }
     u32::try_from(keyed(&[0; 16], &all) & 0xff_ffff).unwrap_or_default()
-}
-
-/// Tells whether a source may speak to us at all: a host of the LAN, not the LAN itself.
-pub(crate) fn is_on_lan(source: Ipv4Addr, snapshot: &Snapshot) -> bool {
-    let site = snapshot.site();
-    site.contains(source) && ![site.network(), site.broadcast(), site.gateway()].contains(&source)
 }

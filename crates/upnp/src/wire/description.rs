@@ -38,20 +38,25 @@ pub fn scpd(edition: Edition, service: ServiceKind) -> String {
     for action in Action::of(service, version) {
         document.start("action", &[]);
         document.leaf("name", action.name());
-        document.start("argumentList", &[]);
-        write_arguments(&mut document, action.inputs(), "in");
-        write_arguments(&mut document, action.outputs(), "out");
-        document.end();
+        // UDA 1.1 §2.5: no list where there is no argument
+        if !(action.inputs().is_empty() && action.outputs().is_empty()) {
+            document.start("argumentList", &[]);
+            write_arguments(&mut document, action.inputs(), "in");
+            write_arguments(&mut document, action.outputs(), "out");
+            document.end();
+        }
         document.end();
     }
     document.end();
     document.start("serviceStateTable", &[]);
+    let evented = service.evented(version);
+    let of_actions = Action::of(service, version)
+        .flat_map(|action| action.inputs().iter().chain(action.outputs()))
+        .map(|argument| argument.variable);
     let mut written = BTreeSet::new();
-    for action in Action::of(service, version) {
-        for argument in action.inputs().iter().chain(action.outputs()) {
-            if written.insert(argument.variable) {
-                write_variable(&mut document, argument.variable, version);
-            }
+    for name in of_actions.chain(evented.iter().copied()) {
+        if written.insert(name) {
+            write_variable(&mut document, name, version, evented.contains(&name));
         }
     }
     document.finish()
@@ -71,9 +76,9 @@ fn write_device(
     document.leaf("modelName", "Portico");
     document.leaf("modelNumber", env!("CARGO_PKG_VERSION"));
     document.leaf("UDN", &identity.uuid(edition, device));
-    if !device.services().is_empty() {
+    if !device.services(edition).is_empty() {
         document.start("serviceList", &[]);
-        for service in device.services() {
+        for service in device.services(edition) {
             write_service(document, *service, edition, identity);
         }
         document.end();
@@ -100,8 +105,10 @@ fn write_service(
         "controlURL",
         &Resource::Control(edition, service).path(identity),
     );
-    // UDA 1.1 §2.3: present and empty where nothing is evented
-    document.leaf("eventSubURL", "");
+    document.leaf(
+        "eventSubURL",
+        &Resource::Events(edition, service).path(identity),
+    );
     document.end();
 }
 
@@ -128,12 +135,13 @@ fn write_arguments(document: &mut Document, arguments: &[Argument], direction: &
     }
 }
 
-fn write_variable(document: &mut Document, name: &str, version: u8) {
-    document.start("stateVariable", &[("sendEvents", "no")]);
+fn write_variable(document: &mut Document, name: &str, version: u8, evented: bool) {
+    let send_events = if evented { "yes" } else { "no" };
+    document.start("stateVariable", &[("sendEvents", send_events)]);
     document.leaf("name", name);
-    let variable = variable(name, version);
-    document.leaf("dataType", variable.data_type);
-    match variable.allowed {
+    let (data_type, allowed) = variable(name, version);
+    document.leaf("dataType", data_type);
+    match allowed {
         Allowed::Any => {}
         Allowed::List(values) => {
             document.start("allowedValueList", &[]);
@@ -152,46 +160,66 @@ fn write_variable(document: &mut Document, name: &str, version: u8) {
     document.end();
 }
 
-struct Variable {
-    data_type: &'static str,
-    allowed: Allowed,
-}
-
 enum Allowed {
     Any,
     List(&'static [&'static str]),
     Range(&'static str, &'static str),
 }
 
-/// The types and allowed values, WANIPConnection:2 §2.3 and WANCommonInterfaceConfig:1 §2.2.
-fn variable(name: &str, version: u8) -> Variable {
-    let of = |data_type, allowed| Variable { data_type, allowed };
+/// The types and allowed values: WANIPConnection:2 §2.3, WANCommonInterfaceConfig:1 §2.2,
+/// WANIPv6FirewallControl:1 §2.3. The lists say what we answer and take, not what others may.
+fn variable(name: &str, version: u8) -> (&'static str, Allowed) {
     match name {
-        "ConnectionStatus" => of(
-            "string",
-            Allowed::List(&["Unconfigured", "Connected", "Disconnected"]),
-        ),
-        "ConnectionType" => of(
-            "string",
-            Allowed::List(&["Unconfigured", "IP_Routed", "IP_Bridged"]),
-        ),
-        "LastConnectionError" => of("string", Allowed::List(&["ERROR_NONE", "ERROR_UNKNOWN"])),
-        "NATEnabled" | "RSIPAvailable" | "PortMappingEnabled" => of("boolean", Allowed::Any),
-        "PhysicalLinkStatus" => of("string", Allowed::List(&["Up", "Down"])),
-        "PortMappingProtocol" => of("string", Allowed::List(&["TCP", "UDP"])),
-        "WANAccessType" => of(
-            "string",
-            Allowed::List(&["DSL", "POTS", "Cable", "Ethernet"]),
-        ),
-        "InternalPort" if version >= 2 => of("ui2", Allowed::Range("1", "65535")),
-        "ExternalPort" | "InternalPort" | "PortMappingNumberOfEntries" => of("ui2", Allowed::Any),
-        "PortMappingLeaseDuration" if version >= 2 => of("ui4", Allowed::Range("0", "604800")),
-        "Layer1DownstreamMaxBitRate"
+        "ConnectionStatus" => {
+            let values = &["Unconfigured", "Connected", "Disconnected"];
+            ("string", Allowed::List(values))
+        }
+        "ConnectionType" => {
+            let values = &["Unconfigured", "IP_Routed", "IP_Bridged"];
+            ("string", Allowed::List(values))
+        }
+        "LastConnectionError" => ("string", Allowed::List(&["ERROR_NONE", "ERROR_UNKNOWN"])),
+        "PhysicalLinkStatus" => ("string", Allowed::List(&["Up", "Down"])),
+        "PortMappingProtocol" => ("string", Allowed::List(&["TCP", "UDP"])),
+        "WANAccessType" => {
+            let values = &["DSL", "POTS", "Cable", "Ethernet"];
+            ("string", Allowed::List(values))
+        }
+        "A_ARG_TYPE_Boolean"
+        | "A_ARG_TYPE_Manage"
+        | "EnabledForInternet"
+        | "FirewallEnabled"
+        | "InboundPinholeAllowed"
+        | "NATEnabled"
+        | "PortMappingEnabled"
+        | "RSIPAvailable" => ("boolean", Allowed::Any),
+        "InternalPort" if version >= 2 => ("ui2", Allowed::Range("1", "65535")),
+        "A_ARG_TYPE_Port"
+        | "A_ARG_TYPE_Protocol"
+        | "A_ARG_TYPE_UniqueID"
+        | "ExternalPort"
+        | "InternalPort"
+        | "MaximumActiveConnections"
+        | "NumberOfActiveConnections"
+        | "PortMappingNumberOfEntries" => ("ui2", Allowed::Any),
+        "A_ARG_TYPE_LeaseTime" => ("ui4", Allowed::Range("1", "86400")),
+        "PortMappingLeaseDuration" if version >= 2 => ("ui4", Allowed::Range("0", "604800")),
+        "A_ARG_TYPE_OutboundPinholeTimeout"
+        | "A_ARG_TYPE_PinholePackets"
+        | "AutoDisconnectTime"
+        | "IdleDisconnectTime"
+        | "Layer1DownstreamMaxBitRate"
         | "Layer1UpstreamMaxBitRate"
         | "PortMappingLeaseDuration"
-        | "Uptime" => of("ui4", Allowed::Any),
+        | "SystemUpdateID"
+        | "TotalBytesReceived"
+        | "TotalBytesSent"
+        | "TotalPacketsReceived"
+        | "TotalPacketsSent"
+        | "Uptime"
+        | "WarnDisconnectDelay" => ("ui4", Allowed::Any),
         // RemoteHost, InternalClient, ExternalIPAddress, PortMappingDescription, ..
-        _ => of("string", Allowed::Any),
+        _ => ("string", Allowed::Any),
     }
 }
 
@@ -205,7 +233,7 @@ mod tests {
         let mut documents = String::new();
         for edition in Edition::ALL {
             documents.push_str(&indented(&device(edition, &identity, 4711)));
-            for service in ServiceKind::ALL {
+            for service in ServiceKind::of(edition) {
                 documents.push_str(&indented(&scpd(edition, service)));
             }
         }
@@ -215,7 +243,7 @@ mod tests {
     #[test]
     fn every_state_variable_is_declared_once() {
         for edition in Edition::ALL {
-            for service in ServiceKind::ALL {
+            for service in ServiceKind::of(edition) {
                 let text = scpd(edition, service);
                 for action in Action::of(service, service.version(edition)) {
                     for argument in action.inputs().iter().chain(action.outputs()) {

@@ -1,5 +1,9 @@
 //! HTTP/1.0 and HTTP/1.1 messages, as far as UPnP needs them (RFC 9112).
 
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
 use super::{Field, Malformed};
 
 /// The first line and the headers of a request.
@@ -238,6 +242,8 @@ impl Chunks {
 pub struct Response {
     /// What became of the request.
     pub status: Status,
+    /// Headers that belong to this answer alone.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -257,14 +263,16 @@ pub enum Status {
     MethodNotAllowed,
     /// 408.
     RequestTimeout,
+    /// 412.
+    PreconditionFailed,
     /// 413.
     ContentTooLarge,
     /// 415.
     UnsupportedMediaType,
     /// 500; carries a UPnP error.
     InternalServerError,
-    /// 501.
-    NotImplemented,
+    /// 503.
+    ServiceUnavailable,
 }
 
 impl Status {
@@ -278,10 +286,11 @@ impl Status {
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
+            Self::PreconditionFailed => "412 Precondition Failed",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::UnsupportedMediaType => "415 Unsupported Media Type",
             Self::InternalServerError => "500 Internal Server Error",
-            Self::NotImplemented => "501 Not Implemented",
+            Self::ServiceUnavailable => "503 Service Unavailable",
         }
     }
 
@@ -295,44 +304,82 @@ impl Response {
     /// An answer with a document or an envelope.
     #[must_use]
     pub const fn xml(status: Status, body: Vec<u8>) -> Self {
-        Self { status, body }
+        Self {
+            status,
+            headers: Vec::new(),
+            body,
+        }
+    }
+
+    /// An answer that says everything in its headers.
+    #[must_use]
+    pub const fn without_body(status: Status, headers: Vec<(&'static str, String)>) -> Self {
+        Self {
+            status,
+            headers,
+            body: Vec::new(),
+        }
     }
 
     /// An answer that says in one line what is wrong.
     #[must_use]
     pub fn refusal(status: Status, why: &str) -> Self {
-        Self {
-            status,
-            body: format!("{why}\n").into_bytes(),
-        }
+        Self::xml(status, format!("{why}\n").into_bytes())
     }
 
     /// Emits the answer; without its body for HEAD.
     #[must_use]
     pub fn emit(&self, keep_alive: bool, without_body: bool) -> Vec<u8> {
-        let content_type = match self.status.is_xml() {
-            true => "text/xml; charset=\"utf-8\"",
-            false => "text/plain; charset=utf-8",
+        let content_type = match (self.body.is_empty(), self.status.is_xml()) {
+            (true, _) => "",
+            (false, true) => "Content-Type: text/xml; charset=\"utf-8\"\r\n",
+            (false, false) => "Content-Type: text/plain; charset=utf-8\r\n",
         };
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let allow = match self.status {
-            Status::MethodNotAllowed => "Allow: GET, HEAD, POST\r\n",
+            Status::MethodNotAllowed => "Allow: GET, HEAD, POST, SUBSCRIBE, UNSUBSCRIBE\r\n",
             _ => "",
         };
-        let mut bytes = format!(
-            "HTTP/1.1 {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-             Connection: {connection}\r\nServer: {}\r\nEXT:\r\n\
-             X-Content-Type-Options: nosniff\r\n{allow}\r\n",
+        let mut bytes = Vec::with_capacity(self.body.len().saturating_add(HEAD_SIZE));
+        // writing to a vector cannot fail
+        let _written = write!(
+            bytes,
+            "HTTP/1.1 {}\r\n{content_type}Content-Length: {}\r\nConnection: {connection}\r\n\
+             Server: {}\r\nEXT:\r\nX-Content-Type-Options: nosniff\r\n{allow}",
             self.status.line(),
             self.body.len(),
             super::ssdp::SERVER,
-        )
-        .into_bytes();
+        );
+        for (name, value) in &self.headers {
+            let _written = write!(bytes, "{name}: {value}\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
         if !without_body {
             bytes.extend_from_slice(&self.body);
         }
         bytes
     }
+}
+
+/// Parses a literal address, alone or with a port, as in a URL or a Host header (RFC 3986
+/// §3.2.2). The zone that a host gives a link-local address is that host's own matter.
+#[must_use]
+pub fn authority(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    let without_zone = match text.split_once('%') {
+        None => Cow::Borrowed(text),
+        Some((addr, rest)) => {
+            let (_zone, rest) = rest.split_once(']')?;
+            Cow::Owned(format!("{addr}]{rest}"))
+        }
+    };
+    if let Ok(addr) = without_zone.parse::<SocketAddr>() {
+        return Some((addr.ip(), Some(addr.port())));
+    }
+    let addr = match without_zone.strip_prefix('[') {
+        Some(bare) => IpAddr::V6(bare.strip_suffix(']')?.parse().ok()?),
+        None => IpAddr::V4(without_zone.parse().ok()?),
+    };
+    Some((addr, None))
 }
 
 fn parse_start(line: &str) -> Option<(Method, &str, Version)> {
@@ -433,6 +480,9 @@ pub const MAX_HEAD: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
 
 const MAX_LINE: usize = 256;
+
+/// What the first line and the headers of an answer take, about.
+const HEAD_SIZE: usize = 300;
 
 #[cfg(test)]
 mod tests;

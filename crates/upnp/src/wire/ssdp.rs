@@ -1,5 +1,7 @@
 //! SSDP messages (UDA 1.1 §1).
 
+use std::net::SocketAddr;
+
 use super::{Field, Malformed};
 
 /// A message on port 1900.
@@ -74,8 +76,8 @@ pub struct Advert {
     pub target: String,
     /// The same with the device's UUID (USN).
     pub usn: String,
-    /// Where the description is.
-    pub location: String,
+    /// Where the description is, behind whatever address of ours the reader can reach.
+    pub path: String,
 }
 
 /// What every message says of us.
@@ -87,23 +89,28 @@ pub struct Header {
     pub config_id: u32,
 }
 
-/// Emits an announcement (UDA 1.1 §1.2.2).
+/// Emits an announcement to a group (UDA 1.1 §1.2.2); `endpoint` is where descriptions are.
 #[must_use]
-pub fn alive(advert: &Advert, header: Header) -> Vec<u8> {
+pub fn alive(advert: &Advert, group: SocketAddr, endpoint: SocketAddr, header: Header) -> Vec<u8> {
     format!(
-        "NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nCACHE-CONTROL: max-age={MAX_AGE}\r\n\
-         LOCATION: {}\r\nNT: {}\r\nNTS: ssdp:alive\r\nSERVER: {SERVER}\r\nUSN: {}\r\n\
-         BOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: {}\r\n\r\n",
-        advert.location, advert.target, advert.usn, header.boot_id, header.config_id,
+        "NOTIFY * HTTP/1.1\r\nHOST: {group}\r\nCACHE-CONTROL: max-age={MAX_AGE}\r\n\
+         LOCATION: http://{endpoint}{}\r\nNT: {}\r\nNTS: ssdp:alive\r\nSERVER: {SERVER}\r\n\
+         USN: {}\r\nBOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: {}\r\n\r\n",
+        advert.path, advert.target, advert.usn, header.boot_id, header.config_id,
     )
     .into_bytes()
 }
 
-/// Emits a farewell (UDA 1.1 §1.2.3).
+/// Emits a farewell to a group (UDA 1.1 §1.2.3).
 #[must_use]
-pub fn byebye(advert: &Advert, header: Header) -> Vec<u8> {
+pub fn byebye(
+    advert: &Advert,
+    group: SocketAddr,
+    _endpoint: SocketAddr,
+    header: Header,
+) -> Vec<u8> {
     format!(
-        "NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: {}\r\nNTS: ssdp:byebye\r\n\
+        "NOTIFY * HTTP/1.1\r\nHOST: {group}\r\nNT: {}\r\nNTS: ssdp:byebye\r\n\
          USN: {}\r\nBOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: {}\r\n\r\n",
         advert.target, advert.usn, header.boot_id, header.config_id,
     )
@@ -112,12 +119,12 @@ pub fn byebye(advert: &Advert, header: Header) -> Vec<u8> {
 
 /// Emits the answer to a search (UDA 1.1 §1.3.3).
 #[must_use]
-pub fn response(advert: &Advert, header: Header) -> Vec<u8> {
+pub fn response(advert: &Advert, endpoint: SocketAddr, header: Header) -> Vec<u8> {
     format!(
-        "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age={MAX_AGE}\r\nEXT:\r\nLOCATION: {}\r\n\
-         SERVER: {SERVER}\r\nST: {}\r\nUSN: {}\r\nBOOTID.UPNP.ORG: {}\r\n\
-         CONFIGID.UPNP.ORG: {}\r\n\r\n",
-        advert.location, advert.target, advert.usn, header.boot_id, header.config_id,
+        "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age={MAX_AGE}\r\nEXT:\r\n\
+         LOCATION: http://{endpoint}{}\r\nSERVER: {SERVER}\r\nST: {}\r\nUSN: {}\r\n\
+         BOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: {}\r\n\r\n",
+        advert.path, advert.target, advert.usn, header.boot_id, header.config_id,
     )
     .into_bytes()
 }
@@ -197,8 +204,10 @@ mod tests {
         let advert = Advert {
             target: "upnp:rootdevice".to_owned(),
             usn: "uuid:1::upnp:rootdevice".to_owned(),
-            location: "http://192.168.64.1:5000/x/v1/device.xml".to_owned(),
+            path: "/x/v1/device.xml".to_owned(),
         };
+        let endpoint = "192.168.64.1:5000".parse().unwrap();
+        let group = "239.255.255.250:1900".parse().unwrap();
         let header = Header {
             boot_id: 3,
             config_id: 77,
@@ -206,7 +215,7 @@ mod tests {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
 
         assert_eq!(
-            text(response(&advert, header)),
+            text(response(&advert, endpoint, header)),
             format!(
                 "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=1800\r\nEXT:\r\n\
                  LOCATION: http://192.168.64.1:5000/x/v1/device.xml\r\nSERVER: {SERVER}\r\n\
@@ -214,11 +223,17 @@ mod tests {
                  CONFIGID.UPNP.ORG: 77\r\n\r\n"
             )
         );
-        let alive = text(alive(&advert, header));
+        let alive = text(alive(&advert, group, endpoint, header));
         assert!(alive.starts_with("NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n"));
         assert!(alive.contains("\r\nNTS: ssdp:alive\r\n") && alive.ends_with("\r\n\r\n"));
-        let byebye = text(byebye(&advert, header));
+        let byebye = text(byebye(&advert, group, endpoint, header));
         assert!(byebye.contains("\r\nNTS: ssdp:byebye\r\n") && !byebye.contains("LOCATION"));
+        let (group, endpoint) = ("[ff02::c]:1900", "[fe80::1]:5000");
+        let (group, endpoint) = (group.parse().unwrap(), endpoint.parse().unwrap());
+        let alive = String::from_utf8(super::alive(&advert, group, endpoint, header)).unwrap();
+        assert!(alive.contains("\r\nHOST: [ff02::c]:1900\r\n"), "{alive}");
+        let location = "\r\nLOCATION: http://[fe80::1]:5000/x/v1/device.xml\r\n";
+        assert!(alive.contains(location), "{alive}");
     }
 
     proptest! {

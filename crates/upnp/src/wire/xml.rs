@@ -17,6 +17,14 @@ impl Document {
         }
     }
 
+    /// A part of a document, without a declaration.
+    pub(super) const fn fragment() -> Self {
+        Self {
+            text: String::new(),
+            open: Vec::new(),
+        }
+    }
+
     pub(super) fn start(&mut self, name: &str, attributes: &[(&str, &str)]) {
         self.text.push('<');
         self.text.push_str(name);

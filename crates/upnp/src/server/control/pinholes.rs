@@ -1,0 +1,194 @@
+//! Pinholes for hosts that have IPv6 addresses of their own (WANIPv6FirewallControl:1 §2.5).
+
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use mapping::{
+    ClosePinholeRequest, FilterChange, InternalPort, Pinhole, PinholeId, PinholeRequest,
+    PinholeTarget, PinholeTuple, Prefix6, Protocol, RemoteFilter, Request, Requester, Snapshot,
+    Subject, UpdatePinholeRequest,
+};
+
+use super::{Caller, Fault, invalid, refused};
+use crate::server::arguments::Arguments;
+use crate::server::state;
+use crate::{Action, ErrorCode, Event};
+
+pub(super) fn add(
+    arguments: &Arguments<'_>,
+    caller: Caller<'_>,
+    snapshot: &Snapshot,
+) -> Result<Request, Fault> {
+    let wanted = flow(arguments)?;
+    let lease = lease(arguments, "LeaseTime")?;
+    let addr = wanted
+        .client
+        .ok_or(invalid(ErrorCode::WildCardNotPermittedInPinhole))?;
+    if !snapshot.carriers().pinholes {
+        return Err(refused(ErrorCode::InboundPinholeNotAllowed));
+    }
+    // threat 4: for the asking address alone, which is never one of ours
+    if caller.client.addr != addr {
+        return Err((ErrorCode::ActionNotAuthorized, Event::ActionForeignClient));
+    }
+    Ok(Request::Pinhole(PinholeRequest {
+        subject: Subject::Client(caller.client),
+        requester: Requester::Upnp,
+        tuple: PinholeTuple {
+            addr,
+            protocol: wanted.protocol,
+            port: wanted.port,
+            remote: wanted.remote,
+        },
+        filters: FilterChange {
+            clear: true,
+            add: wanted.remote.into_iter().collect(),
+        },
+        lifetime: lease,
+        nonce: None,
+        description: String::new(),
+    }))
+}
+
+pub(super) fn update(
+    arguments: &Arguments<'_>,
+    caller: Caller<'_>,
+    snapshot: &Snapshot,
+) -> Result<Request, Fault> {
+    let pinhole = own(arguments, caller, snapshot)?;
+    Ok(Request::UpdatePinhole(UpdatePinholeRequest {
+        subject: Subject::Client(caller.client),
+        requester: Requester::Upnp,
+        id: pinhole.id,
+        lifetime: lease(arguments, "NewLeaseTime")?,
+    }))
+}
+
+pub(super) fn delete(
+    arguments: &Arguments<'_>,
+    caller: Caller<'_>,
+    snapshot: &Snapshot,
+) -> Result<Request, Fault> {
+    let pinhole = own(arguments, caller, snapshot)?;
+    Ok(Request::ClosePinhole(ClosePinholeRequest {
+        subject: Subject::Client(caller.client),
+        requester: Requester::Upnp,
+        target: PinholeTarget::Id(pinhole.id),
+    }))
+}
+
+pub(super) fn answer(
+    action: Action,
+    arguments: &Arguments<'_>,
+    caller: Caller<'_>,
+    snapshot: &Snapshot,
+) -> Result<Vec<String>, Fault> {
+    let carried = snapshot.carriers().pinholes;
+    match action {
+        Action::GetOutboundPinholeTimeout => {
+            let wanted = flow(arguments)?;
+            if !carried {
+                return Err(refused(ErrorCode::ActionFailed));
+            }
+            let timeout = match wanted.protocol {
+                Protocol::Tcp => TCP_TIMEOUT,
+                Protocol::Udp => UDP_TIMEOUT,
+            };
+            Ok(vec![timeout.to_string()])
+        }
+        // what carries pinholes counts none of their packets
+        Action::CheckPinholeWorking | Action::GetPinholePackets => {
+            own(arguments, caller, snapshot)?;
+            Err((ErrorCode::ActionFailed, Event::ActionUnsupported))
+        }
+        _ => {
+            let (enabled, allowed) = (state::flag(true), state::flag(carried));
+            Ok(vec![enabled.to_owned(), allowed.to_owned()])
+        }
+    }
+}
+
+/// What the arguments of a pinhole name.
+struct Flow {
+    remote: Option<RemoteFilter>,
+    client: Option<Ipv6Addr>,
+    port: InternalPort,
+    protocol: Protocol,
+}
+
+fn flow(arguments: &Arguments<'_>) -> Result<Flow, Fault> {
+    let remote = address(arguments, "RemoteHost")?;
+    let remote_port = NonZeroU16::new(arguments.number("RemotePort")?);
+    let client = address(arguments, "InternalClient")?;
+    let port = arguments.number::<u16>("InternalPort")?;
+    let protocol = match arguments.number::<u16>("Protocol")? {
+        EVERY_PROTOCOL => return Err(invalid(ErrorCode::ProtocolWildcardingNotAllowed)),
+        number => u8::try_from(number).ok().and_then(Protocol::from_number),
+    };
+    let protocol = protocol.ok_or(invalid(ErrorCode::ProtocolNotSupported))?;
+    let port = InternalPort::new(port);
+    let port = port.ok_or(invalid(ErrorCode::InternalPortWildcardingNotAllowed))?;
+    let filter = |addr: Option<Ipv6Addr>| {
+        let len = if addr.is_some() { 128 } else { 0 };
+        let prefix = Prefix6::new(addr.unwrap_or(Ipv6Addr::UNSPECIFIED), len);
+        let prefix = prefix.map_err(|_| invalid(ErrorCode::ArgumentValueOutOfRange))?;
+        Ok(RemoteFilter {
+            prefix,
+            port: remote_port,
+        })
+    };
+    let any = remote.is_none() && remote_port.is_none();
+    Ok(Flow {
+        remote: if any { None } else { Some(filter(remote)?) },
+        client,
+        port,
+        protocol,
+    })
+}
+
+/// An IPv6 address; an empty string is every one.
+fn address(arguments: &Arguments<'_>, name: &str) -> Result<Option<Ipv6Addr>, Fault> {
+    match arguments.text(name)?.trim() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| invalid(ErrorCode::InvalidArgs)),
+    }
+}
+
+fn lease(arguments: &Arguments<'_>, name: &str) -> Result<Duration, Fault> {
+    match arguments.number::<u32>(name)? {
+        seconds @ 1..=MAX_LEASE => Ok(Duration::from_secs(u64::from(seconds))),
+        _ => Err(invalid(ErrorCode::ArgumentValueOutOfRange)),
+    }
+}
+
+/// The caller's own pinhole that `UniqueID` names.
+fn own<'a>(
+    arguments: &Arguments<'_>,
+    caller: Caller<'_>,
+    snapshot: &'a Snapshot,
+) -> Result<&'a Pinhole, Fault> {
+    let id = PinholeId(arguments.number("UniqueID")?);
+    let pinhole = snapshot.pinhole(id);
+    let pinhole = pinhole.ok_or(refused(ErrorCode::NoSuchEntry))?;
+    let host = snapshot.host_of(caller.client);
+    match host.is_some_and(|host| host.mac == pinhole.host) {
+        true => Ok(pinhole),
+        false => Err((ErrorCode::ActionNotAuthorized, Event::ActionForeignClient)),
+    }
+}
+
+/// WANIPv6FirewallControl:1 §2.3: a day, in seconds.
+const MAX_LEASE: u32 = 86_400;
+
+/// WANIPv6FirewallControl:1 §2.3: the wildcard of protocols.
+const EVERY_PROTOCOL: u16 = 65_535;
+
+/// RFC 6092 §3.3.1: two hours and four minutes, in seconds.
+const TCP_TIMEOUT: u32 = 7440;
+
+/// RFC 6092 §3.2.3: five minutes, in seconds.
+const UDP_TIMEOUT: u32 = 300;
