@@ -48,6 +48,8 @@ pub struct Core {
     boot_id: BootId,
     /// Ends on this boot's clock, soonest first.
     ends: OrdSet<(Instant, Ends)>,
+    /// How much of its quota each host uses.
+    held: OrdMap<Mac, usize>,
     next_mapping: MappingId,
     next_generation: GenerationId,
     work: Work,
@@ -149,6 +151,7 @@ impl Core {
             snapshot,
             boot_id,
             ends: OrdSet::new(),
+            held: OrdMap::new(),
             next_mapping: MappingId(1),
             next_generation: GenerationId(1),
             work,

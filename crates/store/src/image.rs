@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use mapping::{
     Anchor, BootId, BootNumber, Counters, Epoch, Expiry, ExternalPort, Generation, GenerationId,
     Host, Image, Instant, InternalPort, Lease, Mac, Mapping, MappingId, MappingNonce, Meta, Nsp,
@@ -93,13 +94,13 @@ async fn all<T>(
     statement: &'static str,
     parse: fn(&Columns<'_>) -> Result<T, LoadError>,
 ) -> Result<Vec<T>, LoadError> {
-    let rows = sqlx::query(statement)
-        .fetch_all(connection)
-        .await
-        .map_err(LoadError::Read)?;
-    rows.iter()
-        .map(|row| parse(&Columns { table, row }))
-        .collect()
+    // row by row: rows of SQLite take many times what is made of them
+    let mut rows = sqlx::query(statement).fetch(connection);
+    let mut parsed = Vec::new();
+    while let Some(row) = rows.try_next().await.map_err(LoadError::Read)? {
+        parsed.push(parse(&Columns { table, row: &row })?);
+    }
+    Ok(parsed)
 }
 
 fn meta(columns: &Columns<'_>, anchor: Anchor) -> Result<Meta, LoadError> {

@@ -156,6 +156,7 @@ pub(crate) fn options(folder: &Path) -> SqliteConnectOptions {
         .create_if_missing(false)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
+        .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging()
 }
 
@@ -197,6 +198,10 @@ const LOCK: &str = "portico.lock";
 
 /// Nothing of ours holds the lock for long: this is for a person with a shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the thread of a connection may read ahead: with fewer it stops and is woken again for
+/// every few rows, and a start with 100,000 mappings waits for that.
+const ROWS_AHEAD: usize = 1024;
 
 /// 4 MiB: a commit writes five to ten pages, so under a load without pause less than one in a
 /// hundred pays for a checkpoint; else [`crate::Store::checkpoint`] has run in a pause before.

@@ -72,13 +72,17 @@ impl Core {
         self.snapshot
             .waiting_by
             .insert(waiting_key(&waiting), waiting.id);
-        self.snapshot.waiting.insert(waiting.id, waiting);
+        let host = waiting.host;
+        if self.snapshot.waiting.insert(waiting.id, waiting).is_none() {
+            self.hold(host);
+        }
     }
 
     pub(super) fn forget_waiting(&mut self, id: MappingId) {
         let Some(waiting) = self.snapshot.waiting.remove(&id) else {
             return;
         };
+        self.let_go(waiting.host);
         self.snapshot.waiting_by.remove(&waiting_key(&waiting));
         self.unschedule(waiting.expires, Ends::Waiting(id));
         let work = self.work();

@@ -10,7 +10,7 @@ use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
     AdmissionRule, AuditAction, Change, CloseReason, External, ExternalPort, Filters, Grant, Host,
-    MapRequest, Mapping, MappingId, MappingNonce, Now, Outcome, Protocol, Refusal, Requester,
+    Mac, MapRequest, Mapping, MappingId, MappingNonce, Now, Outcome, Protocol, Refusal, Requester,
     Subject, Via, Waits,
 };
 
@@ -79,12 +79,26 @@ impl Core {
 
     /// How much of its quota a host uses: what is open, and what a person is asked about.
     pub(super) fn held(&self, host: &Host) -> usize {
-        let snapshot = &self.snapshot;
-        snapshot
-            .mappings_of(host.addr)
-            .count()
-            .saturating_add(snapshot.waiting_of(host.mac).count())
-            .saturating_add(snapshot.pinholes_of(host.mac).count())
+        self.held.get(&host.mac).copied().unwrap_or_default()
+    }
+
+    /// Something counts against the quota of a host from now on. It is counted as it comes and
+    /// goes, since a request must not cost more where a host holds more.
+    pub(super) fn hold(&mut self, host: Mac) {
+        let held = self.held.get(&host).copied().unwrap_or_default();
+        self.held.insert(host, held.saturating_add(1));
+    }
+
+    /// It counts no longer.
+    pub(super) fn let_go(&mut self, host: Mac) {
+        match self.held.get(&host).copied() {
+            Some(held) if held > 1 => {
+                self.held.insert(host, held.saturating_sub(1));
+            }
+            Some(_) | None => {
+                self.held.remove(&host);
+            }
+        }
     }
 
     /// Returns the host for which a request is made; it must have a lease.
@@ -220,7 +234,10 @@ impl Core {
         if let Some(expiry) = mapping.expires {
             self.schedule(expiry, Ends::Mapping(mapping.id));
         }
-        self.snapshot.mappings.insert(mapping.id, mapping);
+        let host = mapping.host;
+        if self.snapshot.mappings.insert(mapping.id, mapping).is_none() {
+            self.hold(host);
+        }
     }
 
     /// Lets the translator pass what a mapping of a host that is here opens.

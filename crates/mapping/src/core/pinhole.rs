@@ -74,6 +74,7 @@ impl Core {
         let Some(pinhole) = self.snapshot.pinholes.remove(&id) else {
             return;
         };
+        self.let_go(pinhole.host);
         self.snapshot.pinholes_by.remove(&pinhole.tuple());
         self.snapshot.pinholes_of.remove(&(pinhole.host, id));
         self.unschedule(pinhole.expires, Ends::Pinhole(id));
@@ -246,7 +247,10 @@ impl Core {
         let snapshot = &mut self.snapshot;
         snapshot.pinholes_by.insert(pinhole.tuple(), pinhole.id);
         snapshot.pinholes_of.insert((pinhole.host, pinhole.id));
-        snapshot.pinholes.insert(pinhole.id, pinhole);
+        let host = pinhole.host;
+        if snapshot.pinholes.insert(pinhole.id, pinhole).is_none() {
+            self.hold(host);
+        }
     }
 
     /// Numbers of pinholes that are gone are given out last.

@@ -265,6 +265,35 @@ fn quota_bounds_a_host_and_not_its_neighbour() {
 }
 
 #[test]
+fn quota_counts_what_is_there_over_closings_expiries_and_restarts() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    for port in 2000..2032 {
+        home.open(pcp(camera, port, 1)).unwrap();
+    }
+    home.prolong(CAMERA, camera);
+    home.open(pcp(camera, 2000, 1)).unwrap();
+    let close = unmap(camera, Requester::Pcp, 2001, Some(1));
+    assert_eq!(home.close(close), Ok(1));
+
+    assert!(home.open(pcp(camera, 2032, 1)).is_ok());
+    assert_eq!(home.open(pcp(camera, 2033, 1)), Err(Refusal::QuotaExceeded));
+
+    for boot in [BOOT, BootId([9; 16])] {
+        home.core = home.restart(boot);
+        home.core.finish(home.now);
+        assert_eq!(home.open(pcp(camera, 2033, 1)), Err(Refusal::QuotaExceeded));
+    }
+
+    home.pass(HOUR);
+    assert_eq!(home.core.snapshot().mapping_count(), 0);
+    for port in 3000..3032 {
+        home.open(pcp(camera, port, 1)).unwrap();
+    }
+    assert_eq!(home.open(pcp(camera, 3032, 1)), Err(Refusal::QuotaExceeded));
+}
+
+#[test]
 fn lifetime_is_cut_to_the_longest_lease() {
     let mut home = Home::with_prefix();
     let camera = home.join(CAMERA, "camera");

@@ -35,6 +35,7 @@ impl Core {
         let Some(mapping) = self.snapshot.mappings.remove(&id) else {
             return;
         };
+        self.let_go(mapping.host);
         if mapping.via.has_ipv6() {
             self.snapshot.by_external.remove(&external(&mapping));
             self.snapshot.admission.remove(&external(&mapping));
