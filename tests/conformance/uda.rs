@@ -222,7 +222,7 @@ mod v6 {
     use super::*;
 
     #[test]
-    fn s_a_each_scope_hears_of_an_address_of_its_own() {
+    fn u_2_each_scope_hears_of_an_address_of_its_own() {
         let mut net = net();
         net.ssdp.start(net.now);
 
@@ -250,7 +250,7 @@ mod v6 {
     }
 
     #[test]
-    fn s_a_answer_has_an_address_that_the_searcher_can_use() {
+    fn s1_3_3_answer_has_an_address_that_the_searcher_can_use() {
         for (source, group, location) in [
             ("[fe80::20%3]:4000", "ff02::c", "http://[fe80::1]:5000/"),
             ("[fe80::20%3]:4000", "ff05::c", "http://[fe80::1]:5000/"),

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::*;
-use crate::{Edition, Resource};
+use crate::{Edition, Resource, ServiceKind};
 
 #[test]
 fn igd_next_finds_us_and_opens_and_closes_ports() {
@@ -125,6 +125,118 @@ fn u_2_the_first_word_and_the_last_is_byebye() {
 }
 
 #[test]
+fn u_13_camera_that_speaks_ipv6_is_known_by_its_mac() {
+    home(|home| async move {
+        let net = Netlink::open().unwrap();
+        let lan = net.index("eth0").await.unwrap();
+        let options = net::udp::Options::new().multicast_interface(lan);
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let socket = Socket::bind(any, &options).unwrap();
+        let group = SocketAddr::V6(std::net::SocketAddrV6::new(LINK_GROUP, PORT, 0, lan));
+        let search = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n\
+            ST: urn:schemas-upnp-org:device:InternetGatewayDevice:2\r\n\r\n";
+        let mut buf = [0; 2048];
+        // both ends look for duplicates of their addresses first
+        let heard = loop {
+            let _not_yet = socket.send_to(search, group, None).await;
+            let answer = timeout(Duration::from_millis(1500), socket.recv(&mut buf)).await;
+            if let Ok(answer) = answer {
+                break answer.unwrap();
+            }
+        };
+        let answer = std::str::from_utf8(&buf[..heard.len]).unwrap();
+        let location = answer.split("LOCATION: http://").nth(1).unwrap();
+        let (authority, _) = location.split_once('/').unwrap();
+        assert!(authority.starts_with("[fe80::"), "{answer}");
+        let SocketAddr::V6(mut to) = authority.parse().unwrap() else {
+            panic!("{authority}")
+        };
+        to.set_scope_id(lan);
+
+        let urn = ServiceKind::WanIpConnection.urn(2);
+        let mapping = "<NewRemoteHost/><NewExternalPort>443</NewExternalPort>\
+            <NewProtocol>TCP</NewProtocol><NewInternalPort>8080</NewInternalPort>\
+            <NewInternalClient>camera</NewInternalClient><NewEnabled>1</NewEnabled>\
+            <NewPortMappingDescription/><NewLeaseDuration>60</NewLeaseDuration>";
+        let body = format!(
+            "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>\
+             <u:AddPortMapping xmlns:u='{urn}'>{mapping}</u:AddPortMapping></s:Body></s:Envelope>"
+        );
+        let control = Resource::Control(Edition::V2, ServiceKind::WanIpConnection);
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: text/xml\r\n\
+             SOAPAction: \"{urn}#AddPortMapping\"\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            control.path(&Identity::new([7; 16])),
+            body.len(),
+        );
+        let answer = exchange(to.into(), &request).await;
+
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(home.mapping(Protocol::Tcp, 443).is_some());
+    });
+}
+
+#[test]
+fn u_12_subscriber_hears_of_what_changes() {
+    home(|home| async move {
+        let ears = TcpListener::bind((home.camera, 0)).await.unwrap();
+        let at = ears.local_addr().unwrap();
+        let subscribe = |callback: &str| {
+            let events = Resource::Events(Edition::V2, ServiceKind::WanIpConnection);
+            let path = events.path(&Identity::new([7; 16]));
+            format!(
+                "SUBSCRIBE {path} HTTP/1.1\r\nHost: {}\r\nCALLBACK: <http://{callback}/x>\r\n\
+                 NT: upnp:event\r\nConnection: close\r\n\r\n",
+                home.endpoint
+            )
+        };
+        let foreign = home.http(&subscribe("192.168.64.1:80")).await;
+        assert!(foreign.starts_with("HTTP/1.1 412 "), "{foreign}");
+        let answer = home.http(&subscribe(&at.to_string())).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+        let first = take_event(&ears).await;
+        assert!(first.contains("\r\nSEQ: 0\r\n"), "{first}");
+        assert!(first.contains("<PortMappingNumberOfEntries>0<"), "{first}");
+        upnpc(&["-a", "@", "8080", "4433", "TCP", "900"]).await;
+        let second = take_event(&ears).await;
+        assert!(second.contains("\r\nSEQ: 1\r\n"), "{second}");
+        assert!(
+            second.contains("<PortMappingNumberOfEntries>1<"),
+            "{second}"
+        );
+        assert!(second.contains("<SystemUpdateID>"), "{second}");
+        while home.counters.value(Event::NotifyDelivered) < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn u_4_counters_are_those_of_the_interface() {
+    home(|home| async move {
+        let bytes = async || {
+            let status = upnpc(&["-s"]).await;
+            let line = status.lines().find(|line| line.starts_with("Bytes:"));
+            let line = line.unwrap_or_else(|| panic!("{status}"));
+            let words: Vec<u64> = line
+                .split_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .collect();
+            assert_eq!(words.len(), 2, "{line}");
+            words
+        };
+        let (before, after) = (bytes().await, bytes().await);
+        assert!(
+            after[0] > before[0] && after[1] > before[1],
+            "{before:?} {after:?}"
+        );
+        drop(home);
+    });
+}
+
+#[test]
 fn t_20_one_source_cannot_take_every_connection() {
     home(|home| async move {
         let mut open = Vec::new();
@@ -230,13 +342,27 @@ impl Home {
     }
 
     async fn http(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.endpoint).await.unwrap();
-        let mut answer = Vec::new();
-        // the server may have said no before everything is sent
-        let _early = stream.write_all(request.as_bytes()).await;
-        let _reset = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
+        exchange(self.endpoint.into(), request).await
     }
+}
+
+async fn exchange(to: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let mut answer = Vec::new();
+    // the server may have said no before everything is sent
+    let _early = stream.write_all(request.as_bytes()).await;
+    let _reset = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+async fn take_event(ears: &TcpListener) -> String {
+    let (mut stream, _) = ears.accept().await.unwrap();
+    let mut event = Vec::new();
+    while !event.ends_with(b"</e:propertyset>") {
+        assert_ne!(stream.read_buf(&mut event).await.unwrap(), 0);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    String::from_utf8(event).unwrap()
 }
 
 /// The core without a store.
