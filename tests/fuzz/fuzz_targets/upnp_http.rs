@@ -1,0 +1,7 @@
+//! HTTP of any bytes.
+#![no_main]
+
+#[path = "../scenarios/upnp_http.rs"]
+mod scenario;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| scenario::run(input));
