@@ -237,6 +237,24 @@ fn u_4_counters_are_those_of_the_interface() {
 }
 
 #[test]
+fn interface_without_ipv6_is_served_on_ipv4() {
+    let served = in_namespace(|| async {
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        let net = Netlink::open().unwrap();
+        let here = namespace::current().unwrap();
+        net.add_veth(NewLink::new("lan0"), NewLink::new("eth0"), &here)
+            .await
+            .unwrap();
+        let lan = net.index("lan0").await.unwrap();
+        net.add_address(lan, GATEWAY.into(), 24).await.unwrap();
+        net.set_up(lan).await.unwrap();
+        let server = bind(&options(lan), StdRng::seed_from_u64(1)).unwrap();
+        assert_eq!(*server.endpoint().ip(), GATEWAY);
+    });
+    served.join().unwrap();
+}
+
+#[test]
 fn t_20_one_source_cannot_take_every_connection() {
     home(|home| async move {
         let mut open = Vec::new();
