@@ -60,6 +60,26 @@ pub(crate) fn from_mac(mac: Mac) -> [SockFilter; 6] {
     ]
 }
 
+/// Hears what `program` does, but nothing in frames of `macs`.
+pub(crate) fn without(
+    macs: impl Iterator<Item = Mac>,
+    program: Vec<SockFilter>,
+) -> Vec<SockFilter> {
+    let mut all = Vec::new();
+    for mac in macs {
+        let [m0, m1, m2, m3, m4, m5] = mac.0;
+        all.extend([
+            SockFilter::new(LD_W_ABS, 0, 0, LINK_LAYER + 8),
+            SockFilter::new(JEQ, 0, 3, u32::from_be_bytes([m2, m3, m4, m5])),
+            SockFilter::new(LD_H_ABS, 0, 0, LINK_LAYER + 6),
+            SockFilter::new(JEQ, 0, 1, u32::from(u16::from_be_bytes([m0, m1]))),
+            SockFilter::new(RET, 0, 0, 0),
+        ]);
+    }
+    all.extend(program);
+    all
+}
+
 // linux/bpf_common.h
 const LD_W_ABS: u16 = 0x20;
 const LD_H_ABS: u16 = 0x28;

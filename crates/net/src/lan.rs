@@ -23,6 +23,7 @@
 //! a flood can overrun), permanent neighbour entries (they change the operator's system), BPF
 //! programs with maps and nftables (privileges and kernel options that small gateways lack).
 
+mod crowd;
 mod own;
 mod packet;
 mod receive;
@@ -33,13 +34,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use mapping::Mac;
+use mapping::{Instant, Mac};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::Clock;
 use crate::bind::{BindError, Transport};
 use crate::udp::{self, Source};
+use crowd::Crowd;
 use own::OwnAddresses;
 
 pub use stream::{listen, peer_mac};
@@ -59,6 +63,8 @@ pub struct Socket {
     broadcast: bool,
     /// Ours on the interface; asked when an IPv6 socket is bound to none of them.
     own: Option<OwnAddresses>,
+    crowd: Mutex<Crowd>,
+    lost: AtomicU64,
     ignored: AtomicU64,
     transient_errors: AtomicU64,
 }
@@ -98,6 +104,8 @@ impl Socket {
             groups: options.groups().collect(),
             broadcast: options.is_broadcast(),
             own,
+            crowd: Mutex::default(),
+            lost: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             transient_errors: AtomicU64::new(0),
         })
@@ -121,6 +129,13 @@ impl Socket {
         self.ignored.load(Ordering::Relaxed)
     }
 
+    /// How many datagrams found no room. While a neighbour causes that, it is not heard, and
+    /// what it sends then counts no more.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// How many passing errors were swallowed by [`Self::recv`].
     #[must_use]
     pub fn transient_errors(&self) -> u64 {
@@ -136,14 +151,18 @@ impl Socket {
     pub async fn recv(&self, batch: &mut Batch) -> io::Result<()> {
         loop {
             batch.clear();
-            let received = self
-                .packets
-                .async_io(Interest::READABLE, |fd| {
+            let clock = Clock::new();
+            let wake = self.crowd().wake();
+            let received = tokio::select! {
+                biased;
+                received = self.packets.async_io(Interest::READABLE, |fd| {
                     receive::receive(fd.as_raw_fd(), batch)
-                })
-                .await;
+                }) => received,
+                () = clock.sleep_until_some(wake) => Ok(()),
+            };
             match received {
                 Ok(()) => {
+                    self.look_around(batch, clock.mono());
                     self.judge(batch);
                     if !batch.is_empty() {
                         return Ok(());
@@ -185,6 +204,32 @@ impl Socket {
         from: Option<Source>,
     ) -> io::Result<()> {
         self.answers.send_to(payload, to, from).await
+    }
+
+    /// Leaves out of the socket who fills it so that others find no room.
+    fn look_around(&self, batch: &Batch, now: Instant) {
+        let mut crowd = self.crowd();
+        crowd.count(batch.arrivals.iter().map(|arrival| arrival.mac), now);
+        if !crowd.is_due(now) {
+            return;
+        }
+        let lost = receive::lost(self.packets.as_raw_fd());
+        let changed = lost.and_then(|lost| {
+            self.lost.fetch_add(lost.into(), Ordering::Relaxed);
+            if crowd.judge(lost, now) {
+                let silent = crowd.silent();
+                receive::leave_out(self.packets.get_ref(), self.local, silent)?;
+            }
+            Ok(())
+        });
+        if changed.is_err() {
+            // too little memory for a filter: then everybody is heard, as before
+            self.transient_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn crowd(&self) -> std::sync::MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps of the packets in `batch` those that are datagrams for us.

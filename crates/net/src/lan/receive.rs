@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use mapping::Mac;
 use nix::libc;
 use nix::sys::socket::bind;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::packet::Checksum;
 use super::{Arrival, Batch, FRAME, PLACES};
@@ -21,16 +21,58 @@ pub(super) fn open(device: &str, local: SocketAddr) -> io::Result<(u32, OwnedFd)
     // protocol zero: nothing is heard before the filter stands
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    let (kind, program): (u16, Vec<_>) = match local {
-        SocketAddr::V4(_) => (ETHERTYPE_IPV4, filter::udp_v4(local.port()).into()),
-        SocketAddr::V6(_) => (ETHERTYPE_IPV6, filter::udp_v6(local.port()).into()),
+    let kind = match local {
+        SocketAddr::V4(_) => ETHERTYPE_IPV4,
+        SocketAddr::V6(_) => ETHERTYPE_IPV6,
     };
-    filter::attach(&socket, &program)?;
+    filter::attach(&socket, &program(local))?;
     set_auxdata(socket.as_raw_fd())?;
     // a burst of a whole home: some 2 KiB of the kernel's memory for each packet
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     bind(socket.as_raw_fd(), &link_addr(ifindex, kind)?)?;
     Ok((ifindex, socket.into()))
+}
+
+/// Hears the datagrams to the port of `local`, but none of `macs` any more.
+pub(super) fn leave_out(
+    fd: &OwnedFd,
+    local: SocketAddr,
+    macs: impl Iterator<Item = Mac>,
+) -> io::Result<()> {
+    let program = filter::without(macs, program(local));
+    filter::attach(&SockRef::from(fd), &program)
+}
+
+fn program(local: SocketAddr) -> Vec<SockFilter> {
+    match local {
+        SocketAddr::V4(_) => filter::udp_v4(local.port()).into(),
+        SocketAddr::V6(_) => filter::udp_v6(local.port()).into(),
+    }
+}
+
+/// Returns how many packets found no room since it was last asked.
+#[expect(unsafe_code, reason = "no crate of ours reads PACKET_STATISTICS")]
+pub(super) fn lost(fd: RawFd) -> io::Result<u32> {
+    let mut stats = libc::tpacket_stats {
+        tp_packets: 0,
+        tp_drops: 0,
+    };
+    let mut len = libc::socklen_t::try_from(size_of_val(&stats)).map_err(io::Error::other)?;
+    // SAFETY: `stats` is a live structure and `len` its size; the kernel writes no more.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            std::ptr::from_mut(&mut stats).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 {
+        Ok(stats.tp_drops)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Receives what waits, as far as there is room; an error of kind `WouldBlock` when nothing

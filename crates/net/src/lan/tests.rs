@@ -197,6 +197,58 @@ fn a_burst_comes_in_few_batches_and_the_deaf_socket_stays_empty() {
 }
 
 #[test]
+fn a_neighbour_that_floods_is_left_out_and_heard_again_when_it_stops() {
+    in_home(|home| async move {
+        let socket = home.socket((GATEWAY, 5351), Options::new().device("lan"));
+        let raw = home.raw();
+        let camera = home.client(CAMERA);
+        let to = SocketAddrV4::new(GATEWAY, 5351);
+        let flooder = Mac([2, 0, 0, 0, 0, 66]);
+        let udp = crate::packet::UdpFrame {
+            source_mac: flooder,
+            destination_mac: raw.1,
+            source: SocketAddrV4::new(CAMERA, 6000),
+            destination: to,
+            payload: b"flood",
+        };
+        let frame = udp.emit().unwrap();
+        let mut batch = Batch::new();
+        let (mut own, mut flood) = (0, 0);
+        let begun = Clock::new().mono();
+        for round in 0..60 {
+            for _ in 0..6000 {
+                raw.0.send(&frame).await.unwrap();
+            }
+            say(&camera, b"own", to).await;
+            // who is not heard is told apart by what comes behind
+            let wait = Duration::from_millis(30);
+            while let Ok(received) = tokio::time::timeout(wait, socket.recv(&mut batch)).await {
+                received.unwrap();
+                let of_flood = batch.iter().filter(|it| it.mac == flooder).count();
+                flood += of_flood;
+                own += usize::from(batch.iter().any(|it| it.payload == b"own"));
+            }
+            assert!(round < 59 || own > 50, "{own} heard, {flood} of the flood");
+        }
+        assert!(flood < 60_000, "{flood} of 360000");
+        assert!(socket.lost() > 0);
+
+        let mut heard_again = false;
+        while !heard_again {
+            assert!(Clock::new().mono() - begun < Duration::from_secs(18));
+            raw.0.send(&frame).await.unwrap();
+            let wait = Duration::from_millis(20);
+            if tokio::time::timeout(wait, socket.recv(&mut batch))
+                .await
+                .is_ok()
+            {
+                heard_again = batch.iter().any(|it| it.mac == flooder);
+            }
+        }
+    });
+}
+
+#[test]
 fn the_port_is_held_and_what_cannot_be_bound_is_named() {
     in_home(|home| async move {
         let options = Options::new().device("lan");
