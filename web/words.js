@@ -1,6 +1,14 @@
 // @ts-check
 // What the names of the API mean to people. A test holds the names together with the program.
 
+/** Which ports a device opens by itself. @type {Record<string, string>} */
+export const PORT_CLASSES = {
+  "all": "every port",
+  "high": "ports from 1024",
+  "none": "no port by itself",
+  "web-and-high": "80, 443, 554 and ports from 1024",
+};
+
 /** Where a session stands. @type {Record<string, string>} */
 export const STATES = {
   "established": "open",

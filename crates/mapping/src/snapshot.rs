@@ -197,6 +197,11 @@ impl Snapshot {
         self.mappings.values()
     }
 
+    /// Iterates over the mappings from an id on, by id.
+    pub fn mappings_from(&self, first: MappingId) -> impl Iterator<Item = &Arc<Mapping>> {
+        self.mappings.range(first..).map(|(_, mapping)| mapping)
+    }
+
     /// Returns how many mappings there are.
     #[must_use]
     pub fn mapping_count(&self) -> usize {
