@@ -31,6 +31,7 @@ export const ENDS = {
 /** Why packets did not pass. @type {Record<string, string>} */
 export const DROPS = {
   "closed": "a remote knocked where nothing is open",
+  "filtered": "a remote knocked at a port that is open for others only",
   "fragment_duplicate": "a part of a larger packet that had come already",
   "fragment_evicted": "a part of a larger packet; too many wait for their other parts",
   "fragment_extension": "a part of a larger packet, with a form that IPv4 cannot have",

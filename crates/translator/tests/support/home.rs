@@ -36,6 +36,14 @@ pub fn new_nsp() -> Nsp {
     Nsp::new("2001:db8:65:1::".parse().unwrap()).unwrap()
 }
 
+/// Remotes of a prefix, with any port or one.
+pub fn remotes(prefix: &str, port: Option<u16>) -> RemoteFilter {
+    RemoteFilter {
+        prefix: prefix.parse().unwrap(),
+        port: port.and_then(std::num::NonZeroU16::new),
+    }
+}
+
 /// A translator with two open ports of the camera: TCP 80 -> 8080 and UDP 5000 -> 5001.
 pub struct Home {
     pub translator: Translator,
@@ -67,9 +75,23 @@ impl Home {
     }
 
     pub fn open(&mut self, server: Ipv4Addr, protocol: Protocol, external: u16, internal: u16) {
+        self.open_to(server, protocol, external, internal, &[]);
+    }
+
+    /// As [`Self::open`], for the remotes of these prefixes, with these ports, only.
+    pub fn open_to(
+        &mut self,
+        server: Ipv4Addr,
+        protocol: Protocol,
+        external: u16,
+        internal: u16,
+        filters: &[RemoteFilter],
+    ) {
         let external = ExternalPort::new(external).unwrap();
-        let internal = InternalPort::new(internal).unwrap();
-        let rule = mapping::AdmissionRule::to(internal);
+        let rule = AdmissionRule {
+            internal: InternalPort::new(internal).unwrap(),
+            filters: filters.into(),
+        };
         let change = Admission::Open(server, protocol, external, rule);
         self.translator.handle_admissions(&[change], self.now);
     }
