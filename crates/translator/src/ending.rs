@@ -66,9 +66,7 @@ impl Filter {
 
     /// Tells whether places of ended sessions are still to be given back.
     pub(crate) fn is_ending(&self) -> bool {
-        !self.endings.rules.is_empty()
-            || !self.endings.narrowed.is_empty()
-            || self.nsps.any_ended()
+        !self.endings.rules.is_empty() || !self.endings.narrowed.is_empty() || self.nsps.any_ended()
     }
 
     /// Gives back places of ended sessions, after at most so many looks.

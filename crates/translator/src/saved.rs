@@ -4,7 +4,6 @@ use std::hash::{Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use mapping::{ExternalPort, Protocol};
 use siphasher::sip::SipHasher13;
 
 use crate::admission::RuleId;

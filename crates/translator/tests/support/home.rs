@@ -10,11 +10,16 @@
 
 pub mod icmp;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use mapping::{Admission, ExternalPort, Instant, InternalPort, Nsp, Protocol};
-use translator::{Config, DropReason, Event, Frame, Limits, PoolRange, Translator, Verdict};
+use mapping::{
+    Admission, AdmissionRule, ExternalPort, Instant, InternalPort, Nsp, Protocol, RemoteFilter,
+};
+use translator::{
+    Config, DropReason, Event, Frame, Limits, PoolRange, Session, Translator, Transport, Verdict,
+};
 
 pub const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
 pub const NAS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 8);
@@ -42,6 +47,29 @@ pub fn remotes(prefix: &str, port: Option<u16>) -> RemoteFilter {
         prefix: prefix.parse().unwrap(),
         port: port.and_then(std::num::NonZeroU16::new),
     }
+}
+
+/// What is open: where it leads, and for whom.
+pub type Rules = BTreeMap<(Ipv4Addr, Protocol, u16), (u16, Vec<RemoteFilter>)>;
+
+/// Tells whether a session may be there (RFC 6887 §13.3).
+pub fn admits(rules: &Rules, session: &Session) -> bool {
+    let (addr, port) = session.remote;
+    let protocol = match session.transport {
+        Transport::IcmpQuery => {
+            return rules.iter().any(|((server, ..), (_, filters))| {
+                let fits = filters.iter().any(|filter| filter.prefix.contains(addr));
+                *server == session.server.0 && (filters.is_empty() || fits)
+            });
+        }
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    };
+    let rule = rules.get(&(session.server.0, protocol, session.external.1));
+    rule.is_some_and(|(to, filters)| {
+        let fits = filters.iter().any(|filter| filter.admits(addr, port));
+        *to == session.server.1 && (filters.is_empty() || fits)
+    })
 }
 
 /// A translator with two open ports of the camera: TCP 80 -> 8080 and UDP 5000 -> 5001.
