@@ -1,13 +1,12 @@
 // @ts-check
 // The live page. Everything shown comes from the API and is put in as text, never as markup.
 
-import { ANSWERS, DROPS, ENDS, PORT_CLASSES, STATES, say } from "./words.js";
+import { ANSWERS, DROPS, ENDS, STATES, say } from "./words.js";
 
 const API = "api/v1";
 const EVENT_NAMES = [
-  "host.appeared", "host.gone", "host.named", "host.policy",
-  "mapping.opened", "mapping.renewed", "mapping.closed", "mapping.requested", "mapping.denied",
-  "pinhole.opened", "pinhole.renewed", "pinhole.closed",
+  "host.appeared", "host.gone", "host.named",
+  "mapping.opened", "mapping.renewed", "mapping.closed",
   "prefix.changed", "prefix.withdrawn", "wan.changed",
 ];
 const DESCRIPTION_SHOWN = 120;
@@ -112,8 +111,18 @@ function size(bytes) {
   return `${unit ? bytes.toFixed(1) : bytes} ${units[unit]}`;
 }
 
+/** @param {any} gateway one that stands in front of this one */
+function gatewayRow(gateway) {
+  const words = [gateway.kind ?? "has not answered", `at ${gateway.address}`];
+  if (gateway.external_address) words.push(`outside ${gateway.external_address}`);
+  if (gateway.carrier_nat) words.push("the provider's own translator stands in between (carrier NAT)");
+  if (gateway.kind) words.push(`${gateway.open} ports open, ${gateway.refused} refused, ${gateway.waiting} waiting`);
+  return ["Gateway in front", words.join(", ")];
+}
+
 async function showStatus() {
-  const status = await read("status");
+  const none = { gateways: [] };
+  const [status, upstream] = await Promise.all([read("status"), read("upstream").catch(() => none)]);
   const failed = status.rooms.filter((/** @type {any} */ room) => room.state === "failed");
   const rows = [
     ["WAN", `${status.wan.interface ?? "none"} ${status.wan.addresses.join(" ")}`],
@@ -122,6 +131,7 @@ async function showStatus() {
     ["Zone", `${status.zone.name} (serial ${status.zone.serial})`],
     ["LAN", `${status.lan.interface ?? "none"} ${status.lan.subnet}, gateway ${status.lan.gateway}`],
     ["Devices see remotes as", status.lan.pool],
+    ...upstream.gateways.map(gatewayRow),
     ["Portico", `${status.version}, up ${duration(status.uptime_s)}`],
   ];
   const shown = rows.map(([name, value]) =>
@@ -140,42 +150,7 @@ let hosts = [];
 
 async function showHosts() {
   hosts = await readAll("hosts");
-  drawWaiting();
   drawHosts();
-}
-
-/** @param {any} mapping */
-const route = (mapping) => mapping.external_port === mapping.internal_port
-  ? `${mapping.external_port}` : `${mapping.external_port} to ${mapping.internal_port}`;
-
-function drawWaiting() {
-  const waiting = hosts.flatMap((host) =>
-    host.waiting.map((/** @type {any} */ request) => ({ host, request })));
-  const rows = waiting.map(({ host, request }) => {
-    const said = request.description ? [", “", quoted(request.description), "”"] : [];
-    return element("tr", "",
-      cell("Device", host.fqdn),
-      cell("Wants to open", `${request.protocol} ${route(request)}`, element("span", "soft", ...admitted(request))),
-      cell("Asked by", request.requester, element("span", "soft", ...said)),
-      cell("To decide", element("code", "", `portico map approve ${request.id} --for 1h`), " or ",
-        element("code", "", `portico map deny ${request.id}`)));
-  });
-  fill("waiting", rows, 4, "nothing waits");
-}
-
-/**
- * Whom a port admits, if not everybody.
- * @param {any} mapping
- */
-const admitted = (mapping) => mapping.filters.length ? [` for ${mapping.filters.join(", ")}`] : [];
-
-/** @param {any} policy */
-function mayOpen(policy) {
-  const ports = say(PORT_CLASSES, policy.ports);
-  const words = policy.access === "deny" ? "nothing"
-    : policy.access === "ask" ? `${ports}; other ports if you approve` : `${ports}, nothing else`;
-  const until = policy.expires_in_s === null ? "" : ` for ${duration(policy.expires_in_s)}`;
-  return cell("May open", words, element("span", "soft", policy.own ? ` (its own policy${until})` : ""));
 }
 
 function drawHosts() {
@@ -184,10 +159,12 @@ function drawHosts() {
     [host.fqdn, host.mac, host.ipv4, host.ipv6 ?? ""].some((text) => text.includes(wanted)));
   const rows = fits.map((host) => {
     const ports = host.mappings.map((/** @type {any} */ mapping) => {
+      const route = mapping.external_port === mapping.internal_port
+        ? `${mapping.external_port}` : `${mapping.external_port} to ${mapping.internal_port}`;
       const until = mapping.expires_in_s === null ? "until closed" : duration(mapping.expires_in_s);
-      const by = ` by ${mapping.requester}, ${until}${admitted(mapping).join("")}`;
+      const by = ` by ${mapping.requester}, ${until}`;
       const words = mapping.description ? [`${by}, “`, quoted(mapping.description), "”"] : [by];
-      return element("li", "", `${mapping.protocol} ${route(mapping)}`, element("span", "soft", ...words));
+      return element("li", "", `${mapping.protocol} ${route}`, element("span", "soft", ...words));
     });
     const away = host.here ? "" : " (away)";
     return element("tr", "",
@@ -195,10 +172,9 @@ function drawHosts() {
       cell("IPv4", element("code", "", host.ipv4)),
       cell("IPv6", element("code", "", host.ipv6 ?? "none")),
       cell("MAC", element("code", "", host.mac)),
-      mayOpen(host.policy),
       cell("Open ports", ports.length ? element("ul", "", ...ports) : element("span", "none", "none")));
   });
-  fill("hosts", rows, 6, wanted ? "no device fits" : "no device has joined yet");
+  fill("hosts", rows, 5, wanted ? "no device fits" : "no device has joined yet");
 }
 
 /** @param {string} id */
@@ -299,7 +275,6 @@ function describe(name, data) {
       const why = data.reason ? `, ${data.reason}` : "";
       return `${mapping.name} ${mapping.protocol} ${mapping.external_port} by ${mapping.requester}${why}`;
     }
-    case "pinhole": return `[${data.addr}] ${data.protocol} ${data.port} by ${data.requester}`;
     case "prefix": return `${data.delegated}${data.preferred ? " preferred" : ""}`;
     default: return (data.addresses ?? []).join(" ");
   }

@@ -27,3 +27,4 @@ mod stage;
 mod translate;
 mod translator;
 mod upnp;
+mod upstream;

@@ -93,18 +93,11 @@ async fn upnpc_gets_any_port_and_learns_what_is_missing() -> Result<()> {
                 .any(|it| it["protocol"] == "udp" && it["external_port"] == 9000),
             "{open:?}"
         );
+        // Thin in this version: an action that is not offered is refused, and nothing stops.
         upnpc
-            .say(&["-a", &addr, "9001", "9001", "TCP", "600"])
+            .say(&["-L"])
             .await?
-            .says("is redirected to internal")?;
-        let list = upnpc.say(&["-L"]).await?.ok()?;
-        for entry in ["TCP  9001", "UDP  9000"] {
-            ensure!(list.contains(&format!("{entry}->{addr}:")), "{list}");
-        }
-        upnpc
-            .say(&["-N", "9000", "9100", "UDP", "1"])
-            .await?
-            .says("UPNP_DeletePortMappingRange() returned : 0")?;
+            .says("GetListOfPortMappings() returned 501")?;
         upnpc.say(&["-d", "9001", "UDP"]).await?.says("714")?;
         upnpc
             .say(&["-a", &addr, "23", "23", "TCP", "600"])

@@ -21,12 +21,12 @@ use crate::guard::{Denied, Origin};
 mod answer;
 mod change;
 mod client;
-mod decide;
 mod live;
 mod pages;
 mod read;
 mod routes;
 mod sessions;
+mod upstream;
 
 pub use client::{Client, ClientError};
 pub use net::BindError;

@@ -17,6 +17,7 @@ mod observe;
 mod session_log;
 mod sessions;
 mod start;
+mod upstream;
 mod writer;
 
 pub use follower::Follower;
@@ -29,4 +30,5 @@ pub use sessions::{
 };
 pub use start::{Config, Seed, StartError, start};
 pub use store::{AuditCursor, AuditLine, AuditPage, OpenStoreError, ReadAuditError};
+pub use upstream::{UpstreamCursor, UpstreamGateway, UpstreamPage, UpstreamPort};
 pub use writer::{Writer, WriterError};

@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use crate::session_log::{LogPage, LogQuery};
 use crate::sessions::{Ended, SessionCursor, SessionFilter, SessionPage};
+use crate::upstream::{UpstreamCursor, UpstreamPage};
 
 /// A room whose live state can be read.
 pub trait Observe: Send + Sync + std::fmt::Debug {
@@ -37,6 +38,17 @@ pub trait Observe: Send + Sync + std::fmt::Debug {
     fn log(&self, query: LogQuery) -> ObserveFuture<'_, Result<LogPage, Busy>> {
         let _ = query;
         Box::pin(std::future::ready(Ok(LogPage::default())))
+    }
+
+    /// Returns the gateways in front of us and at most `limit` of the ports there; only the room
+    /// that knows them has an answer.
+    fn upstream(
+        &self,
+        cursor: UpstreamCursor,
+        limit: usize,
+    ) -> ObserveFuture<'_, Result<Option<UpstreamPage>, Busy>> {
+        let _ = (cursor, limit);
+        Box::pin(std::future::ready(Ok(None)))
     }
 }
 

@@ -62,7 +62,8 @@ impl Announcer {
 }
 
 /// Tells whether `new` began after `known`, rather than goes on in another boot of the machine.
-pub(crate) fn begins_anew(known: Epoch, new: Epoch) -> bool {
+#[must_use]
+pub fn begins_anew(known: Epoch, new: Epoch) -> bool {
     known != new && new.value == Duration::ZERO
 }
 

@@ -43,6 +43,8 @@ pub struct Config {
     pub policy: Policy,
     /// The port control protocols that are served.
     pub protocols: Protocols,
+    /// How gateways in front of us are spoken with.
+    pub upstream: upstream::Mode,
     /// Where the dashboard listens.
     pub dashboard: Vec<SocketAddr>,
 }
@@ -87,12 +89,6 @@ pub struct Parent {
 pub struct Protocols {
     /// PCP (RFC 6887).
     pub pcp: bool,
-    /// Its opcode MAP.
-    pub pcp_map: bool,
-    /// Its opcode PEER.
-    pub pcp_peer: bool,
-    /// Its option `THIRD_PARTY`.
-    pub pcp_third_party: bool,
     /// NAT-PMP (RFC 6886).
     pub nat_pmp: bool,
     /// UPnP IGD.

@@ -111,6 +111,7 @@ impl Daemon {
     ) -> anyhow::Result<()> {
         let ifindex = net::netlink::Netlink::open()?.index(&roles.lan).await?;
         self.start_wan(config, roles)?;
+        self.start_upstream(config, roles)?;
         self.start_dhcp(config, roles)?;
         self.start_pcp(config, roles);
         self.start_upnp(config, roles, ifindex, site)
@@ -175,6 +176,29 @@ impl Daemon {
         Ok(())
     }
 
+    /// It follows and never gates, so it may come after the others.
+    fn start_upstream(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
+        if config.upstream == upstream::Mode::Off {
+            self.rooms.set("upstream", RoomState::Off);
+            return Ok(());
+        }
+        let options = upstream::Options {
+            wan: roles.wan.clone(),
+            mode: config.upstream,
+            secret: self.handle.snapshot().secret("upstream"),
+        };
+        let upstream = upstream::bind(options, StdRng::from_seed(random()?));
+        let Some(upstream) = self.started("upstream", upstream) else {
+            return Ok(());
+        };
+        self.serving("upstream", upstream.observe());
+        let token = self.supervisor.followers().token();
+        self.supervisor
+            .followers()
+            .spawn("upstream", upstream.serve(self.handle.clone(), token));
+        Ok(())
+    }
+
     fn start_dhcp(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
         let options = dhcp::Options {
             lan: roles.lan.clone(),
@@ -207,14 +231,8 @@ impl Daemon {
         };
         let config = pcp::Config {
             interface: roles.lan.clone(),
-            settings: pcp::Settings {
-                dialects,
-                limits: natpmp::Limits::default(),
-                map: config.protocols.pcp_map,
-                peer: config.protocols.pcp_peer,
-                third_party: config.protocols.pcp_third_party,
-                ..pcp::Settings::default()
-            },
+            dialects,
+            limits: natpmp::Limits::default(),
         };
         let listener = pcp::Listener::bind(&config, self.handle.clone());
         let Some(listener) = self.started("pcp", listener) else {

@@ -309,7 +309,7 @@ fn wrong(name: &str, why: impl std::fmt::Display) -> ProblemAnswer {
     invalid(format!("the parameter {name} does not fit: {why}"))
 }
 
-fn not_now() -> ProblemAnswer {
+pub(super) fn not_now() -> ProblemAnswer {
     problem(
         StatusCode::SERVICE_UNAVAILABLE,
         "unavailable",

@@ -168,9 +168,7 @@ impl Core {
         now: Now,
     ) -> Result<(Grant, Waits), Refusal> {
         self.forget_waiting(waiting.id);
-        // people know it by its number
-        let next = std::mem::replace(&mut self.next_mapping, waiting.id);
-        let opened = self.try_map(
+        let mapping = self.try_map(
             &MapRequest {
                 subject: Subject::Client(Client {
                     addr: waiting.server.into(),
@@ -191,9 +189,8 @@ impl Core {
                 description: waiting.description.clone(),
             },
             now,
-        );
-        self.next_mapping = next;
-        Ok(self.as_grant(opened?, now))
+        )?;
+        Ok(self.as_grant(mapping, now))
     }
 
     fn as_grant(&self, mapping: Arc<Mapping>, now: Now) -> (Grant, Waits) {

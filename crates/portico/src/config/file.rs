@@ -19,6 +19,7 @@ pub struct V1 {
     pub dns: Dns,
     pub policy: Policy,
     pub protocols: Protocols,
+    pub upstream: Upstream,
     pub dashboard: Dashboard,
 }
 
@@ -120,9 +121,6 @@ pub enum Ports {
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     pub pcp: bool,
-    pub pcp_map: bool,
-    pub pcp_peer: bool,
-    pub pcp_third_party: bool,
     pub nat_pmp: bool,
     pub upnp: bool,
 }
@@ -131,13 +129,28 @@ impl Default for Protocols {
     fn default() -> Self {
         Self {
             pcp: true,
-            pcp_map: true,
-            pcp_peer: true,
-            pcp_third_party: false,
             nat_pmp: true,
             upnp: true,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    pub mode: UpstreamMode,
+}
+
+/// The names of `upstream::Mode`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamMode {
+    #[default]
+    Auto,
+    NatPmp,
+    Off,
+    Pcp,
+    Upnp,
 }
 
 #[derive(Debug, Default, Deserialize)]

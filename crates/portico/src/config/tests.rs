@@ -90,6 +90,7 @@ fn mistakes_are_shown_with_line_and_caret() {
             2,
             "network interface",
         ),
+        ("[upstream]\nmode = \"on\"\n", 2, "unknown variant `on`"),
         ("[daemon]\nstate = \"\"\n", 2, "must not be empty"),
         (
             "[policy]\nalways_reject = [70000]\n",
@@ -293,6 +294,16 @@ fn session_log_is_as_large_as_the_file_says() {
             syslog,
             "{text}"
         );
+    }
+}
+
+#[test]
+fn upstream_gateways_are_spoken_with_as_the_file_says() {
+    use upstream::Mode;
+    for mode in [Mode::Auto, Mode::NatPmp, Mode::Off, Mode::Pcp, Mode::Upnp] {
+        let text = format!("[upstream]\nmode = \"{}\"\n", mode.as_str());
+
+        assert_eq!(Config::parse("test", &text).unwrap().upstream, mode);
     }
 }
 

@@ -59,14 +59,22 @@ pub(super) fn validate(file: &file::V1) -> Checked<Config> {
         policy: policy(&file.policy)?,
         protocols: Protocols {
             pcp: file.protocols.pcp,
-            pcp_map: file.protocols.pcp_map,
-            pcp_peer: file.protocols.pcp_peer,
-            pcp_third_party: file.protocols.pcp_third_party,
             nat_pmp: file.protocols.nat_pmp,
             upnp: file.protocols.upnp,
         },
+        upstream: upstream(file.upstream.mode),
         dashboard: listeners(&file.dashboard)?,
     })
+}
+
+const fn upstream(mode: file::UpstreamMode) -> upstream::Mode {
+    match mode {
+        file::UpstreamMode::Auto => upstream::Mode::Auto,
+        file::UpstreamMode::NatPmp => upstream::Mode::NatPmp,
+        file::UpstreamMode::Off => upstream::Mode::Off,
+        file::UpstreamMode::Pcp => upstream::Mode::Pcp,
+        file::UpstreamMode::Upnp => upstream::Mode::Upnp,
+    }
 }
 
 fn roles(file: &file::V1) -> Checked<Option<Roles>> {
