@@ -149,30 +149,24 @@ fn s1_3_2_other_targets_and_newer_versions_are_not_ours() {
 }
 
 #[test]
-fn s1_3_3_answers_wait_a_random_time_below_mx() {
+fn s1_3_3_answers_wait_a_random_time_below_mx_and_half_a_second() {
     let target = "upnp:rootdevice";
-    let mut delays = BTreeSet::new();
-    for seed in 0..40 {
-        let mut net = Net::seeded(seed);
-        net.search(target, "MX: 3\r\n");
-        let begin = net.now;
-        while net.ssdp.poll_timeout().is_some() {
-            net.next();
-            delays.insert(net.now - begin);
+    for max_wait in [1, 3, 120] {
+        let mut delays = BTreeSet::new();
+        for seed in 0..40 {
+            let mut net = Net::seeded(seed);
+            net.search(target, &format!("MX: {max_wait}\r\n"));
+            let begin = net.now;
+            while net.ssdp.poll_timeout().is_some() {
+                net.next();
+                delays.insert(net.now - begin);
+            }
         }
+        assert!(delays.len() > 60);
+        // igd-next of iroh's portmapper says 3 and waits one second
+        assert!(delays.last().unwrap() <= &Duration::from_millis(500));
+        assert!(delays.last().unwrap() > &Duration::from_millis(400));
     }
-    assert!(delays.len() > 60);
-    assert!(delays.last().unwrap() < &Duration::from_secs(3));
-    assert!(delays.last().unwrap() > &Duration::from_secs(2));
-
-    // more than 5 is 5
-    let mut net = Net::new();
-    net.search("ssdp:all", "MX: 120\r\n");
-    let begin = net.now;
-    while net.ssdp.poll_timeout().is_some() {
-        net.next();
-    }
-    assert!(net.now - begin < Duration::from_secs(5));
 }
 
 #[test]

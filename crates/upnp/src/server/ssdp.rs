@@ -235,6 +235,7 @@ impl<R: Rng> Ssdp<R> {
             u64::from(max_wait)
                 .saturating_mul(1000)
                 .saturating_sub(ON_THE_WAY)
+                .min(PROMPT)
         } else {
             0
         };
@@ -387,6 +388,11 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// The last answer must arrive while the searcher still listens; in milliseconds.
 const ON_THE_WAY: u64 = 250;
+
+/// Some searchers listen for less than the MX they name: iroh's portmapper says 3 and waits one
+/// second. A random time below this is one below MX, too (UDA 1.1 §1.3.3), and spreads the
+/// answers of one home well enough; in milliseconds.
+const PROMPT: u64 = 500;
 
 /// Both roots, searched for twice: 21 messages each.
 const SOURCE: Budget = Budget {
