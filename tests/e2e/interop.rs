@@ -16,11 +16,12 @@
 //! | crab_nat | PCP | maps and shows the IPv6 address (`pcp.rs`); by NAT-PMP it maps |
 //! | igd-next | UPnP | maps, a given port and any port |
 //! | portmapper (iroh) | PCP | opens the port, then drops the answer because the address is IPv6; it closes nothing and waits for ever |
-//! | portmapper, NAT-PMP alone | NAT-PMP | maps and reports 0.0.0.0 |
+//! | portmapper, NAT-PMP or UPnP alone | | maps and reports 0.0.0.0 |
 //! | natpmp | NAT-PMP | maps |
+//! | rupnp | UPnP | maps as IGD:1 and IGD:2 |
 //! | miniupnpc (PyPI) | UPnP | maps: its `selectigd` takes what is not connected, too |
-//! | async-upnp-client (Home Assistant) | UPnP | maps as IGD:2 |
-//! | upnpclient | UPnP | maps as IGD:1 and IGD:2, after checking each argument by the service's description |
+//! | async-upnp-client (Home Assistant) | UPnP | maps as IGD:2, and is notified of it |
+//! | upnpclient | UPnP | maps as IGD:1 and IGD:2, after checking each argument by the service's description; lists and deletes a range; is refused a pinhole (703) |
 //! | NAT-PMP (PyPI) | NAT-PMP | maps |
 //! | nat-upnp | UPnP | maps |
 //! | nat-api | UPnP | maps; with NAT-PMP on it crashes at any gateway's first answer, which it does not pass on to its own parser |

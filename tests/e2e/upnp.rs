@@ -93,11 +93,11 @@ async fn upnpc_gets_any_port_and_learns_what_is_missing() -> Result<()> {
                 .any(|it| it["protocol"] == "udp" && it["external_port"] == 9000),
             "{open:?}"
         );
-        // Thin in this version: an action that is not offered is refused, and nothing stops.
+        // It asks for TCP first, of which there is none.
         upnpc
             .say(&["-L"])
             .await?
-            .says("GetListOfPortMappings() returned 501")?;
+            .says("GetListOfPortMappings() returned 730")?;
         upnpc.say(&["-d", "9001", "UDP"]).await?.says("714")?;
         upnpc
             .say(&["-a", &addr, "23", "23", "TCP", "600"])

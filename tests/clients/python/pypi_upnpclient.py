@@ -24,7 +24,13 @@ entry = connection.GetSpecificPortMappingEntry(**which)
 say("entry", entry["NewInternalClient"], entry["NewInternalPort"], entry["NewPortMappingDescription"])
 say("mapped", PORT)
 until_asked_to_close()
-connection.DeletePortMapping(**which)
+if version == "1":
+    connection.DeletePortMapping(**which)
+else:
+    ports = {"NewStartPort": PORT - 1, "NewEndPort": PORT + 1, "NewProtocol": PROTOCOL}
+    listing = connection.GetListOfPortMappings(**ports, NewManage="0", NewNumberOfPorts=0)
+    say("list", " ".join(listing["NewPortListing"].split()))
+    connection.DeletePortMappingRange(**ports, NewManage="0")
 try:
     connection.GetSpecificPortMappingEntry(**which)
 except upnpclient.soap.SOAPError as error:

@@ -24,6 +24,30 @@ async fn natpmp_crate_maps_and_unmaps() -> Result<()> {
 }
 
 #[tokio::test]
+async fn rupnp_maps_as_igd1_and_unmaps() -> Result<()> {
+    rupnp("1", Wish::tcp("upnp", 8302)).await
+}
+
+#[tokio::test]
+async fn rupnp_maps_as_igd2_and_unmaps() -> Result<()> {
+    rupnp("2", Wish::udp("upnp", 8303)).await
+}
+
+async fn rupnp(version: &str, wish: Wish) -> Result<()> {
+    opens_and_closes(
+        wish,
+        async |server| crates(&server.node, "rupnp"),
+        &[version],
+        &[
+            "found Portico\n",
+            "external 0.0.0.0\n",
+            "entry ADDR rupnp & test\n",
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
 async fn portmapper_maps_and_unmaps_by_nat_pmp() -> Result<()> {
     opens_and_closes(
         Wish::udp("nat-pmp", 8304),
@@ -32,6 +56,20 @@ async fn portmapper_maps_and_unmaps_by_nat_pmp() -> Result<()> {
         &[
             "found portmap={ UPnP: false, PMP: true, PCP: false }\n",
             "mapped 0.0.0.0:8304\n",
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn portmapper_maps_and_unmaps_by_upnp() -> Result<()> {
+    opens_and_closes(
+        Wish::udp("upnp", 8305),
+        async |server| crates(&server.node, "portmapper"),
+        &["upnp"],
+        &[
+            "found portmap={ UPnP: true, PMP: false, PCP: false }\n",
+            "mapped 0.0.0.0:",
         ],
     )
     .await

@@ -45,7 +45,12 @@ async fn main() -> Result<()> {
     );
     run("AddPortMapping", &mapping).await?;
     let entry = run("GetSpecificPortMappingEntry", &which).await?;
-    println!("mapped {port} for {}", entry["NewPortMappingDescription"]);
+    let (client, words) = (
+        &entry["NewInternalClient"],
+        &entry["NewPortMappingDescription"],
+    );
+    println!("entry {client} {words}");
+    println!("mapped {port}");
 
     until_asked_to_close().await?;
     run("DeletePortMapping", &which).await?;
