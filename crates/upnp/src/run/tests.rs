@@ -214,6 +214,35 @@ fn u_12_subscriber_hears_of_what_changes() {
 }
 
 #[test]
+fn t_3_events_follow_no_redirection() {
+    home(|home| async move {
+        let ears = TcpListener::bind((home.camera, 0)).await.unwrap();
+        let elsewhere = TcpListener::bind((home.camera, 0)).await.unwrap();
+        let at = ears.local_addr().unwrap();
+        let events = Resource::Events(Edition::V1, ServiceKind::WanIpConnection);
+        let subscribe = format!(
+            "SUBSCRIBE {} HTTP/1.1\r\nHost: {}\r\nCALLBACK: <http://{at}/x>\r\n\
+             NT: upnp:event\r\nConnection: close\r\n\r\n",
+            events.path(&Identity::new([7; 16])),
+            home.endpoint
+        );
+        let answer = home.http(&subscribe).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+        let (mut stream, from) = ears.accept().await.unwrap();
+        assert_eq!(from.ip(), IpAddr::V4(GATEWAY));
+        let to = elsewhere.local_addr().unwrap();
+        let moved = format!("HTTP/1.1 301 Moved\r\nLocation: http://{to}/\r\n\r\n");
+        stream.write_all(moved.as_bytes()).await.unwrap();
+        while home.counters.value(Event::NotifyFailed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let nobody = timeout(Duration::from_millis(300), elsewhere.accept()).await;
+        assert!(nobody.is_err(), "{nobody:?}");
+    });
+}
+
+#[test]
 fn u_4_counters_are_those_of_the_interface() {
     home(|home| async move {
         let bytes = async || {
