@@ -415,6 +415,10 @@ impl Home {
         self.lease(n, &format!("camera {n}")).await;
         self.map(n, 8000 + step).await;
         self.map(n, 8000 + step).await;
+        if step % 3 == 1 && step < 80 {
+            self.decide(n, step).await;
+            self.rule(n, step).await;
+        }
         if step % 5 == 4 {
             let addr = self.core.snapshot().host(mac(n)).unwrap().addr;
             self.commit(&[Request::Release(ReleaseRequest { mac: mac(n), addr })])
@@ -430,6 +434,126 @@ impl Home {
             })])
             .await;
         }
+    }
+
+    /// Asks for ports that a person decides about, decides, opens a pinhole and a filtered port.
+    async fn decide(&mut self, n: u8, step: u16) {
+        let carriers = mapping::Carriers {
+            ipv4: Some([203, 0, 113, 5].into()),
+            pinholes: true,
+        };
+        self.commit(&[Request::Carriers(carriers)]).await;
+        let (subject, _, filters) = self.wish(n);
+        let ask = |port: u16, external| MapRequest {
+            subject,
+            requester: Requester::Upnp,
+            protocol: Protocol::Udp,
+            internal_port: InternalPort::new(port).unwrap(),
+            external,
+            lifetime: Some(Duration::from_secs(50)),
+            nonce: None,
+            via: mapping::Via::Both,
+            peer: false,
+            filters: filters.clone(),
+            description: "o'hara\0\"x".to_owned(),
+        };
+        let exact = |port| External::Exact(mapping::ExternalPort::new(port).unwrap());
+        for (port, external) in [
+            (600 + step, External::Suggested(None)),
+            (700 + step, exact(700 + step)),
+            (800 + step, exact(800 + step)),
+            (
+                900 + step,
+                External::Any(mapping::ExternalPort::new(300).unwrap()),
+            ),
+        ] {
+            self.ask(ask(port, external)).await;
+        }
+        self.commit(&[Request::Map(ask(9000 + step, exact(9000 + step)))])
+            .await;
+        let ids: Vec<_> = self
+            .core
+            .snapshot()
+            .waiting_of(mac(n))
+            .map(|it| it.id)
+            .collect();
+        let lasts = step.is_multiple_of(2).then_some(Duration::from_secs(9));
+        for (id, decision) in ids.into_iter().zip([
+            mapping::Decision::Allow(lasts),
+            mapping::Decision::Deny,
+            mapping::Decision::Allow(None),
+        ]) {
+            self.commit(&[Request::Decide(mapping::DecideRequest {
+                id,
+                requester: Requester::Cli,
+                decision,
+            })])
+            .await;
+        }
+    }
+
+    /// Gives a host a policy of its own, and opens a pinhole for it.
+    async fn rule(&mut self, n: u8, step: u16) {
+        let lasts = step.is_multiple_of(2).then_some(Duration::from_secs(9));
+        let (subject, remote, filters) = self.wish(n);
+        self.commit(&[
+            Request::HostPolicy(mapping::HostPolicyRequest {
+                host: mac(n),
+                requester: Requester::Cli,
+                access: (step % 4 < 3).then_some(mapping::Access::Ask),
+                ports: step
+                    .is_multiple_of(2)
+                    .then_some(mapping::PortClass::WebAndHigh),
+                quota: (step % 2 == 1).then_some(1000),
+                lasts,
+            }),
+            Request::Pinhole(mapping::PinholeRequest {
+                subject,
+                requester: Requester::Upnp,
+                tuple: mapping::PinholeTuple {
+                    addr: "2001:db8:5::1".parse().unwrap(),
+                    protocol: Protocol::Tcp,
+                    port: InternalPort::new(2000 + step).unwrap(),
+                    remote: step.is_multiple_of(2).then_some(remote),
+                },
+                filters: filters.clone(),
+                lifetime: Duration::from_secs(20),
+                nonce: Some(MappingNonce([n; 12])),
+                description: "pinhole".to_owned(),
+            }),
+        ])
+        .await;
+    }
+
+    /// A client, a remote, and filters that let it in.
+    fn wish(&self, n: u8) -> (Subject, mapping::RemoteFilter, mapping::FilterChange) {
+        let addr = self.core.snapshot().host(mac(n)).unwrap().addr;
+        let remote = mapping::RemoteFilter {
+            prefix: "2001:db8:9::/48".parse().unwrap(),
+            port: std::num::NonZeroU16::new(4000),
+        };
+        let filters = mapping::FilterChange {
+            clear: false,
+            add: vec![remote],
+        };
+        let subject = Subject::Client(Client {
+            addr: addr.into(),
+            mac: Some(mac(n)),
+        });
+        (subject, remote, filters)
+    }
+
+    /// A request that must wait.
+    async fn ask(&mut self, request: MapRequest) {
+        self.clock += 1;
+        let now = at(self.clock);
+        self.core.handle_timeout(now);
+        let (outcome, _) = self.core.handle_request(&Request::Map(request), now);
+        assert_eq!(outcome, Outcome::Refused(mapping::Refusal::Waiting));
+        let delta = self.core.finish(now).delta.unwrap();
+        self.store.commit(&delta).await.unwrap();
+        let wal = wal_len(self.folder.as_path());
+        self.commits.push((wal, self.image()));
     }
 
     /// What the store must give back.
