@@ -1,12 +1,13 @@
 // @ts-check
 // The live page. Everything shown comes from the API and is put in as text, never as markup.
 
-import { ANSWERS, DROPS, ENDS, STATES, say } from "./words.js";
+import { ANSWERS, DROPS, ENDS, PORT_CLASSES, STATES, say } from "./words.js";
 
 const API = "api/v1";
 const EVENT_NAMES = [
-  "host.appeared", "host.gone", "host.named",
-  "mapping.opened", "mapping.renewed", "mapping.closed",
+  "host.appeared", "host.gone", "host.named", "host.policy",
+  "mapping.opened", "mapping.renewed", "mapping.closed", "mapping.requested", "mapping.denied",
+  "pinhole.opened", "pinhole.renewed", "pinhole.closed",
   "prefix.changed", "prefix.withdrawn", "wan.changed",
 ];
 const DESCRIPTION_SHOWN = 120;
@@ -150,7 +151,42 @@ let hosts = [];
 
 async function showHosts() {
   hosts = await readAll("hosts");
+  drawWaiting();
   drawHosts();
+}
+
+/** @param {any} mapping */
+const route = (mapping) => mapping.external_port === mapping.internal_port
+  ? `${mapping.external_port}` : `${mapping.external_port} to ${mapping.internal_port}`;
+
+function drawWaiting() {
+  const waiting = hosts.flatMap((host) =>
+    host.waiting.map((/** @type {any} */ request) => ({ host, request })));
+  const rows = waiting.map(({ host, request }) => {
+    const said = request.description ? [", “", quoted(request.description), "”"] : [];
+    return element("tr", "",
+      cell("Device", host.fqdn),
+      cell("Wants to open", `${request.protocol} ${route(request)}`, element("span", "soft", ...admitted(request))),
+      cell("Asked by", request.requester, element("span", "soft", ...said)),
+      cell("To decide", element("code", "", `portico map approve ${request.id} --for 1h`), " or ",
+        element("code", "", `portico map deny ${request.id}`)));
+  });
+  fill("waiting", rows, 4, "nothing waits");
+}
+
+/**
+ * Whom a port admits, if not everybody.
+ * @param {any} mapping
+ */
+const admitted = (mapping) => mapping.filters.length ? [` for ${mapping.filters.join(", ")}`] : [];
+
+/** @param {any} policy */
+function mayOpen(policy) {
+  const ports = say(PORT_CLASSES, policy.ports);
+  const words = policy.access === "deny" ? "nothing"
+    : policy.access === "ask" ? `${ports}; other ports if you approve` : `${ports}, nothing else`;
+  const until = policy.expires_in_s === null ? "" : ` for ${duration(policy.expires_in_s)}`;
+  return cell("May open", words, element("span", "soft", policy.own ? ` (its own policy${until})` : ""));
 }
 
 function drawHosts() {
@@ -159,12 +195,10 @@ function drawHosts() {
     [host.fqdn, host.mac, host.ipv4, host.ipv6 ?? ""].some((text) => text.includes(wanted)));
   const rows = fits.map((host) => {
     const ports = host.mappings.map((/** @type {any} */ mapping) => {
-      const route = mapping.external_port === mapping.internal_port
-        ? `${mapping.external_port}` : `${mapping.external_port} to ${mapping.internal_port}`;
       const until = mapping.expires_in_s === null ? "until closed" : duration(mapping.expires_in_s);
-      const by = ` by ${mapping.requester}, ${until}`;
+      const by = ` by ${mapping.requester}, ${until}${admitted(mapping).join("")}`;
       const words = mapping.description ? [`${by}, “`, quoted(mapping.description), "”"] : [by];
-      return element("li", "", `${mapping.protocol} ${route}`, element("span", "soft", ...words));
+      return element("li", "", `${mapping.protocol} ${route(mapping)}`, element("span", "soft", ...words));
     });
     const away = host.here ? "" : " (away)";
     return element("tr", "",
@@ -172,9 +206,10 @@ function drawHosts() {
       cell("IPv4", element("code", "", host.ipv4)),
       cell("IPv6", element("code", "", host.ipv6 ?? "none")),
       cell("MAC", element("code", "", host.mac)),
+      mayOpen(host.policy),
       cell("Open ports", ports.length ? element("ul", "", ...ports) : element("span", "none", "none")));
   });
-  fill("hosts", rows, 5, wanted ? "no device fits" : "no device has joined yet");
+  fill("hosts", rows, 6, wanted ? "no device fits" : "no device has joined yet");
 }
 
 /** @param {string} id */
@@ -275,6 +310,7 @@ function describe(name, data) {
       const why = data.reason ? `, ${data.reason}` : "";
       return `${mapping.name} ${mapping.protocol} ${mapping.external_port} by ${mapping.requester}${why}`;
     }
+    case "pinhole": return `[${data.addr}] ${data.protocol} ${data.port} by ${data.requester}`;
     case "prefix": return `${data.delegated}${data.preferred ? " preferred" : ""}`;
     default: return (data.addresses ?? []).join(" ");
   }

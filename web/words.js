@@ -1,6 +1,14 @@
 // @ts-check
 // What the names of the API mean to people. A test holds the names together with the program.
 
+/** Which ports a device opens by itself. @type {Record<string, string>} */
+export const PORT_CLASSES = {
+  "all": "every port",
+  "high": "ports from 1024",
+  "none": "no port by itself",
+  "web-and-high": "80, 443, 554 and ports from 1024",
+};
+
 /** Where a session stands. @type {Record<string, string>} */
 export const STATES = {
   "established": "open",
@@ -23,6 +31,7 @@ export const ENDS = {
 /** Why packets did not pass. @type {Record<string, string>} */
 export const DROPS = {
   "closed": "a remote knocked where nothing is open",
+  "filtered": "a remote knocked at a port that is open for others only",
   "fragment_duplicate": "a part of a larger packet that had come already",
   "fragment_evicted": "a part of a larger packet; too many wait for their other parts",
   "fragment_extension": "a part of a larger packet, with a form that IPv4 cannot have",

@@ -26,6 +26,22 @@ fn np_2_external_address_is_zero_with_success_where_the_wan_has_no_ipv4() {
 }
 
 #[test]
+fn np_2_the_external_address_is_the_carried_ipv4_and_its_change_is_announced() {
+    let mut home = Home::new();
+    home.announcements();
+    home.wait(260);
+
+    home.carry([192, 0, 2, 7]);
+
+    // NP-10: the epoch began anew
+    let answer = home.ask(CAMERA, &[0, 0]);
+    assert_eq!(answer, [0, 128, 0, 0, 0, 0, 0, 0, 192, 0, 2, 7]);
+    let sent = home.announcements();
+    assert_eq!(sent.len(), 10);
+    assert_eq!(sent[0].1, answer);
+}
+
+#[test]
 fn np_2_external_address_needs_no_prefix_and_no_lease() {
     let mut home = Home::bare();
 
@@ -125,6 +141,30 @@ fn np_5_only_the_asked_protocol_is_opened_and_the_companion_stays_ones_own() {
     home.ask(NAS, &map(UDP, 8080, 8080, 60));
     let companion = home.ask(CAMERA, &map(UDP, 8080, 8080, 60));
     assert_eq!(map_response(&companion).1.external_port, 8080);
+}
+
+#[test]
+fn np_5_on_the_shared_ipv4_the_companion_port_is_reserved() {
+    let mut home = Home::new();
+    home.carry([192, 0, 2, 7]);
+    home.ask(CAMERA, &map(TCP, 8080, 8080, 60));
+
+    let (_, other) = map_response(&home.ask(NAS, &map(UDP, 8080, 8080, 60)));
+    assert_ne!(other.external_port, 8080);
+    let (_, companion) = map_response(&home.ask(CAMERA, &map(UDP, 8080, 8080, 60)));
+    assert_eq!(companion.external_port, 8080);
+}
+
+#[test]
+fn np_6_on_the_shared_ipv4_another_clients_port_becomes_another_one() {
+    let mut home = Home::new();
+    home.carry([192, 0, 2, 7]);
+    home.ask(CAMERA, &map(TCP, 8080, 8080, 60));
+
+    let (result, other) = map_response(&home.ask(NAS, &map(TCP, 8080, 8080, 60)));
+
+    assert_eq!(result, ResultCode::Success);
+    assert_ne!(other.external_port, 8080);
 }
 
 #[test]
@@ -329,12 +369,15 @@ fn s3_5_every_refusal_has_its_code() {
         (Refusal::NameNotFree, 4),
         (Refusal::NoPrefix, 3),
         (Refusal::NoLease, 2),
+        (Refusal::NotCarried, 4),
         (Refusal::NotFound, 4),
         (Refusal::PortDenied, 2),
         (Refusal::PrefixInvalid(InvalidPrefix::Length), 3),
         (Refusal::QuotaExceeded, 4),
         (Refusal::StaticMapping, 2),
+        (Refusal::TooManyFilters, 4),
         (Refusal::Unavailable, 4),
+        (Refusal::Waiting, 2),
     ];
     let mut home = Home::new();
     println!("{:<45} NAT-PMP", "refusal");
@@ -362,16 +405,16 @@ fn s3_5_a_grant_that_fits_no_question_is_no_success() {
 
 #[cfg(test)]
 mod home {
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use mapping::{
-        BootId, Core, External, ExternalPort, Instant, InternalPort, LeaseRequest, Mac, MapRequest,
-        Now, Outcome, Policy, PrefixRequest, Protocol, Refusal, Request, Requester, Site, Subject,
-        Wall,
+        BootId, Carriers, Core, External, ExternalPort, Instant, InternalPort, LeaseRequest, Mac,
+        MapRequest, Now, Outcome, Policy, PrefixRequest, Protocol, Refusal, Request, Requester,
+        Site, Subject, Wall,
     };
     use natpmp::wire::{Map, Response, ResultCode};
-    use natpmp::{Limits, RequestToken, Server};
+    use natpmp::{Caller, Limits, RequestToken, Server};
 
     pub const CAMERA: [u8; 4] = [192, 168, 64, 20];
     pub const NAS: [u8; 4] = [192, 168, 64, 21];
@@ -457,9 +500,14 @@ mod home {
         }
 
         pub fn hear(&mut self, source: [u8; 4], bytes: &[u8]) {
-            let source = SocketAddrV4::new(source.into(), 50_000);
+            let caller = Caller {
+                source: (source, 50_000).into(),
+                local: [192, 168, 64, 1].into(),
+                mac: None,
+                on_link: false,
+            };
             self.server
-                .handle_datagram(bytes, source, self.core.snapshot(), self.now);
+                .handle_datagram(bytes, caller, self.core.snapshot(), self.now);
             while let Some(request) = self.server.poll_request() {
                 self.waiting.push(request);
             }
@@ -521,6 +569,15 @@ mod home {
                 self.now.mono = due;
                 self.server.handle_timeout(self.core.snapshot(), self.now);
             }
+        }
+
+        /// The WAN gets an IPv4 address, and forwards from it are carried.
+        pub fn carry(&mut self, ipv4: [u8; 4]) {
+            let carriers = Carriers {
+                ipv4: Some(ipv4.into()),
+                pinholes: false,
+            };
+            self.decide(&Request::Carriers(carriers));
         }
 
         /// What is open: who, protocol, external and internal port.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use home::{
-    CAMERA, Home, NAS, NONCE, TCP, UDP, announce, error, map, nsp, option, request, success,
+    CAMERA, CAMERA_IPV6, Home, NAS, NONCE, TCP, UDP, announce, caller, error, filter, map, nsp,
+    option, peer, request, request_of, success,
 };
 use mapping::{Grant, InvalidPrefix, Outcome, PortClass, Refusal};
-use natpmp::Announcer;
+use natpmp::{Announcer, DropReason};
 use pcp::wire::{Body, Response, ResultCode};
-use pcp::{Dialects, DropReason};
+use pcp::{Dialects, Settings};
 
 #[test]
 fn p_1_reserved_bits_are_ignored_and_zero_in_answers() {
@@ -49,7 +50,7 @@ fn p_2_less_than_two_octets_and_responses_are_dropped() {
         assert!(home.ask_all(CAMERA, bytes).is_empty());
     }
 
-    assert_eq!(home.server.counters().drops(DropReason::Short), 2);
+    assert_eq!(home.server.counters().drops(DropReason::Malformed), 2);
     assert_eq!(home.server.counters().drops(DropReason::Response), 3);
 }
 
@@ -86,13 +87,13 @@ fn p_2_less_than_a_header_is_dropped() {
     for len in 2..24 {
         assert!(home.ask_all(CAMERA, &announce(CAMERA)[..len]).is_empty());
     }
-    assert_eq!(home.server.counters().drops(DropReason::Short), 22);
+    assert_eq!(home.server.counters().drops(DropReason::Malformed), 22);
 }
 
 #[test]
 fn p_2_an_unknown_opcode_is_unsupported_and_its_payload_comes_back() {
     let mut home = Home::new();
-    for opcode in [2, 3, 4, 0x7f] {
+    for opcode in [3, 4, 0x7f] {
         // judged before the length and the address, and not interpreted
         let mut bytes = announce(NAS);
         bytes[1] = opcode;
@@ -324,7 +325,7 @@ fn p_6_unknown_mandatory_options_are_unsupported() {
 #[test]
 fn p_6_unknown_optional_options_are_ignored_also_twice() {
     let mut home = Home::new();
-    for code in [128, 130, 255] {
+    for code in [131, 200, 255] {
         let options = option(code, b"camera").repeat(2);
         let bytes = [request(CAMERA, 3600, &map(TCP, 8080, 0)), options.clone()].concat();
         assert_eq!(success(&home.ask(CAMERA, &bytes)).external_port, 8080);
@@ -337,7 +338,7 @@ fn p_6_unknown_optional_options_are_ignored_also_twice() {
 fn p_6_options_that_make_no_sense_with_a_deletion_are_malformed() {
     let mut home = Home::new();
     home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8080)));
-    for option in [option(2, &[]), option(3, &[0; 20])] {
+    for option in [option(2, &[]), filter(0, "::", 0)] {
         let bytes = [request(CAMERA, 0, &map(TCP, 8080, 8080)), option].concat();
         assert_eq!(
             error(&home.ask(CAMERA, &bytes)).0,
@@ -350,7 +351,7 @@ fn p_6_options_that_make_no_sense_with_a_deletion_are_malformed() {
 #[test]
 fn p_7_a_success_carries_the_processed_options_and_no_others() {
     let mut home = Home::new();
-    let options = [option(200, &[1]), option(2, &[]), option(129, &[])].concat();
+    let options = [option(200, &[1]), option(2, &[]), option(191, &[])].concat();
     let bytes = [request(CAMERA, 3600, &map(TCP, 8080, 8080)), options].concat();
 
     let answer = home.ask(CAMERA, &bytes);
@@ -679,16 +680,436 @@ fn o_2_prefer_failure_without_a_port_or_with_data_is_malformed() {
 }
 
 #[test]
-fn o_3_filter_is_unsupported() {
+fn o_3_filters_of_ipv6_remotes_add_up_come_back_and_are_cleared() {
     let mut home = Home::new();
-    let filter = option(3, &[0; 20]);
-    let bytes = [request(CAMERA, 3600, &map(TCP, 8080, 8080)), filter].concat();
+    let base = request(CAMERA, 3600, &map(TCP, 8080, 8080));
+    let filters = |home: &Home| {
+        let snapshot = home.core.snapshot();
+        let mapping = snapshot.mappings().next().unwrap();
+        let all = mapping.filters.iter().map(ToString::to_string);
+        all.collect::<Vec<_>>()
+    };
 
+    let one = filter(48, "2001:db8:1::", 0);
+    let answer = home.ask(CAMERA, &[&base[..], &one].concat());
+    assert_eq!(success(&answer).external_port, 8080);
+    assert_eq!(answer[60..], one);
+    // host bits do not count
+    home.ask(
+        CAMERA,
+        &[&base[..], &filter(64, "2001:db8:2::7", 443)].concat(),
+    );
     assert_eq!(
-        error(&home.ask(CAMERA, &bytes)),
-        (ResultCode::UnsuppOption, 1800)
+        filters(&home),
+        ["2001:db8:1::/48", "2001:db8:2::/64 port 443"]
+    );
+    // a renewal without FILTER changes nothing
+    home.ask(CAMERA, &base);
+    assert_eq!(filters(&home).len(), 2);
+
+    let exchange = [
+        filter(48, "2001:db8:9::", 0),
+        filter(0, "::", 0),
+        filter(128, "2001:db8:3::1", 0),
+    ];
+    home.ask(CAMERA, &[&base[..], &exchange.concat()].concat());
+    assert_eq!(filters(&home), ["2001:db8:3::1/128"]);
+    home.ask(CAMERA, &[&base[..], &filter(0, "::", 0)].concat());
+    assert!(filters(&home).is_empty());
+}
+
+#[test]
+fn o_3_prefix_lengths_outside_the_family_are_malformed() {
+    let mut home = Home::new();
+    let base = request(CAMERA, 3600, &map(TCP, 8080, 8080));
+    for (len, addr) in [
+        (1, "::ffff:192.0.2.0"),
+        (95, "::ffff:192.0.2.0"),
+        (129, "::ffff:192.0.2.0"),
+        (129, "2001:db8::"),
+        (200, "2001:db8::"),
+    ] {
+        let answer = home.ask(CAMERA, &[&base[..], &filter(len, addr, 0)].concat());
+        assert_eq!(error(&answer), (ResultCode::MalformedOption, 1800), "{len}");
+    }
+    assert!(home.open().is_empty());
+}
+
+#[test]
+fn o_3_an_ipv4_filter_needs_a_carried_ipv4() {
+    let mut home = Home::new();
+    let base = request(CAMERA, 3600, &map(TCP, 8080, 8080));
+    let bytes = [&base[..], &filter(120, "::ffff:192.0.2.0", 0)].concat();
+
+    let answer = home.ask(CAMERA, &bytes);
+    assert_eq!(error(&answer), (ResultCode::ExcessiveRemotePeers, 1800));
+    assert!(home.open().is_empty());
+
+    home.carry();
+    assert_eq!(success(&home.ask(CAMERA, &bytes)).external_port, 8080);
+}
+
+#[test]
+fn o_3_more_filters_than_a_mapping_may_have_are_excessive_and_change_nothing() {
+    let mut home = Home::new();
+    let base = request(CAMERA, 3600, &map(TCP, 8080, 8080));
+    let many: Vec<u8> = (0..17)
+        .flat_map(|n| filter(48, &format!("2001:db8:{n:x}::"), 0))
+        .collect();
+
+    let answer = home.ask(CAMERA, &[&base[..], &many].concat());
+
+    assert_eq!(error(&answer), (ResultCode::ExcessiveRemotePeers, 1800));
+    assert_eq!(answer[24..], [&base[24..], &many].concat());
+    assert!(home.open().is_empty());
+    let answer = home.ask(CAMERA, &[&base[..], &many[..24 * 16]].concat());
+    assert_eq!(success(&answer).external_port, 8080);
+}
+
+#[test]
+fn o_1_third_party_opens_and_closes_for_another_host_where_it_is_permitted() {
+    let mut home = Home::new();
+    home.server = pcp::Server::new(Settings {
+        third_party: true,
+        ..Settings::default()
+    });
+    let nas = option(1, &std::net::Ipv4Addr::from(NAS).to_ipv6_mapped().octets());
+    let ask = |lifetime| [request(CAMERA, lifetime, &map(TCP, 8080, 0)), nas.clone()].concat();
+
+    let answer = home.ask(CAMERA, &ask(3600));
+    assert_eq!(success(&answer).external_addr, nsp(NAS));
+    assert_eq!(answer[60..], nas);
+    assert_eq!(home.open(), ["nas tcp 8080->8080 pcp"]);
+
+    home.ask(CAMERA, &ask(0));
+    assert!(home.open().is_empty());
+    let twice = [ask(3600), nas.clone()].concat();
+    assert_eq!(
+        error(&home.ask(CAMERA, &twice)).0,
+        ResultCode::MalformedOption
+    );
+    let own = [
+        request(CAMERA, 3600, &map(TCP, 8080, 0)),
+        option(1, &CAMERA_MAPPED),
+    ];
+    assert_eq!(
+        error(&home.ask(CAMERA, &own.concat())).0,
+        ResultCode::MalformedRequest
+    );
+}
+
+#[test]
+fn s10_an_ipv4_suggestion_is_mapped_at_the_carried_ipv4_and_any_other_at_ipv6() {
+    let mut home = Home::new();
+    home.carry();
+    let shared: std::net::Ipv6Addr = "::ffff:203.0.113.7".parse().unwrap();
+    let ask = |home: &mut Home, addr: &str| {
+        let mut body = map(TCP, 8080, 8080);
+        body.external_addr = addr.parse().unwrap();
+        success(&home.ask(CAMERA, &request(CAMERA, 3600, &body))).external_addr
+    };
+
+    assert_eq!(ask(&mut home, "::ffff:0.0.0.0"), shared);
+    assert_eq!(ask(&mut home, "::"), nsp(CAMERA));
+    assert_eq!(home.open().len(), 2);
+    // a renewal finds its own of the two
+    assert_eq!(ask(&mut home, "::ffff:203.0.113.7"), shared);
+    assert_eq!(home.open().len(), 2);
+}
+
+#[test]
+fn m_4_another_hosts_port_of_the_shared_ipv4_becomes_another_one() {
+    let mut home = Home::new();
+    home.carry();
+    let mut body = map(TCP, 8080, 8080);
+    body.external_addr = "::ffff:0.0.0.0".parse().unwrap();
+
+    let first = home.ask(CAMERA, &request(CAMERA, 3600, &body));
+    let second = home.ask(NAS, &request(NAS, 3600, &body));
+    let exact = [request(NAS, 3600, &map(UDP, 8081, 8080)), option(2, &[])].concat();
+
+    assert_eq!(success(&first).external_port, 8080);
+    assert_ne!(success(&second).external_port, 8080);
+    // on IPv6 every server has all ports
+    assert_eq!(success(&home.ask(NAS, &exact)).external_port, 8080);
+}
+
+#[test]
+fn e_1_peer_needs_protocol_ports_and_a_remote_of_its_family() {
+    let mut home = Home::new();
+    home.carry();
+    let remote = "::ffff:192.0.2.9";
+    for (body, code) in [
+        (peer(map(0, 50_000, 0), remote, 443), 3),
+        (peer(map(TCP, 0, 0), remote, 443), 3),
+        (peer(map(TCP, 50_000, 0), remote, 0), 3),
+        (peer(map(TCP, 50_000, 0), "::ffff:127.0.0.1", 443), 3),
+        (peer(map(TCP, 50_000, 0), "::ffff:224.0.0.1", 443), 3),
+        (peer(map(TCP, 50_000, 0), "2001:db8::9", 443), 3),
+        (peer(map(132, 50_000, 0), remote, 443), 9),
+    ] {
+        let bytes = request_of(CAMERA_MAPPED.into(), 3600, body);
+        assert_eq!(home.ask(CAMERA, &bytes)[3], code, "{body:?}");
+    }
+    let good = request_of(
+        CAMERA_MAPPED.into(),
+        3600,
+        peer(map(TCP, 50_000, 0), remote, 443),
+    );
+    let exact = [&good[..], &option(2, &[])].concat();
+    assert_eq!(
+        error(&home.ask(CAMERA, &exact)).0,
+        ResultCode::MalformedRequest
+    );
+    let filtered = [&good[..], &filter(120, "::ffff:192.0.2.0", 0)].concat();
+    assert_eq!(
+        error(&home.ask(CAMERA, &filtered)).0,
+        ResultCode::MalformedOption
     );
     assert!(home.open().is_empty());
+}
+
+#[test]
+fn e_1_peer_keeps_an_outbound_mapping_and_never_cuts_it_short() {
+    let mut home = Home::new();
+    home.carry();
+    let ask = |home: &mut Home, lifetime, external| {
+        let body = peer(map(TCP, 50_000, external), "::ffff:192.0.2.9", 443);
+        home.ask(CAMERA, &request_of(CAMERA_MAPPED.into(), lifetime, body))
+    };
+
+    let first = ask(&mut home, 3600, 0);
+    assert_eq!(first[..4], [2, 0x82, 0, 0]);
+    assert_eq!(
+        success(&first).external_addr.to_string(),
+        "::ffff:203.0.113.7"
+    );
+    let port = success(&first).external_port;
+    // what is not set by the server comes back
+    assert_eq!(first[60..62], 443_u16.to_be_bytes());
+    for lifetime in [0, 1] {
+        let query = ask(&mut home, lifetime, port);
+        assert_eq!(query[4..8], 3600_u32.to_be_bytes());
+    }
+    assert_eq!(ask(&mut home, 7200, port)[4..8], 7200_u32.to_be_bytes());
+    assert_eq!(
+        error(&ask(&mut home, 7200, 1234)).0,
+        ResultCode::CannotProvideExternal
+    );
+    assert_eq!(home.open().len(), 1);
+    assert!(home.core.snapshot().mappings().all(|it| it.peer));
+}
+
+#[test]
+fn m_2_a_peer_with_another_nonce_is_not_authorized() {
+    let mut home = Home::new();
+    home.carry();
+    let mut body = map(TCP, 50_000, 0);
+    let ask = |home: &mut Home, map| {
+        let body = peer(map, "::ffff:192.0.2.9", 443);
+        home.ask(CAMERA, &request_of(CAMERA_MAPPED.into(), 3600, body))
+    };
+    success(&ask(&mut home, body));
+
+    body.nonce.0[0] ^= 1;
+    assert_eq!(
+        error(&ask(&mut home, body)),
+        (ResultCode::NotAuthorized, 3600)
+    );
+}
+
+#[test]
+fn m_12_map_and_peer_can_each_be_switched_off() {
+    let mut home = Home::new();
+    home.carry();
+    home.server = pcp::Server::new(Settings {
+        map: false,
+        peer: false,
+        ..Settings::default()
+    });
+
+    let bytes = request(CAMERA, 3600, &map(TCP, 8080, 0));
+    for len in [24, 59, 60] {
+        assert_eq!(
+            error(&home.ask(CAMERA, &bytes[..len])).0,
+            ResultCode::UnsuppOpcode
+        );
+    }
+    let body = peer(map(TCP, 50_000, 0), "::ffff:192.0.2.9", 443);
+    let bytes = request_of(CAMERA_MAPPED.into(), 3600, body);
+    assert_eq!(error(&home.ask(CAMERA, &bytes)).0, ResultCode::UnsuppOpcode);
+    assert_eq!(home.ask(CAMERA, &announce(CAMERA))[3], 0);
+}
+
+#[test]
+fn s10_an_ipv6_client_gets_a_pinhole_where_they_are_carried() {
+    let mut home = Home::new();
+    let own = caller(CAMERA_IPV6.into());
+    let ask = |home: &mut Home, lifetime, map| {
+        home.ask_from(own, &request_of(CAMERA_IPV6, lifetime, Body::Map(map)))
+    };
+    // as shipped
+    let answer = ask(&mut home, 3600, map(TCP, 8080, 0));
+    assert_eq!(error(&answer), (ResultCode::NoResources, 30));
+    assert_eq!(ask(&mut home, 0, map(TCP, 8080, 0))[3], 0);
+    let outbound = request_of(
+        CAMERA_IPV6,
+        3600,
+        peer(map(TCP, 50_000, 0), "2001:db8::9", 443),
+    );
+    assert_eq!(
+        error(&home.ask_from(own, &outbound)).0,
+        ResultCode::UnsuppOpcode
+    );
+
+    home.carry();
+    let answer = success(&ask(&mut home, 3600, map(TCP, 8080, 9999)));
+    assert_eq!(
+        (answer.external_port, answer.external_addr),
+        (8080, CAMERA_IPV6)
+    );
+    assert_eq!(home.core.snapshot().pinholes().count(), 1);
+    let mut foreign = map(TCP, 8080, 0);
+    foreign.nonce.0[0] ^= 1;
+    for lifetime in [3600, 0] {
+        let answer = ask(&mut home, lifetime, foreign);
+        assert_eq!(error(&answer), (ResultCode::NotAuthorized, 3600));
+    }
+    assert_eq!(home.ask_from(own, &outbound)[3], 0);
+    assert_eq!(home.core.snapshot().pinholes().count(), 2);
+    assert_eq!(ask(&mut home, 0, map(TCP, 8080, 0))[3], 0);
+    assert_eq!(home.core.snapshot().pinholes().count(), 1);
+}
+
+#[test]
+fn s10_an_address_that_no_remote_reaches_gets_no_pinhole() {
+    let mut home = Home::new();
+    home.carry();
+    for addr in ["fe80::20", "fd00::20"] {
+        let addr: std::net::Ipv6Addr = addr.parse().unwrap();
+        let bytes = request_of(addr, 3600, Body::Map(map(TCP, 8080, 0)));
+        let answer = home.ask_from(caller(addr.into()), &bytes);
+        assert_eq!(error(&answer), (ResultCode::NotAuthorized, 1800));
+    }
+}
+
+#[test]
+fn p_4_an_ipv6_source_that_is_not_on_link_gets_no_answer() {
+    let mut home = Home::new();
+    let mut elsewhere = caller(CAMERA_IPV6.into());
+    elsewhere.on_link = false;
+
+    home.hear_from(elsewhere, &request_of(CAMERA_IPV6, 0, Body::Announce));
+
+    assert!(home.answers().is_empty());
+    assert_eq!(home.server.counters().drops(DropReason::Source), 1);
+}
+
+#[test]
+fn p_4_a_frame_of_another_host_than_its_source_gets_no_answer() {
+    let mut home = Home::new();
+    let mut forged = caller(std::net::Ipv4Addr::from(NAS).into());
+    forged.mac = caller(CAMERA_IPV6.into()).mac;
+
+    home.hear_from(forged, &request(NAS, 3600, &map(TCP, 8080, 0)));
+
+    assert!(home.answers().is_empty());
+    assert_eq!(home.server.counters().drops(DropReason::Forged), 1);
+}
+
+#[test]
+fn p_8_who_asks_without_end_is_answered_at_a_rate_and_the_others_at_once() {
+    let mut home = Home::new();
+    for _ in 0..1000 {
+        home.hear(CAMERA, &announce(CAMERA));
+    }
+    let answered = home.answers().len();
+
+    assert_eq!(answered, 513);
+    assert_eq!(home.server.counters().drops(DropReason::Rate), 487);
+    assert_eq!(home.ask(NAS, &announce(NAS))[3], 0);
+    home.wait(1);
+    assert_eq!(home.ask(CAMERA, &announce(CAMERA))[3], 0);
+}
+
+#[test]
+fn s7_4_a_waiting_request_is_told_to_ask_again_soon() {
+    let mut home = Home::new();
+
+    let answer = home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 22, 22)));
+
+    assert_eq!(error(&answer), (ResultCode::NotAuthorized, 30));
+}
+
+#[test]
+fn a_3_renumbering_is_told_three_times_with_the_new_address() {
+    let mut home = Home::serving(Dialects::Pcp);
+    home.updates();
+    home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8081)));
+    home.wait(10);
+    home.renumber("2001:db8:65::/56");
+
+    let sent = home.updates();
+
+    let at: Vec<u128> = sent.iter().map(|(at, _)| at.as_millis()).collect();
+    assert_eq!(at, [0, 250, 750]);
+    for (_, bytes) in &sent {
+        let told = success(bytes);
+        let addr: std::net::Ipv6Addr = "2001:db8:65:1::c0a8:4014".parse().unwrap();
+        assert_eq!((told.external_port, told.external_addr), (8081, addr));
+        assert_eq!((told.internal_port, told.nonce.0), (8080, NONCE));
+        assert_eq!(bytes[8..12], [0; 4]);
+    }
+    assert_eq!(sent[0].1[4..8], 3590_u32.to_be_bytes());
+    assert_eq!(home.server.updates(), 3);
+}
+
+#[test]
+fn a_3_a_client_that_asks_again_is_told_no_more() {
+    let mut home = Home::serving(Dialects::Pcp);
+    home.updates();
+    home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8080)));
+    home.renumber("2001:db8:65::/56");
+    home.server.handle_snapshot(home.core.snapshot(), home.now);
+
+    // an update and the announcements wait already
+    let sent = home.ask_all(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8080)));
+    assert!(sent.len() > 1);
+
+    assert_eq!(home.updates(), []);
+    assert_eq!(home.server.updates(), 1);
+}
+
+#[test]
+fn a_3_updates_bear_the_mandatory_options_and_exact_wishes_fail() {
+    let mut home = Home::serving(Dialects::Pcp);
+    home.updates();
+    let described = [filter(48, "2001:db8:1::", 0), option(128, b"camera")].concat();
+    let bytes = [request(CAMERA, 3600, &map(TCP, 8080, 8080)), described].concat();
+    home.ask(CAMERA, &bytes);
+    let mut exact = map(TCP, 9090, 9090);
+    exact.external_addr = nsp(CAMERA);
+    success(&home.ask_exactly(CAMERA, &exact));
+    home.renumber("2001:db8:65::/56");
+
+    let sent = home.updates();
+
+    assert_eq!(sent.len(), 6);
+    assert_eq!(sent[0].1[60..], filter(48, "2001:db8:1::", 0));
+    assert_eq!(error(&sent[1].1), (ResultCode::CannotProvideExternal, 30));
+    assert_eq!(sent[1].1[44..60], nsp(CAMERA).octets());
+}
+
+#[test]
+fn a_3_an_address_that_stays_is_not_told() {
+    let mut home = Home::serving(Dialects::Pcp);
+    home.updates();
+    home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8080)));
+
+    home.carry(); // an IPv4 address more: the epoch begins anew, the IPv6 one stays
+
+    assert_eq!(home.updates(), []);
+    assert_eq!(home.ask(CAMERA, &announce(CAMERA))[3], 0);
 }
 
 #[test]
@@ -723,9 +1144,18 @@ fn a_2_announcements_go_to_all_hosts_on_5350() {
     let mut home = Home::new();
     home.server.handle_snapshot(home.core.snapshot(), home.now);
 
+    let mut sent = Vec::new();
     while let Some(transmit) = home.server.poll_transmit() {
-        assert_eq!(transmit.to.to_string(), "224.0.0.1:5350");
+        sent.push((transmit.to.to_string(), transmit.bytes[0]));
     }
+    sent.sort();
+    // a pair of PCP's, one for each family; NAT-PMP is of IPv4
+    let expected = [
+        ("224.0.0.1:5350", 0),
+        ("224.0.0.1:5350", 2),
+        ("[ff02::1]:5350", 2),
+    ];
+    assert_eq!(sent, expected.map(|(to, version)| (to.to_owned(), version)));
     assert_eq!(home.server.counters().announcements, 1);
     assert_eq!(home.server.natpmp_counters().announcements, 1);
 }
@@ -770,7 +1200,7 @@ fn a_4_a_unicast_announce_is_answered_with_the_epoch() {
 #[test]
 fn a_4_options_of_map_make_no_sense_with_announce() {
     let mut home = Home::new();
-    for option in [option(1, &[0; 16]), option(2, &[]), option(3, &[0; 20])] {
+    for option in [option(1, &[0; 16]), option(2, &[]), filter(0, "::", 0)] {
         let bytes = [announce(CAMERA), option].concat();
         assert_eq!(
             error(&home.ask(CAMERA, &bytes)).0,
@@ -782,13 +1212,13 @@ fn a_4_options_of_map_make_no_sense_with_announce() {
 #[test]
 fn s7_4_a_port_that_the_policy_denies_is_not_authorized() {
     let mut home = Home::new();
-    for port in [22, 445, 5351] {
+    for port in [23, 445, 5351] {
         let answer = home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, port, 8080)));
         assert_eq!(error(&answer), (ResultCode::NotAuthorized, 1800));
         let answer = home.ask_exactly(CAMERA, &map(TCP, port, 8080));
         assert_eq!(error(&answer), (ResultCode::NotAuthorized, 1800));
     }
-    assert!(!PortClass::WebAndHigh.contains(22));
+    assert!(!PortClass::WebAndHigh.contains(23));
 }
 
 #[test]
@@ -813,11 +1243,15 @@ fn s7_4_every_refusal_has_its_code_and_lifetime() {
         (Refusal::NameNotFree, 8, 8, 30),
         (Refusal::NoPrefix, 7, 7, 30),
         (Refusal::NoLease, 2, 2, 1800),
+        (Refusal::NotCarried, 8, 8, 30),
         (Refusal::NotFound, 8, 8, 30),
         (Refusal::PrefixInvalid(InvalidPrefix::Length), 7, 7, 30),
         (Refusal::QuotaExceeded, 10, 10, 30),
         (Refusal::StaticMapping, 2, 2, 1800),
+        // code 13 is for requests with FILTER alone, see o_3
+        (Refusal::TooManyFilters, 8, 8, 30),
         (Refusal::Unavailable, 8, 8, 30),
+        (Refusal::Waiting, 2, 2, 30),
     ];
     let mut home = Home::new();
     println!("{:<45} PCP  PREFER_FAILURE  lifetime", "refusal");
@@ -887,268 +1321,6 @@ fn s11_3_requests_reach_the_writer_in_their_order() {
 
 const CAMERA_MAPPED: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 168, 64, 20];
 
+#[path = "support/pcp_home.rs"]
 #[cfg(test)]
-mod home {
-    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
-    use std::time::Duration;
-
-    use mapping::{
-        BootId, Core, External, ExternalPort, Instant, InternalPort, LeaseRequest, Mac, MapRequest,
-        MappingNonce, Now, Outcome, Policy, PrefixRequest, Protocol, Request, Requester, Site,
-        Subject, Wall,
-    };
-    use natpmp::Limits;
-    use pcp::wire::{Body, Map, PcpOption, Response, ResultCode, emit_option};
-    use pcp::{Dialects, RequestToken, Server};
-
-    pub const CAMERA: [u8; 4] = [192, 168, 64, 20];
-    pub const NAS: [u8; 4] = [192, 168, 64, 21];
-    pub const NONCE: [u8; 12] = *b"nonce-nonce!";
-    pub const TCP: u8 = 6;
-    pub const UDP: u8 = 17;
-
-    /// A gateway with a camera and a NAS: the machine, and the real core behind it.
-    pub struct Home {
-        pub core: Core,
-        pub server: Server,
-        pub now: Now,
-        waiting: Vec<(RequestToken, Request)>,
-    }
-
-    impl Home {
-        pub fn new() -> Self {
-            Self::serving(Dialects::Both)
-        }
-
-        pub fn serving(dialects: Dialects) -> Self {
-            let mut home = Self::without_prefix();
-            home.server = Server::new(dialects, Limits::default());
-            home.renumber("2001:db8:64::/56");
-            home
-        }
-
-        pub fn without_prefix() -> Self {
-            let now = Now {
-                mono: Instant::from_nanos(5_000_000_000),
-                wall: Wall::from_secs(1_800_000_000),
-            };
-            let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned());
-            let policy = Policy::default();
-            let core = Core::new(site.unwrap(), policy, [7; 16], BootId([1; 16]), now);
-            let mut home = Self {
-                core,
-                server: Server::new(Dialects::Both, Limits::default()),
-                now,
-                waiting: Vec::new(),
-            };
-            for (addr, name) in [(CAMERA, "camera"), (NAS, "nas")] {
-                home.decide(&Request::Lease(LeaseRequest {
-                    mac: mac(addr),
-                    addr: addr.into(),
-                    lifetime: Duration::from_secs(36_000),
-                    declared_name: Some(name.to_owned()),
-                }));
-            }
-            home
-        }
-
-        pub fn wait(&mut self, secs: u64) {
-            self.now.mono += Duration::from_secs(secs);
-            self.now.wall = self.now.wall + Duration::from_secs(secs);
-            self.core.handle_timeout(self.now);
-            self.core.finish(self.now);
-        }
-
-        pub fn renumber(&mut self, delegated: &str) {
-            self.decide(&Request::Prefix(PrefixRequest {
-                delegated: delegated.parse().unwrap(),
-                nsp: None,
-                old_valid: Duration::from_secs(600),
-            }));
-            let newest = self.core.snapshot().to_prefer().unwrap().id;
-            self.decide(&Request::Prefer(newest));
-        }
-
-        pub fn open_static(&mut self, port: u16) {
-            let outcome = self.decide(&Request::Map(MapRequest {
-                subject: Subject::Admin(mac(CAMERA)),
-                requester: Requester::Cli,
-                protocol: Protocol::Tcp,
-                internal_port: InternalPort::new(port).unwrap(),
-                external: External::Exact(ExternalPort::new(port).unwrap()),
-                lifetime: None,
-                nonce: None,
-                via: mapping::Via::Both,
-                peer: false,
-                filters: mapping::FilterChange::default(),
-                description: String::new(),
-            }));
-            assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
-        }
-
-        pub fn hear(&mut self, source: [u8; 4], bytes: &[u8]) {
-            let source = SocketAddrV4::new(source.into(), 50_000);
-            self.server
-                .handle_datagram(bytes, source, self.core.snapshot(), self.now);
-            while let Some(request) = self.server.poll_request() {
-                self.waiting.push(request);
-            }
-        }
-
-        /// Lets the core decide what waits, and returns what is sent.
-        pub fn answers(&mut self) -> Vec<Vec<u8>> {
-            for (token, request) in std::mem::take(&mut self.waiting) {
-                let outcome = self.decide(&request);
-                let snapshot = self.core.snapshot();
-                self.server
-                    .handle_outcome(token, &outcome, snapshot, self.now);
-            }
-            self.sent()
-        }
-
-        pub fn ask_all(&mut self, source: [u8; 4], bytes: &[u8]) -> Vec<Vec<u8>> {
-            self.hear(source, bytes);
-            self.answers()
-        }
-
-        #[track_caller]
-        pub fn ask(&mut self, source: [u8; 4], bytes: &[u8]) -> Vec<u8> {
-            let mut answers = self.ask_all(source, bytes);
-            assert_eq!(answers.len(), 1, "{bytes:?}");
-            answers.remove(0)
-        }
-
-        /// Asks for an hour with `PREFER_FAILURE`.
-        #[track_caller]
-        pub fn ask_exactly(&mut self, source: [u8; 4], map: &Map) -> Vec<u8> {
-            let bytes = [request(source, 3600, map), option(2, &[])].concat();
-            self.ask(source, &bytes)
-        }
-
-        #[track_caller]
-        pub fn ask_answering(
-            &mut self,
-            source: [u8; 4],
-            bytes: &[u8],
-            outcome: &Outcome,
-        ) -> Vec<u8> {
-            self.hear(source, bytes);
-            let (token, _) = self.waiting.pop().unwrap();
-            self.server
-                .handle_outcome(token, outcome, self.core.snapshot(), self.now);
-            self.sent().remove(0)
-        }
-
-        /// Shows the snapshot and runs until nothing is due: what was announced, and when.
-        pub fn announcements(&mut self) -> Vec<(Duration, Vec<u8>)> {
-            let start = self.now.mono;
-            let mut sent = Vec::new();
-            self.server.handle_snapshot(self.core.snapshot(), self.now);
-            loop {
-                let at = self.now.mono - start;
-                sent.extend(self.sent().into_iter().map(|bytes| (at, bytes)));
-                let Some((due, _)) = self.server.poll_timeout() else {
-                    return sent;
-                };
-                self.now.mono = due;
-                self.server.handle_timeout(self.core.snapshot(), self.now);
-            }
-        }
-
-        /// What is open: who, protocol, external and internal port, and who asked.
-        pub fn open(&self) -> Vec<String> {
-            let snapshot = self.core.snapshot();
-            let line = |mapping: &mapping::Mapping| {
-                let host = snapshot.host(mapping.host).unwrap();
-                let (external, internal) = (mapping.external_port, mapping.internal_port);
-                let requester = mapping.requester.as_str();
-                let protocol = mapping.protocol;
-                format!(
-                    "{} {protocol} {external}->{internal} {requester}",
-                    host.name
-                )
-            };
-            snapshot.mappings().map(|mapping| line(mapping)).collect()
-        }
-
-        fn decide(&mut self, request: &Request) -> Outcome {
-            let (outcome, _) = self.core.handle_request(request, self.now);
-            self.core.finish(self.now);
-            outcome
-        }
-
-        fn sent(&mut self) -> Vec<Vec<u8>> {
-            std::iter::from_fn(|| self.server.poll_transmit())
-                .map(|transmit| transmit.bytes)
-                .collect()
-        }
-    }
-
-    pub const fn map(protocol: u8, internal_port: u16, external_port: u16) -> Map {
-        Map {
-            nonce: MappingNonce(NONCE),
-            protocol,
-            internal_port,
-            external_port,
-            external_addr: Ipv6Addr::UNSPECIFIED,
-        }
-    }
-
-    pub fn request(client: [u8; 4], lifetime: u32, map: &Map) -> Vec<u8> {
-        emit(client, lifetime, Body::Map(*map))
-    }
-
-    pub fn announce(client: [u8; 4]) -> Vec<u8> {
-        emit(client, 0, Body::Announce)
-    }
-
-    pub fn option(code: u8, data: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        emit_option(PcpOption::Unknown { code, data }, &mut bytes);
-        bytes
-    }
-
-    /// Where remotes reach a host.
-    pub fn nsp(addr: [u8; 4]) -> Ipv6Addr {
-        let prefix: Ipv6Addr = "2001:db8:64:1::".parse().unwrap();
-        Ipv6Addr::from(u128::from(prefix) | u128::from(u32::from(Ipv4Addr::from(addr))))
-    }
-
-    #[track_caller]
-    pub fn success(bytes: &[u8]) -> Map {
-        let response = Response::parse(bytes).unwrap();
-        assert_eq!(response.result, ResultCode::Success);
-        match response.body {
-            Body::Map(map) => map,
-            Body::Announce => panic!("not a mapping: {response:?}"),
-        }
-    }
-
-    /// The code and the lifetime of an error.
-    #[track_caller]
-    pub fn error(bytes: &[u8]) -> (ResultCode, u32) {
-        let [_, _, _, code, l0, l1, l2, l3, ..] = *bytes else {
-            panic!("too short: {bytes:?}");
-        };
-        assert_ne!(code, 0, "a success: {bytes:?}");
-        (
-            ResultCode::from_number(code),
-            u32::from_be_bytes([l0, l1, l2, l3]),
-        )
-    }
-
-    fn emit(client: [u8; 4], lifetime: u32, body: Body) -> Vec<u8> {
-        let request = pcp::wire::Request {
-            lifetime,
-            client: Ipv4Addr::from(client).to_ipv6_mapped(),
-            body,
-            options: &[],
-        };
-        request.emit()
-    }
-
-    fn mac(addr: [u8; 4]) -> Mac {
-        let [a, b, c, d] = addr;
-        Mac([2, 0, a, b, c, d])
-    }
-}
+mod home;

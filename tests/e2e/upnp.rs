@@ -93,11 +93,18 @@ async fn upnpc_gets_any_port_and_learns_what_is_missing() -> Result<()> {
                 .any(|it| it["protocol"] == "udp" && it["external_port"] == 9000),
             "{open:?}"
         );
-        // It asks for TCP first, of which there is none.
         upnpc
-            .say(&["-L"])
+            .say(&["-a", &addr, "9001", "9001", "TCP", "600"])
             .await?
-            .says("GetListOfPortMappings() returned 730")?;
+            .says("is redirected to internal")?;
+        let list = upnpc.say(&["-L"]).await?.ok()?;
+        for entry in ["TCP  9001", "UDP  9000"] {
+            ensure!(list.contains(&format!("{entry}->{addr}:")), "{list}");
+        }
+        upnpc
+            .say(&["-N", "9000", "9100", "UDP", "1"])
+            .await?
+            .says("UPNP_DeletePortMappingRange() returned : 0")?;
         upnpc.say(&["-d", "9001", "UDP"]).await?.says("714")?;
         upnpc
             .say(&["-a", &addr, "23", "23", "TCP", "600"])

@@ -5,13 +5,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use gateway::{AuditPage, Count, LogEntry, LogPage, Session};
-use mapping::{
-    Expiry, External, ExternalPort, Generation, Host, Mapping, Now, Pinhole, Snapshot, Waiting,
-};
+use mapping::{Expiry, Generation, Host, Now, Snapshot};
 use serde::{Deserialize, Serialize};
 
+mod port;
 mod upstream;
 
+pub use port::{
+    Approval, HostPatch, MappingView, NewMapping, PermissionView, PinholeView, PolicyPatch,
+    PolicyView,
+};
 pub use upstream::{UpstreamGatewayView, UpstreamPortView, UpstreamView};
 
 /// `GET /api/v1/status`.
@@ -33,6 +36,9 @@ pub struct Status {
     pub hosts: usize,
     /// Open ports.
     pub mappings: usize,
+    /// Requests about which a person is asked.
+    #[serde(default)]
+    pub waiting: usize,
     /// The newest revision.
     pub revision: u64,
     /// How each part of the program fares.
@@ -117,92 +123,11 @@ pub struct HostView {
     pub first_seen: u64,
     /// Its open ports.
     pub mappings: Vec<MappingView>,
-}
-
-/// An element of `GET /api/v1/mappings`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MappingView {
-    /// Its number.
-    pub id: u64,
-    /// `open`, or `waiting` while a person is asked about it.
-    #[serde(default = "open")]
-    pub state: String,
-    /// The MAC of its host.
-    pub host: String,
-    /// The label of its host.
-    pub name: String,
-    /// The server's private address.
-    pub server: Ipv4Addr,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Where remotes knock.
-    pub external_port: u16,
-    /// Where the server listens.
-    pub internal_port: u16,
-    /// `ipv6`, `ipv4` or `both`: the external addresses at which it is reached.
+    /// The ports about which a person is asked.
     #[serde(default)]
-    pub via: String,
-    /// The remotes that it admits; empty for everybody.
-    #[serde(default)]
-    pub filters: Vec<String>,
-    /// Who opened it: `pcp`, `nat-pmp`, `upnp`, `dashboard` or `cli`.
-    pub requester: String,
-    /// What it is for, as its client says.
-    pub description: String,
-    /// When it was opened, or first asked for.
-    pub opened_at: u64,
-    /// What is left of its life; absent if it is static.
-    pub expires_in_s: Option<u64>,
-}
-
-/// A port of a host that has an IPv6 address of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PinholeView {
-    /// Its number.
-    pub pinhole: u16,
-    /// The MAC of its host.
-    pub host: String,
-    /// The host's address.
-    pub addr: Ipv6Addr,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Where the host listens.
-    pub port: u16,
-    /// The remotes that it admits; empty for everybody.
-    pub filters: Vec<String>,
-    /// Who opened it.
-    pub requester: String,
-    /// What is left of its life.
-    pub expires_in_s: u64,
-}
-
-/// The body of `POST /api/v1/mappings`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewMapping {
-    /// The MAC or the label of the host.
-    pub host: String,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Where the server listens.
-    pub internal_port: u16,
-    /// Where remotes knock; by default the internal port.
-    #[serde(default)]
-    pub external_port: Option<u16>,
-    /// How long; by default until it is closed.
-    #[serde(default)]
-    pub for_s: Option<u64>,
-    /// What it is for.
-    #[serde(default)]
-    pub description: String,
-}
-
-/// The body of `PATCH /api/v1/hosts/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostPatch {
-    /// The new label.
-    pub name: String,
+    pub waiting: Vec<MappingView>,
+    /// What it may do.
+    pub policy: PolicyView,
 }
 
 /// An element of `GET /api/v1/prefixes`.
@@ -439,6 +364,11 @@ impl HostView {
             mappings: mappings
                 .map(|mapping| MappingView::new(mapping, snapshot, now))
                 .collect(),
+            waiting: snapshot
+                .waiting_of(host.mac)
+                .map(|waiting| MappingView::waiting(waiting, snapshot, now))
+                .collect(),
+            policy: PolicyView::new(host, snapshot, now),
         }
     }
 
@@ -452,79 +382,6 @@ impl HostView {
             || self
                 .ipv6
                 .is_some_and(|addr| addr.to_string().contains(&text))
-    }
-}
-
-impl MappingView {
-    /// Shows a mapping.
-    #[must_use]
-    pub fn new(mapping: &Mapping, snapshot: &Snapshot, now: Now) -> Self {
-        Self {
-            id: mapping.id.0,
-            state: open(),
-            host: mapping.host.to_string(),
-            name: snapshot
-                .host(mapping.host)
-                .map(|h| h.name.to_string())
-                .unwrap_or_default(),
-            server: mapping.server,
-            protocol: mapping.protocol.to_string(),
-            external_port: mapping.external_port.get(),
-            internal_port: mapping.internal_port.get(),
-            via: mapping.via.as_str().to_owned(),
-            filters: mapping.filters.iter().map(ToString::to_string).collect(),
-            requester: mapping.requester.as_str().to_owned(),
-            description: mapping.description.clone(),
-            opened_at: mapping.opened_at.as_secs(),
-            expires_in_s: mapping.expires.map(|expiry| left(snapshot, expiry, now)),
-        }
-    }
-
-    /// Shows a request about which a person decides.
-    #[must_use]
-    pub fn waiting(waiting: &Waiting, snapshot: &Snapshot, now: Now) -> Self {
-        let wanted = match waiting.external {
-            External::Any(port) | External::Exact(port) | External::Required(port) => Some(port),
-            External::Suggested(port) => port,
-        };
-        let internal = waiting.internal_port.get();
-        Self {
-            id: waiting.id.0,
-            state: "waiting".to_owned(),
-            host: waiting.host.to_string(),
-            name: snapshot
-                .host(waiting.host)
-                .map(|host| host.name.to_string())
-                .unwrap_or_default(),
-            server: waiting.server,
-            protocol: waiting.protocol.to_string(),
-            external_port: wanted.map_or(internal, ExternalPort::get),
-            internal_port: internal,
-            via: waiting.via.as_str().to_owned(),
-            filters: waiting.filters.iter().map(ToString::to_string).collect(),
-            requester: waiting.requester.as_str().to_owned(),
-            description: waiting.description.clone(),
-            opened_at: waiting.first_asked.as_secs(),
-            expires_in_s: Some(left(snapshot, waiting.expires, now)),
-        }
-    }
-}
-
-impl PinholeView {
-    /// Shows a pinhole.
-    #[must_use]
-    pub fn new(pinhole: &Pinhole, snapshot: &Snapshot, now: Now) -> Self {
-        let filters = pinhole.remote.iter().chain(pinhole.filters.iter());
-        Self {
-            pinhole: pinhole.id.0,
-            host: pinhole.host.to_string(),
-            addr: pinhole.addr,
-            protocol: pinhole.protocol.to_string(),
-            port: pinhole.port.get(),
-            filters: filters.map(ToString::to_string).collect(),
-            requester: pinhole.requester.as_str().to_owned(),
-            expires_in_s: left(snapshot, pinhole.expires, now),
-        }
     }
 }
 
@@ -639,8 +496,4 @@ fn left(snapshot: &Snapshot, expiry: Expiry, now: Now) -> u64 {
     let left = snapshot.remaining(expiry, now);
     left.saturating_add(Duration::from_nanos(999_999_999))
         .as_secs()
-}
-
-fn open() -> String {
-    "open".to_owned()
 }

@@ -21,6 +21,7 @@ use crate::guard::{Denied, Origin};
 mod answer;
 mod change;
 mod client;
+mod decide;
 mod live;
 mod pages;
 mod read;

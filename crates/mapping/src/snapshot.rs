@@ -175,6 +175,17 @@ impl Snapshot {
         host.filter(|host| client.mac.is_none_or(|mac| mac == host.mac))
     }
 
+    /// Tells whether a client shows another MAC than that of the lease of its IPv4 address: an
+    /// answer would go to a host that did not ask.
+    #[must_use]
+    pub fn is_forged(&self, client: Client) -> bool {
+        let (IpAddr::V4(addr), Some(mac)) = (client.addr, client.mac) else {
+            return false;
+        };
+        let holder = self.host_by_addr(addr).filter(|host| host.lease.is_some());
+        holder.is_some_and(|host| host.mac != mac)
+    }
+
     /// Returns the host that owns a name, here or away.
     #[must_use]
     pub fn host_by_name(&self, name: &ServerName) -> Option<&Arc<Host>> {
@@ -184,6 +195,11 @@ impl Snapshot {
     /// Iterates over the mappings, by id.
     pub fn mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
         self.mappings.values()
+    }
+
+    /// Iterates over the mappings from an id on, by id.
+    pub fn mappings_from(&self, first: MappingId) -> impl Iterator<Item = &Arc<Mapping>> {
+        self.mappings.range(first..).map(|(_, mapping)| mapping)
     }
 
     /// Returns how many mappings there are.

@@ -62,8 +62,7 @@ impl Announcer {
 }
 
 /// Tells whether `new` began after `known`, rather than goes on in another boot of the machine.
-#[must_use]
-pub fn begins_anew(known: Epoch, new: Epoch) -> bool {
+pub(crate) fn begins_anew(known: Epoch, new: Epoch) -> bool {
     known != new && new.value == Duration::ZERO
 }
 

@@ -5,7 +5,7 @@
 //! begins with version 0 (RFC 6887 appendix A).
 //!
 //! Start from [`Server`], and from [`wire::Request`] and [`wire::Response`] for the bytes.
-//! [`Announcer`] and [`Pending`] serve PCP as well, which announces and waits in the same way.
+//! [`Exchange`] serves PCP as well, which announces, waits and counts in the same way.
 //!
 //! RFC 6886.
 //!
@@ -20,12 +20,17 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 mod announcer;
+mod caller;
 mod counters;
+mod exchange;
 mod pending;
+mod rate;
 mod server;
 pub mod wire;
 
-pub use announcer::{Announcer, begins_anew};
-pub use counters::{Counters, DropReason};
-pub use pending::{Admission, Limits, Pending, Waiting};
-pub use server::{RequestToken, Server, Timer, Transmit, may_answer};
+pub use announcer::Announcer;
+pub use caller::Caller;
+pub use counters::{Code, Counters, DropReason};
+pub use exchange::{CLIENTS, Exchange, Timer, Transmit};
+pub use pending::{Limits, Waiting};
+pub use server::{RequestToken, Server};

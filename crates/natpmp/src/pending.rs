@@ -1,8 +1,9 @@
 //! Requests that wait for the writer's outcome, bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+
+use crate::caller::{Caller, Payer};
 
 /// What waits for an outcome, by token.
 ///
@@ -12,25 +13,29 @@ pub struct Pending<T> {
     limits: Limits,
     next: u64,
     waiting: BTreeMap<u64, Waiting<T>>,
-    datagrams: BTreeSet<(SocketAddrV4, Arc<[u8]>)>,
-    clients: BTreeMap<Ipv4Addr, usize>,
+    datagrams: BTreeSet<(Caller, Arc<[u8]>)>,
+    clients: BTreeMap<Payer, usize>,
 }
 
-/// How many requests may wait at once.
+/// How much is done for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Of one client, so that it cannot crowd out the others.
+    /// How many requests of one client may wait at once, so that it cannot crowd out the others.
     pub per_client: usize,
-    /// Of all clients.
+    /// How many requests of all clients may wait at once.
     pub total: usize,
+    /// How many datagrams of one client are answered in a second, after a burst.
+    pub per_second: u32,
 }
 
 impl Default for Limits {
-    /// The writer's queue is as long; the disk makes one client wait for much fewer.
+    /// The writer's queue is as long; the disk makes one client wait for much fewer, and keeps
+    /// it from opening half as many ports in a second.
     fn default() -> Self {
         Self {
             per_client: 64,
             total: 1024,
+            per_second: 8192,
         }
     }
 }
@@ -39,7 +44,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting<T> {
     /// Who asked, and is answered.
-    pub source: SocketAddrV4,
+    pub caller: Caller,
     /// What it sent.
     pub datagram: Arc<[u8]>,
     /// What the machine wants to remember of it.
@@ -71,22 +76,26 @@ impl<T> Pending<T> {
     }
 
     /// Lets a request wait.
-    pub fn admit(&mut self, source: SocketAddrV4, datagram: &[u8], asked: T) -> Admission {
+    pub fn admit(&mut self, caller: Caller, datagram: &[u8], asked: T) -> Admission {
         let datagram: Arc<[u8]> = Arc::from(datagram);
-        let key = (source, Arc::clone(&datagram));
+        let key = (caller, Arc::clone(&datagram));
         if self.datagrams.contains(&key) {
             return Admission::Repeated;
         }
-        let count = self.clients.get(source.ip()).copied().unwrap_or_default();
+        let count = self
+            .clients
+            .get(&caller.payer())
+            .copied()
+            .unwrap_or_default();
         if count >= self.limits.per_client || self.waiting.len() >= self.limits.total {
             return Admission::Overload;
         }
         let token = self.next;
         self.next = self.next.wrapping_add(1);
         self.datagrams.insert(key);
-        self.clients.insert(*source.ip(), count.saturating_add(1));
+        self.clients.insert(caller.payer(), count.saturating_add(1));
         let waiting = Waiting {
-            source,
+            caller,
             datagram,
             asked,
         };
@@ -97,9 +106,9 @@ impl<T> Pending<T> {
     /// Takes out what waits under a token.
     pub fn take(&mut self, token: u64) -> Option<Waiting<T>> {
         let waiting = self.waiting.remove(&token)?;
-        let key = (waiting.source, Arc::clone(&waiting.datagram));
+        let key = (waiting.caller, Arc::clone(&waiting.datagram));
         self.datagrams.remove(&key);
-        let client = *waiting.source.ip();
+        let client = waiting.caller.payer();
         match self.clients.get(&client).copied() {
             Some(count) if count > 1 => {
                 self.clients.insert(client, count - 1);
@@ -116,12 +125,6 @@ impl<T> Pending<T> {
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
-
-    /// Tells whether none waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -133,6 +136,7 @@ mod tests {
         let mut pending = Pending::new(Limits {
             per_client: 2,
             total: 3,
+            ..Limits::default()
         });
 
         assert_eq!(pending.admit(client(1), b"a", ()), Admission::Queued(0));
@@ -150,11 +154,20 @@ mod tests {
         assert_eq!(pending.admit(client(1), b"a", 8), Admission::Repeated);
         assert_eq!(pending.take(0).map(|waiting| waiting.asked), Some(7));
         assert_eq!(pending.take(0), None);
-        assert!(pending.is_empty() && pending.clients.is_empty() && pending.datagrams.is_empty());
+        assert!(
+            pending.waiting.is_empty()
+                && pending.clients.is_empty()
+                && pending.datagrams.is_empty()
+        );
         assert_eq!(pending.admit(client(1), b"a", 9), Admission::Queued(1));
     }
 
-    fn client(host: u8) -> SocketAddrV4 {
-        SocketAddrV4::new([192, 168, 64, host].into(), 50_000)
+    fn client(host: u8) -> Caller {
+        Caller {
+            source: ([192, 168, 64, host], 50_000).into(),
+            local: [192, 168, 64, 1].into(),
+            mac: None,
+            on_link: false,
+        }
     }
 }

@@ -262,6 +262,14 @@ impl ResultCode {
     }
 }
 
+impl crate::Code for ResultCode {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+}
+
 /// A datagram that cannot be read, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the {} at octet {offset} cannot be read", field.as_str())]

@@ -123,6 +123,13 @@ impl Socket {
         self.ifindex
     }
 
+    /// Tells whether an IPv6 address lies in a subnet of the interface, as far as the socket
+    /// knows them: one that is bound to a single address knows none.
+    #[must_use]
+    pub fn is_on_link(&self, addr: IpAddr) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_on_link(addr))
+    }
+
     /// How many packets to the port were no datagrams for us: damaged, or for another address.
     #[must_use]
     pub fn ignored(&self) -> u64 {

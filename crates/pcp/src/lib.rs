@@ -20,11 +20,9 @@
 #![warn(missing_docs)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
-mod counters;
 mod run;
 mod server;
 pub mod wire;
 
-pub use counters::{Counters, DropReason};
 pub use run::{Config, Listener, Observer, ServeError, StartError};
-pub use server::{Dialects, RequestToken, Server, Timer, Transmit};
+pub use server::{Dialects, RequestToken, Server, Settings};

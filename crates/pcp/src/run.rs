@@ -1,8 +1,8 @@
-//! The shell of UDP 5351: one socket on the LAN, many requests to the writer at once.
+//! The shell of UDP 5351: one socket for each family, many requests to the writer at once.
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,26 +10,25 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use gateway::{Count, Handle, Observe, ObserveFuture};
 use mapping::{Mac, Now, Outcome, Request, Snapshot};
-use natpmp::Limits;
+use natpmp::{Caller, Counters, Transmit};
+use net::lan::{Batch, Datagram, Socket};
 use net::packet::{Hears, OpenPacketError, PacketSocket};
-use net::udp::{Datagram, Options, Socket};
+use net::udp::{Options, Source};
 use net::{BindError, Clock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use crate::counters::Counters;
-use crate::server::{Dialects, RequestToken, Server, Transmit};
+use crate::server::{RequestToken, Server, Settings};
+use crate::wire::ResultCode;
 
 /// How the port is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The LAN's interface; nothing is heard from another one.
     pub interface: String,
-    /// Which protocols.
-    pub dialects: Dialects,
-    /// How many requests may wait at once, for each protocol.
-    pub limits: Limits,
+    /// What is served.
+    pub settings: Settings,
 }
 
 /// The bound port; it answers once [`Self::serve`] runs.
@@ -40,7 +39,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds UDP 5351 of our address on the LAN; must run inside a tokio runtime.
+    /// Binds UDP 5351 of our addresses on the LAN; must run inside a tokio runtime.
     ///
     /// # Errors
     /// Names the address, the device and, for a port in use, its owner.
@@ -126,8 +125,10 @@ impl Observe for Observer {
             Room::NatPmp => tally.natpmp.iter().map(count).collect(),
             Room::Pcp => {
                 let socket = [
+                    ("updates_total", "", tally.updates),
                     ("send_errors_total", "", tally.send_errors),
                     ("receive_errors_total", "", tally.receive_errors),
+                    ("drops_total", "damaged", tally.damaged),
                 ];
                 tally.pcp.iter().chain(socket).map(count).collect()
             }
@@ -142,11 +143,14 @@ enum Room {
     Pcp,
 }
 
-/// The counters at the end of a wake-up; the socket is PCP's.
+/// The counters at the end of a wake-up; the sockets are PCP's.
 #[derive(Debug, Clone, Copy)]
 struct Tally {
-    natpmp: natpmp::Counters,
-    pcp: Counters,
+    natpmp: Counters<natpmp::wire::ResultCode>,
+    pcp: Counters<ResultCode>,
+    updates: u64,
+    /// Packets to the port that were no datagrams for us.
+    damaged: u64,
     receive_errors: u64,
     send_errors: u64,
 }
@@ -159,7 +163,8 @@ struct Shell {
     send_errors: u64,
     server: Server,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    socket: Socket,
+    ipv4: Socket,
+    ipv6: Option<Socket>,
     tally: watch::Sender<Tally>,
 }
 
@@ -170,18 +175,26 @@ impl Shell {
         snapshots: watch::Receiver<Arc<Snapshot>>,
     ) -> Result<Self, StartError> {
         let addr = snapshots.borrow().site().gateway();
-        // the one address that it is bound to is what answers leave from, and the device where
-        // announcements go
+        // the device is where announcements go
         let options = Options::new()
             .device(&config.interface)
             .multicast_ttl(1)
             .multicast_loop(false);
-        let socket = Socket::bind(SocketAddrV4::new(addr, PORT).into(), &options)?;
+        let ipv4 = Socket::bind(SocketAddrV4::new(addr, PORT).into(), &options)?;
+        let mut settings = config.settings;
+        let ipv6 = if settings.ipv6 && settings.dialects.pcp() {
+            bind_ipv6(&options)
+        } else {
+            None
+        };
+        settings.ipv6 = ipv6.is_some();
         let packet = PacketSocket::open(&config.interface, Hears::Nothing)?;
-        let server = Server::new(config.dialects, config.limits);
+        let server = Server::new(settings);
         let (tally, _) = watch::channel(Tally {
             natpmp: *server.natpmp_counters(),
             pcp: *server.counters(),
+            updates: 0,
+            damaged: 0,
             receive_errors: 0,
             send_errors: 0,
         });
@@ -192,7 +205,8 @@ impl Shell {
             send_errors: 0,
             server,
             snapshots,
-            socket,
+            ipv4,
+            ipv6,
             tally,
         })
     }
@@ -206,10 +220,10 @@ impl Shell {
         Ask: Fn(Request) -> Answer,
         Answer: Future<Output = Outcome>,
     {
-        info!(local = %self.socket.local_addr(), "port control is ready");
+        info!(local = %self.ipv4.local_addr(), ipv6 = self.ipv6.is_some(), "port control is ready");
         // what is pushed is polled in the same order, so requests reach the writer in theirs
         let mut asked = FuturesUnordered::new();
-        let mut buf = vec![0; BUFFER];
+        let (mut batch, mut batch_ipv6) = (Batch::new(), Batch::new());
         self.look();
         loop {
             while let Some((token, request)) = self.server.poll_request() {
@@ -235,10 +249,14 @@ impl Shell {
                     let snapshot = self.snapshot();
                     self.server.handle_timeout(&snapshot, self.clock.now());
                 }
-                received = self.socket.recv(&mut buf) => {
-                    let burst = received.and_then(|datagram| self.hear(datagram, &mut buf));
-                    let local = self.socket.local_addr();
-                    burst.map_err(|source| ServeError::Receive { local, source })?;
+                received = self.ipv4.recv(&mut batch) => {
+                    self.hear(&batch);
+                    let local = self.ipv4.local_addr();
+                    received.map_err(|source| ServeError::Receive { local, source })?;
+                }
+                received = receive(self.ipv6.as_ref(), &mut batch_ipv6) => {
+                    self.hear(&batch_ipv6);
+                    received?;
                 }
             }
         }
@@ -255,27 +273,26 @@ impl Shell {
         Ok(())
     }
 
-    /// Takes a datagram and those that wait behind it.
-    fn hear(&mut self, first: Datagram, buf: &mut [u8]) -> io::Result<()> {
+    /// Takes the datagrams that were waiting.
+    fn hear(&mut self, batch: &Batch) {
         let snapshot = self.snapshot();
         let now = self.clock.now();
-        let mut datagram = first;
-        for _ in 1..BURST {
-            self.take(datagram, buf, &snapshot, now);
-            match self.socket.try_recv(buf)? {
-                Some(next) => datagram = next,
-                None => return Ok(()),
-            }
+        for datagram in batch.iter() {
+            self.take(datagram, &snapshot, now);
         }
-        self.take(datagram, buf, &snapshot, now);
-        Ok(())
     }
 
-    fn take(&mut self, datagram: Datagram, buf: &[u8], snapshot: &Snapshot, now: Now) {
-        let bytes = buf.get(..datagram.len).unwrap_or_default();
-        if let SocketAddr::V4(source) = datagram.source {
-            self.server.handle_datagram(bytes, source, snapshot, now);
-        }
+    fn take(&mut self, datagram: Datagram<'_>, snapshot: &Snapshot, now: Now) {
+        let source = datagram.source;
+        let on_link = |socket: &Socket| socket.is_on_link(source.ip());
+        let caller = Caller {
+            source,
+            local: datagram.local,
+            mac: Some(datagram.mac),
+            on_link: source.is_ipv6() && self.ipv6.as_ref().is_some_and(on_link),
+        };
+        self.server
+            .handle_datagram(datagram.payload, caller, snapshot, now);
     }
 
     fn answer(&mut self, token: RequestToken, outcome: &Outcome) {
@@ -296,13 +313,16 @@ impl Shell {
         while let Some(transmit) = self.server.poll_transmit() {
             if let Err(error) = self.send(&transmit) {
                 self.send_errors = self.send_errors.saturating_add(1);
-                debug!(%error, to = %IpAddr::V4(*transmit.to.ip()), "cannot send");
+                debug!(%error, to = %transmit.to.ip(), "cannot send");
             }
         }
+        let sockets = || std::iter::once(&self.ipv4).chain(&self.ipv6);
         self.tally.send_replace(Tally {
             natpmp: *self.server.natpmp_counters(),
             pcp: *self.server.counters(),
-            receive_errors: self.socket.transient_errors(),
+            updates: self.server.updates(),
+            damaged: sockets().map(Socket::ignored).sum(),
+            receive_errors: sockets().map(Socket::transient_errors).sum(),
             send_errors: self.send_errors,
         });
     }
@@ -310,14 +330,25 @@ impl Shell {
     /// Never waits: a neighbour who asks as hosts that are not there fills the socket's buffer
     /// with answers that wait for ARP. Then who has a lease is reached without ARP.
     fn send(&self, transmit: &Transmit) -> io::Result<()> {
-        let Transmit { to, bytes } = transmit;
-        let full = match self.socket.try_send_to(bytes, (*to).into(), None) {
+        let Transmit { from, to, bytes } = transmit;
+        let to = match (to, &self.ipv6) {
+            (SocketAddr::V4(to), _) => *to,
+            (SocketAddr::V6(_), None) => return Err(io::ErrorKind::Unsupported.into()),
+            (SocketAddr::V6(_), Some(socket)) => {
+                let from = Source {
+                    addr: from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+                    ifindex: socket.ifindex(),
+                };
+                return socket.try_send_to(bytes, *to, Some(from));
+            }
+        };
+        let full = match self.ipv4.try_send_to(bytes, to.into(), None) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
             sent => return sent,
         };
         let mac = self.mac_of(*to.ip()).ok_or(full)?;
         let source = SocketAddrV4::new(self.addr, PORT);
-        let sent = self.packet.send_udp(mac, source, *to, bytes);
+        let sent = self.packet.send_udp(mac, source, to, bytes);
         sent.now_or_never().ok_or(io::ErrorKind::WouldBlock)?
     }
 
@@ -335,17 +366,29 @@ impl Shell {
     }
 }
 
+/// Serves every address that the LAN's interface has or gets; a machine without IPv6 serves IPv4.
+fn bind_ipv6(options: &Options) -> Option<Socket> {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+    Socket::bind(any, options)
+        .inspect_err(|error| warn!(%error, "clients with IPv6 addresses are not served"))
+        .ok()
+}
+
+/// Receives what comes to a socket that may not be there.
+async fn receive(socket: Option<&Socket>, batch: &mut Batch) -> Result<(), ServeError> {
+    let Some(socket) = socket else {
+        return std::future::pending().await;
+    };
+    let local = socket.local_addr();
+    let received = socket.recv(batch).await;
+    received.map_err(|source| ServeError::Receive { local, source })
+}
+
 /// RFC 6887 §19.1.
 const PORT: u16 = 5351;
 
 /// Of 224.0.0.1 (RFC 1112 §6.4).
 const ALL_HOSTS: Mac = Mac([1, 0, 0x5e, 0, 0, 1]);
-
-/// Longer than any message (RFC 6887 §7: 1100 octets), so that a longer one shows.
-const BUFFER: usize = 2048;
-
-/// So many datagrams are taken before answers are sent.
-const BURST: usize = 64;
 
 /// Longer than the writer waits for its followers.
 const PATIENCE: Duration = Duration::from_secs(1);

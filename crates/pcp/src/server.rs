@@ -1,22 +1,22 @@
 //! The machine of UDP 5351: PCP itself, and NAT-PMP's machine beside it.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
-use mapping::{Epoch, Grant, Instant, Now, Outcome, Snapshot};
-use natpmp::{Admission, Announcer, Limits, Pending, begins_anew, may_answer};
+use mapping::{GenerationId, Instant, Now, Outcome, Snapshot};
+use natpmp::{Announcer, CLIENTS, Caller, Counters, DropReason, Exchange, Limits, Timer, Transmit};
 
-use crate::counters::{Counters, DropReason};
-use crate::server::ask::{Asked, Judged, Wish, judge};
-use crate::server::refuse::{error_lifetime, refusal_code, seconds};
-use crate::wire::{
-    Body, Field, Malformed, Map, PcpOption, Request, Response, ResultCode, emit_error, emit_option,
-};
+use crate::server::answer::{Answer, announcement, answer};
+use crate::server::ask::{Asked, Judged, judge};
+use crate::server::refuse::error_lifetime;
+use crate::server::update::Updates;
+use crate::wire::{Field, Malformed, Opcode, Request, ResultCode, emit_error};
 
+mod answer;
 mod ask;
+mod options;
 mod refuse;
-
-pub use natpmp::{Timer, Transmit};
+mod update;
 
 /// Answers what comes to UDP 5351 of the LAN (RFC 6887 §8.2 and appendix A).
 ///
@@ -26,16 +26,44 @@ pub use natpmp::{Timer, Transmit};
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    dialects: Dialects,
+    settings: Settings,
     natpmp: natpmp::Server,
-    pending: Pending<Asked>,
-    requests: VecDeque<(RequestToken, mapping::Request)>,
-    transmits: VecDeque<Transmit>,
-    announcer: Announcer,
-    /// The epoch that clients were last told about.
-    epoch: Option<Epoch>,
-    counters: Counters,
-    last_seen: Option<Instant>,
+    exchange: Exchange<ResultCode, Asked>,
+    updates: Updates,
+    prefix: Prefix,
+}
+
+/// What is served, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Which protocols.
+    pub dialects: Dialects,
+    /// How much is done for clients, by each protocol.
+    pub limits: Limits,
+    /// The least lifetime of what PCP opens (RFC 6887 §15).
+    pub min_lifetime: Duration,
+    /// Whether PCP opens ports (RFC 6887 §11).
+    pub map: bool,
+    /// Whether PCP keeps outbound mappings, where anything carries them (RFC 6887 §12).
+    pub peer: bool,
+    /// Whether one host may open ports of another (RFC 6887 §13.1).
+    pub third_party: bool,
+    /// Whether clients with IPv6 addresses are served, and told of a restart.
+    pub ipv6: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dialects: Dialects::Both,
+            limits: Limits::default(),
+            min_lifetime: MIN_LIFETIME,
+            map: true,
+            peer: true,
+            third_party: false,
+            ipv6: true,
+        }
+    }
 }
 
 /// Which of the two protocols of the port are served (RFC 6887 appendix A).
@@ -50,7 +78,9 @@ pub enum Dialects {
 }
 
 impl Dialects {
-    const fn pcp(self) -> bool {
+    /// Tells whether PCP is served.
+    #[must_use]
+    pub const fn pcp(self) -> bool {
         matches!(self, Self::Both | Self::Pcp)
     }
 
@@ -69,39 +99,46 @@ enum Owner {
     Pcp(u64),
 }
 
+/// What clients know of the prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    /// No snapshot was seen yet.
+    Unseen,
+    /// That of the start.
+    First(Option<GenerationId>),
+    /// It changed; announcements say so (RFC 7225 §4.2).
+    Changed(Option<GenerationId>),
+}
+
 impl Server {
-    /// Makes a server; `limits` hold for each dialect.
+    /// Makes a server.
     #[must_use]
-    pub const fn new(dialects: Dialects, limits: Limits) -> Self {
+    pub const fn new(settings: Settings) -> Self {
         Self {
-            dialects,
-            natpmp: natpmp::Server::new(limits),
-            pending: Pending::new(limits),
-            requests: VecDeque::new(),
-            transmits: VecDeque::new(),
-            announcer: Announcer::QUIET,
-            epoch: None,
-            counters: Counters::ZERO,
-            last_seen: None,
+            settings,
+            natpmp: natpmp::Server::new(settings.limits),
+            exchange: Exchange::new(settings.limits),
+            updates: Updates::new(),
+            prefix: Prefix::Unseen,
         }
     }
 
     /// Takes a datagram of a client.
-    pub fn handle_datagram(
-        &mut self,
-        bytes: &[u8],
-        source: SocketAddrV4,
-        snapshot: &Snapshot,
-        now: Now,
-    ) {
-        self.last_seen = Some(now.mono);
-        let speaks_natpmp = bytes.first() == Some(&0) || !self.dialects.pcp();
-        if speaks_natpmp && self.dialects.natpmp() {
-            self.natpmp.handle_datagram(bytes, source, snapshot, now);
-        } else if may_answer(snapshot.site(), source) {
-            self.handle_pcp(bytes, source, snapshot, now);
-        } else {
-            self.counters.count_drop(DropReason::Source);
+    pub fn handle_datagram(&mut self, bytes: &[u8], caller: Caller, snapshot: &Snapshot, now: Now) {
+        self.exchange.see(now);
+        let dialects = self.settings.dialects;
+        // NAT-PMP is a protocol of IPv4 (RFC 6886 §3)
+        let speaks_natpmp = caller.source.is_ipv4()
+            && (bytes.first() == Some(&0) || !dialects.pcp())
+            && dialects.natpmp();
+        if speaks_natpmp {
+            return self.natpmp.handle_datagram(bytes, caller, snapshot, now);
+        }
+        let is_served = dialects.pcp() && (caller.source.is_ipv4() || self.settings.ipv6);
+        if !is_served {
+            self.exchange.drop(DropReason::Source);
+        } else if self.exchange.hears(&caller, snapshot, now) {
+            self.handle_pcp(bytes, caller, snapshot, now);
         }
     }
 
@@ -113,199 +150,231 @@ impl Server {
         snapshot: &Snapshot,
         now: Now,
     ) {
-        self.last_seen = Some(now.mono);
+        self.exchange.see(now);
         let token = match token.0 {
             Owner::NatPmp(token) => {
                 return self.natpmp.handle_outcome(token, outcome, snapshot, now);
             }
             Owner::Pcp(token) => token,
         };
-        let Some(waiting) = self.pending.take(token) else {
+        let Some(waiting) = self.exchange.take(token) else {
             return;
         };
-        let asked = waiting.asked;
-        let epoch = snapshot.pcp_epoch(now);
-        let (code, lifetime) = match outcome {
-            Outcome::Granted(Grant::Mapped {
-                mapping,
-                lifetime,
-                external_address: Some(addr),
-            }) => {
-                // M-3: a static mapping is given for ever
-                let lifetime = lifetime.map_or(u32::MAX, seconds);
-                let map = Map {
-                    external_port: mapping.external_port.get(),
-                    external_addr: in_ipv6(*addr),
-                    ..asked.map
-                };
-                return self.succeed(waiting.source, asked.wish, map, lifetime, epoch);
-            }
-            Outcome::Granted(Grant::Unmapped(_)) => {
-                // M-5: the suggested address and port come back as they were
-                return self.succeed(waiting.source, asked.wish, asked.map, 0, epoch);
-            }
-            Outcome::Granted(Grant::Mapped { .. }) => {
-                let code = ResultCode::NetworkFailure;
-                (code, error_lifetime(code))
-            }
-            Outcome::Granted(
-                Grant::Done
-                | Grant::Leased(_)
-                | Grant::MappedSet { .. }
-                | Grant::Pinholed { .. }
-                | Grant::Prefixed(_),
-            ) => {
-                let code = ResultCode::NoResources;
-                (code, error_lifetime(code))
-            }
-            Outcome::Refused(refusal) => refusal_code(*refusal, &asked, snapshot.policy()),
+        let Ok(request) = Request::parse(&waiting.datagram) else {
+            return; // nothing waits that cannot be read
         };
-        let bytes = emit_error(&waiting.datagram, code, lifetime, epoch);
-        self.answer(waiting.source, code, bytes);
+        let epoch = snapshot.pcp_epoch(now);
+        match answer(&request, &waiting.asked, outcome, snapshot) {
+            Ok(answer) => {
+                if let Some((mapping, heard)) = answer.heard(&request, &waiting) {
+                    self.updates.remember(mapping, heard, snapshot);
+                }
+                self.succeed(waiting.caller, &request, &answer, snapshot, epoch);
+            }
+            Err((code, lifetime)) => {
+                let bytes = emit_error(&waiting.datagram, code, lifetime, epoch);
+                self.exchange.answer(waiting.caller, code, bytes);
+            }
+        }
     }
 
-    /// Looks at a newer snapshot: a new epoch is announced (RFC 6887 §14.1.3).
+    /// Looks at a newer snapshot: a new epoch is announced (RFC 6887 §14.1.3), and clients whose
+    /// mappings have another address are told so (RFC 6887 §14.2).
     pub fn handle_snapshot(&mut self, snapshot: &Snapshot, now: Now) {
-        if self.dialects.natpmp() {
+        if self.settings.dialects.natpmp() {
             self.natpmp.handle_snapshot(snapshot, now);
         }
-        let epoch = snapshot.counters().pcp_epoch;
-        let is_new = match self.epoch {
-            Some(known) => begins_anew(known, epoch),
-            // a start that lost nothing has nothing to tell, unless the last run was cut off
-            // in the middle of its series
-            None => u64::from(snapshot.pcp_epoch(now)) < Announcer::SERIES.as_secs(),
-        };
-        self.epoch = Some(epoch);
-        if is_new && self.dialects.pcp() {
-            self.announcer.handle_restart(now.mono);
+        if self.settings.dialects.pcp() {
+            self.look_at_prefix(snapshot);
+            // a start that lost nothing has nothing to tell, unless the last run was cut off in
+            // the middle of its series
+            let cut_off = u64::from(snapshot.pcp_epoch(now)) < Announcer::SERIES.as_secs();
+            let epoch = snapshot.counters().pcp_epoch;
+            if self.exchange.handle_epoch(epoch, cut_off, now) {
+                self.updates.handle_renumbering(snapshot, now.mono);
+            }
         }
         self.handle_timeout(snapshot, now);
     }
 
     /// Queues what is due; early or twice changes nothing.
     pub fn handle_timeout(&mut self, snapshot: &Snapshot, now: Now) {
-        self.last_seen = Some(now.mono);
-        if self.dialects.natpmp() {
+        if self.settings.dialects.natpmp() {
             self.natpmp.handle_timeout(snapshot, now);
         }
-        if self.announcer.handle_timeout(now.mono) {
-            self.counters.announcements = self.counters.announcements.saturating_add(1);
-            let bytes = announcement(snapshot.pcp_epoch(now)).emit();
-            self.transmits.push_back(Transmit { to: CLIENTS, bytes });
+        if self.exchange.handle_timeout(now) {
+            self.announce(snapshot, now);
+        }
+        for _ in 0..UPDATES_AT_ONCE {
+            let Some(transmit) = self.updates.handle_timeout(snapshot, now) else {
+                break;
+            };
+            self.exchange.send(transmit);
         }
     }
 
     /// Returns the next request to the writer.
     pub fn poll_request(&mut self) -> Option<(RequestToken, mapping::Request)> {
-        self.requests.pop_front().or_else(|| {
-            let (token, request) = self.natpmp.poll_request()?;
-            Some((RequestToken(Owner::NatPmp(token)), request))
-        })
+        if let Some((token, request)) = self.exchange.poll_request() {
+            return Some((RequestToken(Owner::Pcp(token)), request));
+        }
+        let (token, request) = self.natpmp.poll_request()?;
+        Some((RequestToken(Owner::NatPmp(token)), request))
     }
 
     /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        let own = self.transmits.pop_front();
+        let own = self.exchange.poll_transmit();
         own.or_else(|| self.natpmp.poll_transmit())
     }
 
     /// Returns when to call [`Self::handle_timeout`] next, and for which timer.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let own = if self.transmits.is_empty() && self.requests.is_empty() {
-            let due = self.announcer.poll_timeout();
-            due.map(|due| (due, Timer::Announce))
-        } else {
-            self.last_seen.map(|now| (now, Timer::Drain))
-        };
-        own.into_iter()
-            .chain(self.natpmp.poll_timeout())
-            .min_by_key(|(at, _)| *at)
+        let update = self.updates.poll_timeout();
+        let update = update.map(|due| (due, Timer::Update));
+        [
+            self.exchange.poll_timeout(),
+            self.natpmp.poll_timeout(),
+            update,
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, timer)| (*at, *timer != Timer::Drain))
     }
 
     /// Returns what was counted of PCP.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
+    pub const fn counters(&self) -> &Counters<ResultCode> {
+        self.exchange.counters()
+    }
+
+    /// Returns how many mapping updates were sent (RFC 6887 §14.2).
+    #[must_use]
+    pub const fn updates(&self) -> u64 {
+        self.updates.sent()
     }
 
     /// Returns what was counted of NAT-PMP.
     #[must_use]
-    pub const fn natpmp_counters(&self) -> &natpmp::Counters {
+    pub const fn natpmp_counters(&self) -> &Counters<natpmp::wire::ResultCode> {
         self.natpmp.counters()
     }
 
     /// Returns how many requests wait for the writer.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pending.len().saturating_add(self.natpmp.pending())
+        self.exchange
+            .pending()
+            .saturating_add(self.natpmp.pending())
     }
 
-    fn handle_pcp(&mut self, bytes: &[u8], source: SocketAddrV4, snapshot: &Snapshot, now: Now) {
+    fn handle_pcp(&mut self, bytes: &[u8], caller: Caller, snapshot: &Snapshot, now: Now) {
         let epoch = snapshot.pcp_epoch(now);
-        let request = match Request::parse(bytes) {
+        let request = Request::parse(bytes);
+        if opcode(&request, bytes).is_some_and(|it| !self.serves(it, caller, snapshot)) {
+            return self.fail(caller, bytes, ResultCode::UnsuppOpcode, epoch);
+        }
+        let request = match request {
             Ok(request) => request,
             Err(malformed) => match unread(malformed) {
-                Ok(code) => return self.fail(source, bytes, code, epoch),
-                Err(reason) => return self.counters.count_drop(reason),
+                Ok(code) => return self.fail(caller, bytes, code, epoch),
+                Err(reason) => return self.exchange.drop(reason),
             },
         };
-        match judge(&request, *source.ip(), snapshot) {
-            Judged::Announce => {
-                let bytes = announcement(epoch).emit();
-                self.answer(source, ResultCode::Success, bytes);
+        match judge(&request, caller, &self.settings, snapshot, now) {
+            Judged::Answer(answer) => self.succeed(caller, &request, &answer, snapshot, epoch),
+            Judged::Ask(asked, to_writer) => self.exchange.ask(caller, bytes, asked, to_writer),
+            Judged::Refused(code) => self.fail(caller, bytes, code, epoch),
+        }
+    }
+
+    /// Tells whether an opcode is served (M-12): PEER where its mappings are carried alone.
+    const fn serves(&self, opcode: Opcode, caller: Caller, snapshot: &Snapshot) -> bool {
+        match opcode {
+            Opcode::Announce => true,
+            Opcode::Map => self.settings.map,
+            Opcode::Peer => {
+                let carriers = snapshot.carriers();
+                let carried = match caller.source {
+                    SocketAddr::V4(_) => carriers.ipv4.is_some(),
+                    SocketAddr::V6(_) => carriers.pinholes,
+                };
+                self.settings.peer && carried
             }
-            Judged::Ask(asked, request) => match self.pending.admit(source, bytes, asked) {
-                Admission::Overload => self.counters.count_drop(DropReason::Overload),
-                Admission::Queued(token) => {
-                    let token = RequestToken(Owner::Pcp(token));
-                    self.requests.push_back((token, *request));
-                }
-                Admission::Repeated => {
-                    self.counters.repeats = self.counters.repeats.saturating_add(1);
-                }
-            },
-            Judged::NothingToClose(map) => self.succeed(source, Wish::Close, map, 0, epoch),
-            Judged::Refused(code) => self.fail(source, bytes, code, epoch),
+            Opcode::Authentication | Opcode::Unknown(_) => false,
         }
     }
 
-    fn succeed(&mut self, to: SocketAddrV4, wish: Wish, map: Map, lifetime: u32, epoch: u32) {
-        let mut options = Vec::new();
-        if wish == Wish::OpenExactly {
-            emit_option(PcpOption::PreferFailure { len: 0 }, &mut options);
-        }
-        let response = Response {
-            result: ResultCode::Success,
-            lifetime,
-            epoch,
-            body: Body::Map(map),
-            options: &options,
+    fn look_at_prefix(&mut self, snapshot: &Snapshot) {
+        let newest = snapshot.preferred().map(|generation| generation.id);
+        self.prefix = match self.prefix {
+            Prefix::Unseen => Prefix::First(newest),
+            Prefix::First(known) if known == newest => Prefix::First(known),
+            Prefix::First(_) | Prefix::Changed(_) => Prefix::Changed(newest),
         };
-        self.answer(to, ResultCode::Success, response.emit());
     }
 
-    fn fail(&mut self, to: SocketAddrV4, request: &[u8], code: ResultCode, epoch: u32) {
+    /// Tells the clients of every family that is served (RFC 6887 §14.1.3).
+    fn announce(&mut self, snapshot: &Snapshot, now: Now) {
+        let with_prefix = matches!(self.prefix, Prefix::Changed(_));
+        let bytes = announcement(snapshot, with_prefix, snapshot.pcp_epoch(now));
+        if self.settings.ipv6 {
+            self.exchange.send(Transmit {
+                from: None,
+                to: CLIENTS_IPV6,
+                bytes: bytes.clone(),
+            });
+        }
+        self.exchange.send(Transmit {
+            from: None,
+            to: CLIENTS,
+            bytes,
+        });
+    }
+
+    fn succeed(
+        &mut self,
+        to: Caller,
+        request: &Request<'_>,
+        answer: &Answer<'_>,
+        snapshot: &Snapshot,
+        epoch: u32,
+    ) {
+        let bytes = answer.emit(request, snapshot, epoch);
+        self.exchange.answer(to, ResultCode::Success, bytes);
+    }
+
+    fn fail(&mut self, to: Caller, request: &[u8], code: ResultCode, epoch: u32) {
         let bytes = emit_error(request, code, error_lifetime(code), epoch);
-        self.answer(to, code, bytes);
+        self.exchange.answer(to, code, bytes);
     }
+}
 
-    fn answer(&mut self, to: SocketAddrV4, code: ResultCode, bytes: Vec<u8>) {
-        self.counters.count_response(code);
-        self.transmits.push_back(Transmit { to, bytes });
+/// Returns the opcode of a request, also where what follows it cannot be read.
+fn opcode(request: &Result<Request<'_>, Malformed>, bytes: &[u8]) -> Option<Opcode> {
+    match request {
+        Ok(request) => Some(request.body.opcode()),
+        Err(malformed) => match malformed.field {
+            Field::Length | Field::Body => bytes.get(1).copied().map(Opcode::from_number),
+            Field::Start
+            | Field::ResponseBit
+            | Field::Version
+            | Field::Header
+            | Field::Opcode(_)
+            | Field::Options => None,
+        },
     }
 }
 
 /// What is done about a datagram that cannot be read (RFC 6887 §8.2): an error, or silence.
 const fn unread(malformed: Malformed) -> Result<ResultCode, DropReason> {
     match malformed.field {
-        Field::Start | Field::Header => Err(DropReason::Short),
+        Field::Start | Field::Header => Err(DropReason::Malformed),
         Field::ResponseBit => Err(DropReason::Response),
         Field::Version => Ok(ResultCode::UnsuppVersion),
-        // M-12: PEER is not served; it would open nothing that is not open already
         Field::Opcode(_) => Ok(ResultCode::UnsuppOpcode),
-        Field::Length | Field::Map => Ok(ResultCode::MalformedRequest),
+        Field::Length | Field::Body => Ok(ResultCode::MalformedRequest),
         Field::Options => Ok(ResultCode::MalformedOption),
     }
 }
@@ -318,19 +387,19 @@ const fn in_ipv6(addr: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Asked for or not, it says the same (RFC 6887 §14.1.1).
-const fn announcement(epoch: u32) -> Response<'static> {
-    Response {
-        result: ResultCode::Success,
-        lifetime: 0,
-        epoch,
-        body: Body::Announce,
-        options: &[],
-    }
-}
+/// RFC 6887 §14.1.3: all nodes of the link, port 5350.
+const CLIENTS_IPV6: SocketAddr = SocketAddr::V6(SocketAddrV6::new(
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+    5350,
+    0,
+    0,
+));
 
-/// RFC 6887 §14.1.3: all hosts, port 5350.
-const CLIENTS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 1), 5350);
+/// RFC 6887 §15: the least lifetime.
+const MIN_LIFETIME: Duration = Duration::from_secs(120);
+
+/// Clients that ask are heard between so many updates.
+const UPDATES_AT_ONCE: usize = 64;
 
 #[cfg(test)]
 mod tests;

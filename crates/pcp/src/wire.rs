@@ -1,12 +1,14 @@
-//! The bytes of PCP (RFC 6887 §7 and §11.1).
+//! The bytes of PCP (RFC 6887 §7, §11.1 and §12.1).
 
 use std::net::Ipv6Addr;
 
 use mapping::MappingNonce;
 
+mod code;
 mod option;
 
-pub use option::{Options, PcpOption, emit_option};
+pub use code::{Opcode, ResultCode};
+pub use option::{Filter, Ipv4Prefixes, Options, PcpOption, PortSet, Prefix64, emit_option};
 
 /// A request that can be read; its options are read one by one, see [`Self::options`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Body {
     Announce,
     /// Opcode 1 (RFC 6887 §11.1).
     Map(Map),
+    /// Opcode 2 (RFC 6887 §12.1).
+    Peer(Peer),
 }
 
 /// The body of MAP.
@@ -43,6 +47,17 @@ pub struct Map {
     pub external_port: u16,
     /// Suggested in a request, assigned in a response; unspecified for none.
     pub external_addr: Ipv6Addr,
+}
+
+/// The body of PEER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// What it has in common with MAP.
+    pub map: Map,
+    /// The port of the remote peer.
+    pub remote_port: u16,
+    /// The remote peer, as the client sees it.
+    pub remote_addr: Ipv6Addr,
 }
 
 impl<'a> Request<'a> {
@@ -63,23 +78,15 @@ impl<'a> Request<'a> {
         let short = Malformed::new(Field::Header, bytes.len());
         let (header, rest) = bytes.split_first_chunk::<HEADER>().ok_or(short)?;
         let [_, _, _, _, l0, l1, l2, l3, client @ ..] = *header;
-        let has_map = match Opcode::from_number(code) {
-            Opcode::Announce => false,
-            Opcode::Map => true,
-            opcode @ (Opcode::Peer | Opcode::Authentication | Opcode::Unknown(_)) => {
-                return Err(Malformed::new(Field::Opcode(opcode), 1));
-            }
-        };
+        let opcode = Opcode::from_number(code);
+        if let Opcode::Authentication | Opcode::Unknown(_) = opcode {
+            return Err(Malformed::new(Field::Opcode(opcode), 1));
+        }
         if bytes.len() > MAX || !bytes.len().is_multiple_of(4) {
             return Err(Malformed::new(Field::Length, bytes.len()));
         }
-        let (body, options) = if has_map {
-            let short = Malformed::new(Field::Map, bytes.len());
-            let (map, options) = rest.split_first_chunk().ok_or(short)?;
-            (Body::Map(Map::parse(map)), options)
-        } else {
-            (Body::Announce, rest)
-        };
+        let short = Malformed::new(Field::Body, bytes.len());
+        let (body, options) = Body::parse(opcode, rest).ok_or(short)?;
         Ok(Self {
             lifetime: u32::from_be_bytes([l0, l1, l2, l3]),
             client: client.into(),
@@ -98,7 +105,8 @@ impl<'a> Request<'a> {
     /// Writes the request.
     #[must_use]
     pub fn emit(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION, self.body.opcode().number(), 0, 0];
+        let mut bytes = room(self.body, self.options);
+        bytes.extend([VERSION, self.body.opcode().number(), 0, 0]);
         bytes.extend(self.lifetime.to_be_bytes());
         bytes.extend(self.client.octets());
         self.body.emit(&mut bytes);
@@ -140,17 +148,12 @@ impl<'a> Response<'a> {
         if bytes.len() > MAX || !bytes.len().is_multiple_of(4) {
             return Err(Malformed::new(Field::Length, bytes.len()));
         }
-        let (body, options) = match Opcode::from_number(code & !RESPONSE) {
-            Opcode::Announce => (Body::Announce, rest),
-            Opcode::Map => {
-                let short = Malformed::new(Field::Map, bytes.len());
-                let (map, options) = rest.split_first_chunk().ok_or(short)?;
-                (Body::Map(Map::parse(map)), options)
-            }
-            opcode @ (Opcode::Peer | Opcode::Authentication | Opcode::Unknown(_)) => {
-                return Err(Malformed::new(Field::Opcode(opcode), 1));
-            }
-        };
+        let opcode = Opcode::from_number(code & !RESPONSE);
+        if let Opcode::Authentication | Opcode::Unknown(_) = opcode {
+            return Err(Malformed::new(Field::Opcode(opcode), 1));
+        }
+        let short = Malformed::new(Field::Body, bytes.len());
+        let (body, options) = Body::parse(opcode, rest).ok_or(short)?;
         Ok(Self {
             result: ResultCode::from_number(result),
             lifetime: u32::from_be_bytes([l0, l1, l2, l3]),
@@ -172,7 +175,8 @@ impl<'a> Response<'a> {
     #[must_use]
     pub fn emit(&self) -> Vec<u8> {
         let opcode = RESPONSE | self.body.opcode().number();
-        let mut bytes = vec![VERSION, opcode, 0, self.result.number()];
+        let mut bytes = room(self.body, self.options);
+        bytes.extend([VERSION, opcode, 0, self.result.number()]);
         bytes.extend(self.lifetime.to_be_bytes());
         bytes.extend(self.epoch.to_be_bytes());
         bytes.extend([0; 12]);
@@ -187,7 +191,9 @@ impl<'a> Response<'a> {
 #[must_use]
 pub fn emit_error(request: &[u8], result: ResultCode, lifetime: u32, epoch: u32) -> Vec<u8> {
     let code = request.get(1).copied().unwrap_or_default();
-    let mut bytes = vec![VERSION, RESPONSE | code, 0, result.number()];
+    let len = request.len().clamp(HEADER, MAX).next_multiple_of(4);
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend([VERSION, RESPONSE | code, 0, result.number()]);
     bytes.extend(lifetime.to_be_bytes());
     bytes.extend(epoch.to_be_bytes());
     if result.means_unread() {
@@ -208,11 +214,44 @@ pub fn emit_error(request: &[u8], result: ResultCode, lifetime: u32, epoch: u32)
     bytes
 }
 
+fn room(body: Body, options: &[u8]) -> Vec<u8> {
+    let len = HEADER
+        .saturating_add(body.len())
+        .saturating_add(options.len());
+    Vec::with_capacity(len)
+}
+
 impl Body {
-    const fn opcode(self) -> Opcode {
+    /// Returns the opcode.
+    #[must_use]
+    pub const fn opcode(self) -> Opcode {
         match self {
             Self::Announce => Opcode::Announce,
             Self::Map(_) => Opcode::Map,
+            Self::Peer(_) => Opcode::Peer,
+        }
+    }
+
+    /// Reads what belongs to an opcode; also returns the options behind it.
+    fn parse(opcode: Opcode, bytes: &[u8]) -> Option<(Self, &[u8])> {
+        match opcode {
+            Opcode::Announce => Some((Self::Announce, bytes)),
+            Opcode::Map => {
+                let (map, options) = Map::parse(bytes)?;
+                Some((Self::Map(map), options))
+            }
+            Opcode::Peer => {
+                let (map, bytes) = Map::parse(bytes)?;
+                let (&[p0, p1, _, _], bytes) = bytes.split_first_chunk()?;
+                let (addr, options) = bytes.split_first_chunk::<16>()?;
+                let peer = Peer {
+                    map,
+                    remote_port: u16::from_be_bytes([p0, p1]),
+                    remote_addr: (*addr).into(),
+                };
+                Some((Self::Peer(peer), options))
+            }
+            Opcode::Authentication | Opcode::Unknown(_) => None,
         }
     }
 
@@ -220,210 +259,46 @@ impl Body {
         match self {
             Self::Announce => 0,
             Self::Map(_) => MAP,
+            Self::Peer(_) => PEER,
         }
     }
 
     fn emit(self, bytes: &mut Vec<u8>) {
         match self {
             Self::Announce => {}
-            Self::Map(map) => {
-                bytes.extend(map.nonce.0);
-                bytes.extend([map.protocol, 0, 0, 0]);
-                bytes.extend(map.internal_port.to_be_bytes());
-                bytes.extend(map.external_port.to_be_bytes());
-                bytes.extend(map.external_addr.octets());
+            Self::Map(map) => map.emit(bytes),
+            Self::Peer(peer) => {
+                peer.map.emit(bytes);
+                bytes.extend(peer.remote_port.to_be_bytes());
+                bytes.extend([0; 2]);
+                bytes.extend(peer.remote_addr.octets());
             }
         }
     }
 }
 
 impl Map {
-    fn parse(bytes: &[u8; MAP]) -> Self {
-        let [
-            n0,
-            n1,
-            n2,
-            n3,
-            n4,
-            n5,
-            n6,
-            n7,
-            n8,
-            n9,
-            n10,
-            n11,
-            protocol,
-            _,
-            _,
-            _,
-            rest @ ..,
-        ] = *bytes;
-        let [i0, i1, e0, e1, addr @ ..] = rest;
-        Self {
-            nonce: MappingNonce([n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11]),
+    /// Reads the body; also returns what follows it.
+    fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (nonce, bytes) = bytes.split_first_chunk()?;
+        let (&[protocol, _, _, _, i0, i1, e0, e1], bytes) = bytes.split_first_chunk()?;
+        let (addr, rest) = bytes.split_first_chunk::<16>()?;
+        let map = Self {
+            nonce: MappingNonce(*nonce),
             protocol,
             internal_port: u16::from_be_bytes([i0, i1]),
             external_port: u16::from_be_bytes([e0, e1]),
-            external_addr: addr.into(),
-        }
-    }
-}
-
-/// Opcodes (RFC 6887 §19.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opcode {
-    /// 0.
-    Announce,
-    /// 1.
-    Map,
-    /// 2.
-    Peer,
-    /// 3 (RFC 7652).
-    Authentication,
-    /// Any other.
-    Unknown(u8),
-}
-
-impl Opcode {
-    /// Returns the opcode of seven bits.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Announce,
-            1 => Self::Map,
-            2 => Self::Peer,
-            3 => Self::Authentication,
-            other => Self::Unknown(other),
-        }
+            external_addr: (*addr).into(),
+        };
+        Some((map, rest))
     }
 
-    /// Returns the number.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Announce => 0,
-            Self::Map => 1,
-            Self::Peer => 2,
-            Self::Authentication => 3,
-            Self::Unknown(other) => other,
-        }
-    }
-}
-
-/// Result codes (RFC 6887 §7.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResultCode {
-    /// 0.
-    Success,
-    /// 1.
-    UnsuppVersion,
-    /// 2.
-    NotAuthorized,
-    /// 3.
-    MalformedRequest,
-    /// 4.
-    UnsuppOpcode,
-    /// 5.
-    UnsuppOption,
-    /// 6.
-    MalformedOption,
-    /// 7.
-    NetworkFailure,
-    /// 8.
-    NoResources,
-    /// 9.
-    UnsuppProtocol,
-    /// 10.
-    UserExQuota,
-    /// 11.
-    CannotProvideExternal,
-    /// 12.
-    AddressMismatch,
-    /// 13.
-    ExcessiveRemotePeers,
-    /// Any other.
-    Unknown(u8),
-}
-
-impl ResultCode {
-    /// Every code of RFC 6887; each stands at its number.
-    pub const ALL: [Self; 14] = [
-        Self::Success,
-        Self::UnsuppVersion,
-        Self::NotAuthorized,
-        Self::MalformedRequest,
-        Self::UnsuppOpcode,
-        Self::UnsuppOption,
-        Self::MalformedOption,
-        Self::NetworkFailure,
-        Self::NoResources,
-        Self::UnsuppProtocol,
-        Self::UserExQuota,
-        Self::CannotProvideExternal,
-        Self::AddressMismatch,
-        Self::ExcessiveRemotePeers,
-    ];
-
-    /// Returns the code of a number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Self {
-        let known = Self::ALL.get(usize::from(number)).copied();
-        known.unwrap_or(Self::Unknown(number))
-    }
-
-    /// Returns the number.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::UnsuppVersion => 1,
-            Self::NotAuthorized => 2,
-            Self::MalformedRequest => 3,
-            Self::UnsuppOpcode => 4,
-            Self::UnsuppOption => 5,
-            Self::MalformedOption => 6,
-            Self::NetworkFailure => 7,
-            Self::NoResources => 8,
-            Self::UnsuppProtocol => 9,
-            Self::UserExQuota => 10,
-            Self::CannotProvideExternal => 11,
-            Self::AddressMismatch => 12,
-            Self::ExcessiveRemotePeers => 13,
-            Self::Unknown(other) => other,
-        }
-    }
-
-    /// Returns the name used in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::UnsuppVersion => "unsupp_version",
-            Self::NotAuthorized => "not_authorized",
-            Self::MalformedRequest => "malformed_request",
-            Self::UnsuppOpcode => "unsupp_opcode",
-            Self::UnsuppOption => "unsupp_option",
-            Self::MalformedOption => "malformed_option",
-            Self::NetworkFailure => "network_failure",
-            Self::NoResources => "no_resources",
-            Self::UnsuppProtocol => "unsupp_protocol",
-            Self::UserExQuota => "user_ex_quota",
-            Self::CannotProvideExternal => "cannot_provide_external",
-            Self::AddressMismatch => "address_mismatch",
-            Self::ExcessiveRemotePeers => "excessive_remote_peers",
-            Self::Unknown(_) => "unknown",
-        }
-    }
-
-    /// Tells whether the code says that the request could not be parsed.
-    const fn means_unread(self) -> bool {
-        matches!(
-            self,
-            Self::UnsuppVersion
-                | Self::MalformedRequest
-                | Self::UnsuppOpcode
-                | Self::MalformedOption
-        )
+    fn emit(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.nonce.0);
+        bytes.extend([self.protocol, 0, 0, 0]);
+        bytes.extend(self.internal_port.to_be_bytes());
+        bytes.extend(self.external_port.to_be_bytes());
+        bytes.extend(self.external_addr.octets());
     }
 }
 
@@ -458,8 +333,8 @@ pub enum Field {
     Opcode(Opcode),
     /// The length of the whole.
     Length,
-    /// The body of MAP.
-    Map,
+    /// What belongs to the opcode.
+    Body,
     /// The structure of the options.
     Options,
 }
@@ -473,7 +348,7 @@ impl Field {
             Self::Header => "header",
             Self::Opcode(_) => "opcode",
             Self::Length => "length",
-            Self::Map => "mapping",
+            Self::Body => "body",
             Self::Options => "option",
         }
     }
@@ -481,14 +356,15 @@ impl Field {
 
 /// RFC 6887 §7: this version, and the longest message.
 const VERSION: u8 = 2;
-const MAX: usize = 1100;
+pub(crate) const MAX: usize = 1100;
 
 /// RFC 6887 §7.1: the common header, and the R bit of its second octet.
 const HEADER: usize = 24;
 const RESPONSE: u8 = 0x80;
 
-/// RFC 6887 §11.1: the body of MAP.
+/// RFC 6887 §11.1 and §12.1: the bodies of MAP and PEER.
 const MAP: usize = 36;
+const PEER: usize = 56;
 
 #[cfg(test)]
 mod tests;

@@ -123,6 +123,8 @@ pub enum HostVerb {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Say what a device may open.
+    Policy(HostPolicyArgs),
     /// Give a device another name.
     Name {
         /// Its name or MAC.
@@ -132,11 +134,53 @@ pub enum HostVerb {
     },
 }
 
+/// What a device may open.
+#[derive(Debug, Args)]
+pub struct HostPolicyArgs {
+    /// Its name or MAC.
+    pub host: String,
+    /// allow: the ports of its class. ask: about other ones you are asked. deny: none. default: as
+    /// the policy says.
+    #[arg(value_parser = ["allow", "ask", "default", "deny"])]
+    pub access: String,
+    /// The class of ports that it opens by itself, if not the policy's.
+    #[arg(long, value_name = "CLASS", value_parser = ["all", "high", "none", "web-and-high"])]
+    pub ports: Option<String>,
+    /// How many ports it may hold, if not as many as the policy says.
+    #[arg(long, value_name = "NUMBER")]
+    pub quota: Option<u32>,
+    /// Go back to the default after this time, such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub until: Option<Duration>,
+}
+
 /// Verbs over open ports.
 #[derive(Debug, Subcommand)]
 pub enum MapVerb {
-    /// List the open ports.
+    /// List the open ports, and those that wait for you.
     List(Reading),
+    /// Let a port open that waits for you; an open one closes after the time that you give.
+    Approve {
+        /// Its number, as `portico map list` shows it.
+        id: u64,
+        /// Close it again after this time, such as 1h; by default never.
+        #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+        lasts: Option<Duration>,
+    },
+    /// Keep a port closed that waits for you, or close an open one for good.
+    Deny {
+        /// Its number, as `portico map list` shows it.
+        id: u64,
+    },
+    /// List what was approved and denied.
+    Decisions(Reading),
+    /// Forget what was approved or denied; the policy decides again.
+    Forget {
+        /// The device's name or MAC.
+        host: String,
+        /// The protocol and the device's port, such as tcp/22.
+        port: ProtocolPort,
+    },
     /// Open a port of a device.
     Open {
         /// The device's name or MAC.

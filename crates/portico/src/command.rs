@@ -42,7 +42,12 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Host(HostVerb::List(reading)) => ask::hosts(&socket, reading),
         Verb::Host(HostVerb::Show { host, reading }) => ask::host(&socket, &host, reading),
         Verb::Host(HostVerb::Name { host, name }) => ask::rename(&socket, &host, &name),
+        Verb::Host(HostVerb::Policy(args)) => ask::set_policy(&socket, &args),
         Verb::Map(MapVerb::List(reading)) => ask::mappings(&socket, reading),
+        Verb::Map(MapVerb::Approve { id, lasts }) => ask::approve(&socket, id, lasts),
+        Verb::Map(MapVerb::Deny { id }) => ask::deny(&socket, id),
+        Verb::Map(MapVerb::Decisions(reading)) => ask::decisions(&socket, reading),
+        Verb::Map(MapVerb::Forget { host, port }) => ask::forget(&socket, &host, &port),
         Verb::Map(MapVerb::Open {
             host,
             port,

@@ -89,6 +89,12 @@ pub struct Parent {
 pub struct Protocols {
     /// PCP (RFC 6887).
     pub pcp: bool,
+    /// Its opcode MAP.
+    pub pcp_map: bool,
+    /// Its opcode PEER.
+    pub pcp_peer: bool,
+    /// Its option `THIRD_PARTY`.
+    pub pcp_third_party: bool,
     /// NAT-PMP (RFC 6886).
     pub nat_pmp: bool,
     /// UPnP IGD.

@@ -231,8 +231,14 @@ impl Daemon {
         };
         let config = pcp::Config {
             interface: roles.lan.clone(),
-            dialects,
-            limits: natpmp::Limits::default(),
+            settings: pcp::Settings {
+                dialects,
+                limits: natpmp::Limits::default(),
+                map: config.protocols.pcp_map,
+                peer: config.protocols.pcp_peer,
+                third_party: config.protocols.pcp_third_party,
+                ..pcp::Settings::default()
+            },
         };
         let listener = pcp::Listener::bind(&config, self.handle.clone());
         let Some(listener) = self.started("pcp", listener) else {

@@ -8,6 +8,13 @@ fn every_name_has_words() {
     let names = DropReason::ALL.map(DropReason::as_str).into_iter();
     said("DROPS", names.collect());
     said("ANSWERS", AnswerKind::ALL.map(AnswerKind::as_str).to_vec());
+    let classes = ["none", "high", "web-and-high", "all"];
+    assert!(
+        classes
+            .iter()
+            .all(|name| mapping::PortClass::from_name(name).is_some())
+    );
+    said("PORT_CLASSES", classes.to_vec());
     said("ENDS", EndReason::ALL.map(EndReason::as_str).to_vec());
     said(
         "STATES",

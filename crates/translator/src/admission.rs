@@ -1,10 +1,15 @@
-//! What remotes may reach: the open ports of servers, patched as the snapshot changes.
+//! What remotes may reach: the open ports of servers and whom they admit, patched as the snapshot
+//! changes.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
-use mapping::{Admission, ExternalPort, InternalPort, Protocol};
+use mapping::{Admission, AdmissionRule, ExternalPort, Filters, InternalPort, Protocol};
+
+use crate::session::SixTuple;
+use crate::transport::Transport;
+use crate::verdict::DropReason;
 
 /// Names a rule; sessions remember by which rule they came in. Numbers of rules that have gone
 /// are given out again.
@@ -29,14 +34,18 @@ enum Rule {
     Free,
     /// They go on, and there will be no others.
     Lingering,
+    /// Those go on whose remote is still admitted; of the oldest so many may not have been looked
+    /// at.
+    Narrowed(u32),
     /// They go on.
     Open,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Port {
     rule: RuleId,
     internal: InternalPort,
+    filters: Filters,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,31 +53,59 @@ struct Server {
     /// The rule by which echo requests come in.
     echo: RuleId,
     open_ports: u32,
+    /// Those of them that admit everybody.
+    open_to_all: u32,
 }
 
-/// Rules that have gone, and whose numbers are kept until [`Admissions::free`].
+/// What a change takes from sessions.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ended {
-    pub(crate) port: Option<RuleId>,
-    pub(crate) echo: Option<RuleId>,
+pub(crate) struct Gone {
+    /// Rules that have gone, and whose numbers are kept until [`Admissions::free`].
+    pub(crate) ended: [Option<RuleId>; 2],
+    /// Rules that no longer admit everybody whom they have let in.
+    pub(crate) narrowed: [Option<RuleId>; 2],
 }
+
+/// A remote's address, and its port where it has one.
+type Source = (Ipv6Addr, Option<u16>);
 
 impl Admissions {
-    /// Returns the rule and the internal port for an external port.
-    pub(crate) fn port(
-        &self,
-        server: Ipv4Addr,
-        protocol: Protocol,
-        port: ExternalPort,
-    ) -> Option<(RuleId, InternalPort)> {
-        self.ports
-            .get(&(server, protocol, port))
-            .map(|port| (port.rule, port.internal))
+    /// Returns the rule and the internal port for what a remote asks for; of an echo the port is
+    /// zero.
+    pub(crate) fn admit(&self, six: &SixTuple) -> Result<(RuleId, u16), DropReason> {
+        let protocol = match six.transport {
+            Transport::IcmpQuery => {
+                let rule = self.echo(six.server, six.remote)?;
+                return Ok((rule, 0));
+            }
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        };
+        let port = ExternalPort::new(six.external_port)
+            .and_then(|port| self.ports.get(&(six.server, protocol, port)))
+            .ok_or(DropReason::Closed)?;
+        if port.admits((six.remote, Some(six.remote_port))) {
+            Ok((port.rule, port.internal.get()))
+        } else {
+            Err(DropReason::Filtered)
+        }
     }
 
-    /// Returns the rule by which a server may be pinged: it has an open port.
-    pub(crate) fn echo(&self, server: Ipv4Addr) -> Option<RuleId> {
-        self.servers.get(&server).map(|server| server.echo)
+    /// Returns the rule by which a remote may ping a server: it has a port that is open to that
+    /// remote.
+    pub(crate) fn echo(&self, server: Ipv4Addr, remote: Ipv6Addr) -> Result<RuleId, DropReason> {
+        let entry = self.servers.get(&server).ok_or(DropReason::Closed)?;
+        let admits = entry.open_to_all > 0
+            || self
+                .ports
+                .range((server, Protocol::Tcp, FIRST)..=(server, Protocol::Udp, LAST))
+                .any(|(_, port)| port.admits((remote, None)));
+        admits.then_some(entry.echo).ok_or(DropReason::Filtered)
+    }
+
+    /// Tells whether a server has an open port.
+    pub(crate) fn has_open_port(&self, server: Ipv4Addr) -> bool {
+        self.servers.contains_key(&server)
     }
 
     /// Tells whether an open port leads to an internal port of a server.
@@ -78,9 +115,44 @@ impl Admissions {
             .any(|(_, port)| port.internal.get() == internal)
     }
 
-    /// Tells whether the sessions of a rule go on.
-    pub(crate) fn keeps(&self, rule: RuleId) -> bool {
-        matches!(self.rule(rule), Some(Rule::Lingering | Rule::Open))
+    /// Tells whether a session that a rule has let in goes on.
+    pub(crate) fn keeps(&self, rule: RuleId, six: &SixTuple) -> bool {
+        match self.rule(rule) {
+            Some(Rule::Lingering | Rule::Open) => true,
+            Some(Rule::Narrowed(_)) => self.admit(six).is_ok(),
+            Some(Rule::Ended | Rule::Free) | None => false,
+        }
+    }
+
+    /// Tells whether all sessions of a rule end.
+    pub(crate) fn has_ended(&self, rule: RuleId) -> bool {
+        matches!(self.rule(rule), Some(Rule::Ended | Rule::Free) | None)
+    }
+
+    /// From now on compares the sessions of a rule with whom it admits; so many were let in
+    /// before.
+    pub(crate) fn narrow(&mut self, rule: RuleId, sessions: u32) {
+        self.set(rule, Rule::Narrowed(sessions));
+    }
+
+    /// Takes note that one more of the sessions that a narrowed rule has let in is looked at;
+    /// `false` when all were.
+    pub(crate) fn look(&mut self, rule: RuleId) -> bool {
+        let left = match self.rule(rule) {
+            Some(Rule::Narrowed(left)) => left.checked_sub(1),
+            _ => None,
+        };
+        if let Some(left) = left {
+            self.set(rule, Rule::Narrowed(left));
+        }
+        left.is_some()
+    }
+
+    /// Says that all sessions of a narrowed rule were looked at.
+    pub(crate) fn compared(&mut self, rule: RuleId) {
+        if matches!(self.rule(rule), Some(Rule::Narrowed(_))) {
+            self.set(rule, Rule::Open);
+        }
     }
 
     /// Lets the sessions of a rule that has gone go on.
@@ -96,76 +168,98 @@ impl Admissions {
         }
     }
 
-    /// Applies a change and returns the rules that have gone.
-    pub(crate) fn apply(&mut self, change: &Admission) -> Ended {
+    /// Applies a change and returns what it takes from sessions.
+    pub(crate) fn apply(&mut self, change: &Admission) -> Gone {
         match change {
             Admission::Close(server, protocol, port) => self.close(*server, *protocol, *port),
-            // a rule that admits some remotes only admits nobody until filters are read here
-            Admission::Open(server, protocol, port, rule) if !rule.filters.is_empty() => {
-                self.close(*server, *protocol, *port)
-            }
             Admission::Open(server, protocol, port, rule) => {
-                self.open(*server, *protocol, *port, rule.internal)
+                self.open((*server, *protocol, *port), rule)
             }
         }
     }
 
-    fn open(
-        &mut self,
-        server: Ipv4Addr,
-        protocol: Protocol,
-        port: ExternalPort,
-        internal: InternalPort,
-    ) -> Ended {
-        let old = self.port(server, protocol, port);
-        if old.is_some_and(|(_, old)| old == internal) {
-            return Ended::default();
-        }
-        let rule = self.new_rule();
-        self.ports
-            .insert((server, protocol, port), Port { rule, internal });
-        if let Some((rule, _)) = old {
-            self.set(rule, Rule::Ended);
-            return Ended {
-                port: Some(rule),
-                echo: None,
+    fn open(&mut self, key: PortKey, to: &AdmissionRule) -> Gone {
+        let (internal, filters) = (to.internal, Filters::clone(&to.filters));
+        let (server, ..) = key;
+        let Some(old) = self.ports.get_mut(&key) else {
+            let rule = self.new_rule();
+            self.count(server, &filters);
+            let port = Port {
+                rule,
+                internal,
+                filters,
             };
+            self.ports.insert(key, port);
+            return Gone::default();
+        };
+        let old_filters = std::mem::replace(&mut old.filters, filters);
+        let narrowed = !holds(&old.filters, &old_filters);
+        let (rule, moved) = (old.rule, old.internal != internal);
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.open_to_all -= u32::from(old_filters.is_empty());
+            entry.open_to_all += u32::from(to.filters.is_empty());
         }
-        match self.servers.get_mut(&server) {
-            Some(server) => server.open_ports += 1,
-            None => {
-                let echo = self.new_rule();
-                self.servers.insert(
-                    server,
-                    Server {
-                        echo,
-                        open_ports: 1,
-                    },
-                );
+        let mut gone = Gone::default();
+        if moved {
+            let new = self.new_rule();
+            if let Some(port) = self.ports.get_mut(&key) {
+                (port.rule, port.internal) = (new, internal);
             }
+            self.set(rule, Rule::Ended);
+            gone.ended = [Some(rule), None];
+        } else if narrowed {
+            gone.narrowed = [Some(rule), None];
         }
-        Ended::default()
+        if narrowed {
+            gone.narrowed = [gone.narrowed[0], self.narrowed_echo(server)];
+        }
+        gone
     }
 
-    fn close(&mut self, server: Ipv4Addr, protocol: Protocol, port: ExternalPort) -> Ended {
+    fn close(&mut self, server: Ipv4Addr, protocol: Protocol, port: ExternalPort) -> Gone {
         let Some(old) = self.ports.remove(&(server, protocol, port)) else {
-            return Ended::default();
+            return Gone::default();
         };
         self.set(old.rule, Rule::Ended);
-        let mut ended = Ended {
-            port: Some(old.rule),
-            echo: None,
+        let mut gone = Gone {
+            ended: [Some(old.rule), None],
+            ..Gone::default()
         };
         if let Some(entry) = self.servers.get_mut(&server) {
             entry.open_ports -= 1;
+            entry.open_to_all -= u32::from(old.filters.is_empty());
             if entry.open_ports == 0 {
-                ended.echo = Some(entry.echo);
                 let echo = entry.echo;
+                gone.ended = [Some(old.rule), Some(echo)];
                 self.servers.remove(&server);
                 self.set(echo, Rule::Ended);
             }
         }
-        ended
+        gone.narrowed = [None, self.narrowed_echo(server)];
+        gone
+    }
+
+    /// Returns the rule for echo requests if it does not admit everybody.
+    fn narrowed_echo(&self, server: Ipv4Addr) -> Option<RuleId> {
+        let entry = self.servers.get(&server)?;
+        (entry.open_to_all == 0).then_some(entry.echo)
+    }
+
+    /// Counts a new port of a server.
+    fn count(&mut self, server: Ipv4Addr, filters: &Filters) {
+        if !self.servers.contains_key(&server) {
+            let echo = self.new_rule();
+            let entry = Server {
+                echo,
+                open_ports: 0,
+                open_to_all: 0,
+            };
+            self.servers.insert(server, entry);
+        }
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.open_ports += 1;
+            entry.open_to_all += u32::from(filters.is_empty());
+        }
     }
 
     pub(crate) fn new_rule(&mut self) -> RuleId {
@@ -191,59 +285,160 @@ impl Admissions {
     }
 }
 
+impl Port {
+    /// Tells whether a remote may begin (RFC 6887 §13.3: one of several filters is enough).
+    fn admits(&self, (addr, port): Source) -> bool {
+        self.filters.is_empty()
+            || self.filters.iter().any(|filter| match port {
+                Some(port) => filter.admits(addr, port),
+                None => filter.prefix.contains(addr),
+            })
+    }
+}
+
+/// Tells, never wrongly yes, whether `new` admits everybody whom `old` does.
+fn holds(new: &Filters, old: &Filters) -> bool {
+    new.is_empty() || (!old.is_empty() && old.iter().all(|filter| new.contains(filter)))
+}
+
+type PortKey = (Ipv4Addr, Protocol, ExternalPort);
+
 const FIRST: ExternalPort = ExternalPort(NonZeroU16::MIN);
 const LAST: ExternalPort = ExternalPort(NonZeroU16::MAX);
 
 #[cfg(test)]
 mod tests {
+    use mapping::RemoteFilter;
+
     use super::*;
+    use crate::nsps::NspId;
 
     const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
+    const HERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
+    const THERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
 
     #[test]
     fn echo_is_open_exactly_while_a_port_is() {
         let mut admissions = Admissions::default();
-        assert_eq!(admissions.echo(CAMERA), None);
+        assert_eq!(admissions.echo(CAMERA, HERE), Err(DropReason::Closed));
 
-        assert!(admissions.apply(&open(80, 8080)).port.is_none());
-        assert!(admissions.apply(&open(443, 8443)).port.is_none());
-        let echo = admissions.echo(CAMERA);
-        assert!(echo.is_some());
+        assert_eq!(admissions.apply(&open(80, 8080, &[])).ended, [None; 2]);
+        assert_eq!(admissions.apply(&open(443, 8443, &[])).ended, [None; 2]);
+        let echo = admissions.echo(CAMERA, HERE).unwrap();
 
-        assert_eq!(admissions.apply(&close(80)).echo, None);
-        assert_eq!(admissions.apply(&close(443)).echo, echo);
-        assert_eq!(admissions.echo(CAMERA), None);
+        assert_eq!(admissions.apply(&close(80)).ended[1], None);
+        assert_eq!(admissions.apply(&close(443)).ended[1], Some(echo));
+        assert_eq!(admissions.echo(CAMERA, HERE), Err(DropReason::Closed));
     }
 
     #[test]
     fn another_internal_port_ends_the_old_rule() {
         let mut admissions = Admissions::default();
-        assert!(admissions.apply(&open(80, 8080)).port.is_none());
-        let (old, _) = admissions
-            .port(CAMERA, Protocol::Tcp, ExternalPort::new(80).unwrap())
-            .unwrap();
+        admissions.apply(&open(80, 8080, &[]));
+        let (old, _) = admissions.admit(&tcp(HERE, 4000)).unwrap();
 
-        assert!(admissions.apply(&open(80, 8080)).port.is_none());
-        assert_eq!(admissions.apply(&open(80, 8081)).port, Some(old));
+        assert_eq!(admissions.apply(&open(80, 8080, &[])).ended, [None; 2]);
+        assert_eq!(
+            admissions.apply(&open(80, 8081, &[])).ended,
+            [Some(old), None]
+        );
 
-        let (new, internal) = admissions
-            .port(CAMERA, Protocol::Tcp, ExternalPort::new(80).unwrap())
-            .unwrap();
+        let (new, internal) = admissions.admit(&tcp(HERE, 4000)).unwrap();
         assert_ne!(new, old);
-        assert_eq!(internal.get(), 8081);
+        assert_eq!(internal, 8081);
     }
 
-    fn open(external: u16, internal: u16) -> Admission {
+    #[test]
+    fn filters_admit_whom_one_of_them_fits() {
+        let mut admissions = Admissions::default();
+        admissions.apply(&open(
+            80,
+            8080,
+            &[("2001:db8:a::/48", Some(4000)), ("2001:db8:b::/64", None)],
+        ));
+        for (remote, port, admitted) in [
+            (HERE, 4000, true),
+            (HERE, 4001, false),
+            (THERE, 4000, true),
+            (THERE, 4001, true),
+            ("2001:db8:b:1::1".parse().unwrap(), 4000, false),
+            ("2001:db8:c::1".parse().unwrap(), 4000, false),
+        ] {
+            let result = admissions.admit(&tcp(remote, port)).map(|(_, to)| to);
+            let expected = if admitted {
+                Ok(8080)
+            } else {
+                Err(DropReason::Filtered)
+            };
+            assert_eq!(result, expected, "{remote} {port}");
+        }
+    }
+
+    #[test]
+    fn echo_follows_the_prefixes_of_all_ports() {
+        let mut admissions = Admissions::default();
+        admissions.apply(&open(80, 80, &[("2001:db8:a::/48", Some(4000))]));
+        let echo = admissions.echo(CAMERA, HERE).unwrap();
+        assert_eq!(admissions.echo(CAMERA, THERE), Err(DropReason::Filtered));
+
+        admissions.apply(&open(81, 81, &[]));
+        assert_eq!(admissions.echo(CAMERA, THERE), Ok(echo));
+
+        // what was open to all closes, then what was filtered opens to all
+        assert_eq!(admissions.apply(&close(81)).narrowed[1], Some(echo));
+        assert_eq!(admissions.echo(CAMERA, THERE), Err(DropReason::Filtered));
+        assert_eq!(admissions.apply(&open(80, 80, &[])).narrowed, [None; 2]);
+        assert_eq!(admissions.echo(CAMERA, THERE), Ok(echo));
+    }
+
+    #[test]
+    fn only_a_rule_that_may_admit_fewer_is_narrowed() {
+        let (a, b) = (("2001:db8:a::/48", None), ("2001:db8:b::/48", None));
+        let table: [(&[Filter], &[Filter], bool); 7] = [
+            (&[], &[], false),
+            (&[], &[a], true),
+            (&[a], &[], false),
+            (&[a], &[a], false),
+            (&[a], &[b, a], false),
+            (&[a, b], &[b], true),
+            (&[a], &[("2001:db8:a::/48", Some(1))], true),
+        ];
+        for (old, new, narrowed) in table {
+            let mut admissions = Admissions::default();
+            admissions.apply(&open(80, 80, old));
+            let gone = admissions.apply(&open(80, 80, new));
+            assert_eq!(gone.narrowed[0].is_some(), narrowed, "{old:?} to {new:?}");
+            assert_eq!(gone.ended, [None; 2]);
+        }
+    }
+
+    type Filter = (&'static str, Option<u16>);
+
+    fn open(external: u16, internal: u16, filters: &[Filter]) -> Admission {
         let external = ExternalPort::new(external).unwrap();
-        Admission::Open(
-            CAMERA,
-            Protocol::Tcp,
-            external,
-            mapping::AdmissionRule::to(InternalPort::new(internal).unwrap()),
-        )
+        let filters = filters.iter().map(|(prefix, port)| RemoteFilter {
+            prefix: prefix.parse().unwrap(),
+            port: port.and_then(NonZeroU16::new),
+        });
+        let rule = AdmissionRule {
+            internal: InternalPort::new(internal).unwrap(),
+            filters: filters.collect(),
+        };
+        Admission::Open(CAMERA, Protocol::Tcp, external, rule)
     }
 
     fn close(external: u16) -> Admission {
         Admission::Close(CAMERA, Protocol::Tcp, ExternalPort::new(external).unwrap())
+    }
+
+    fn tcp(remote: Ipv6Addr, remote_port: u16) -> SixTuple {
+        SixTuple {
+            transport: Transport::Tcp,
+            remote,
+            remote_port,
+            nsp: NspId(0),
+            server: CAMERA,
+            external_port: 80,
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use mapping::Instant;
 
-use crate::admission::{Ended, RuleId};
+use crate::admission::{Gone, RuleId};
 use crate::event::{EndReason, Event};
 use crate::filter::Filter;
 use crate::nsps::NspId;
@@ -18,6 +18,8 @@ use crate::view::Session;
 #[derive(Debug, Default)]
 pub(crate) struct Endings {
     rules: Vec<RuleId>,
+    /// Rules whose sessions are to be compared with whom they admit.
+    narrowed: Vec<RuleId>,
     /// Up to where sessions were compared with the prefixes that have ended.
     cursor: u32,
 }
@@ -35,9 +37,17 @@ pub(crate) enum Expired {
 }
 
 impl Filter {
-    /// Ends the sessions of rules that have gone, from now on, or lets them go on.
-    pub(crate) fn handle_gone(&mut self, gone: Ended, end: bool) {
-        for rule in gone.port.into_iter().chain(gone.echo) {
+    /// Ends the sessions of rules that have gone, and those of remotes that a rule no longer
+    /// admits, from now on, or lets them go on.
+    pub(crate) fn handle_gone(&mut self, gone: Gone, end: bool) {
+        for rule in gone.narrowed.into_iter().flatten().filter(|_| end) {
+            let sessions = self.sessions.len_of_rule(rule);
+            if sessions > 0 {
+                self.admissions.narrow(rule, sessions);
+                self.endings.narrowed.push(rule);
+            }
+        }
+        for rule in gone.ended.into_iter().flatten() {
             if self.sessions.any_of_rule(rule).is_none() {
                 self.admissions.free(rule);
             } else if end {
@@ -56,7 +66,7 @@ impl Filter {
 
     /// Tells whether places of ended sessions are still to be given back.
     pub(crate) fn is_ending(&self) -> bool {
-        !self.endings.rules.is_empty() || self.nsps.any_ended()
+        !self.endings.rules.is_empty() || !self.endings.narrowed.is_empty() || self.nsps.any_ended()
     }
 
     /// Gives back places of ended sessions, after at most so many looks.
@@ -65,17 +75,35 @@ impl Filter {
             if let Some(rule) = self.endings.rules.last().copied() {
                 // the number may have been given out again
                 match self.sessions.any_of_rule(rule) {
-                    Some(id) if !self.admissions.keeps(rule) => {
+                    Some(id) if self.admissions.has_ended(rule) => {
                         self.end(id, EndReason::Closed, now);
                     }
                     Some(_) | None => {
                         self.endings.rules.pop();
                     }
                 }
+            } else if let Some(rule) = self.endings.narrowed.last().copied() {
+                self.compare_next(rule, now);
             } else if self.nsps.any_ended() {
                 self.give_back_next(now);
             } else {
                 break;
+            }
+        }
+    }
+
+    /// Compares the next session of a rule with whom it admits. Those that were looked at stand
+    /// behind the others, as those that begin meanwhile.
+    fn compare_next(&mut self, rule: RuleId, now: Tick) {
+        let next = self.sessions.any_of_rule(rule);
+        match next.filter(|_| self.admissions.look(rule)) {
+            Some(id) if self.sessions.get(id).is_some_and(|it| self.passes(&it)) => {
+                self.sessions.rotate_rule(rule);
+            }
+            Some(id) => self.end(id, EndReason::Closed, now),
+            None => {
+                self.admissions.compared(rule);
+                self.endings.narrowed.pop();
             }
         }
     }
@@ -96,9 +124,10 @@ impl Filter {
         }
     }
 
-    /// Tells whether neither the port nor the prefix of a session has ended.
+    /// Tells whether neither the port nor the prefix of a session has ended, and the port still
+    /// admits its remote.
     pub(crate) fn passes(&self, entry: &Found<'_>) -> bool {
-        self.admissions.keeps(entry.rule) && self.nsps.get(entry.six.nsp).is_some()
+        self.admissions.keeps(entry.rule, &entry.six) && self.nsps.get(entry.six.nsp).is_some()
     }
 
     /// Returns a session that was found unless it has ended and only stands there still.

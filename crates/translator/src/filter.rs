@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use mapping::{ExternalPort, Protocol};
+use mapping::Protocol;
 
 use crate::admission::{Admissions, RuleId};
 use crate::alone::Inbound;
@@ -280,20 +280,10 @@ impl Filter {
     /// Returns the rule that lets a first packet in, and the port where the server listens. Only a
     /// leased host has open ports, so that every other address is closed as well.
     fn admit(&self, six: &SixTuple, segment: &Segment) -> Result<(RuleId, u16), DropReason> {
-        let port = |protocol| {
-            let port = ExternalPort::new(six.external_port)?;
-            let (rule, internal) = self.admissions.port(six.server, protocol, port)?;
-            Some((rule, internal.get()))
-        };
         match segment {
             Segment::EchoReply { .. } => Err(DropReason::NoSession),
-            Segment::EchoRequest { .. } => self
-                .admissions
-                .echo(six.server)
-                .map(|rule| (rule, 0))
-                .ok_or(DropReason::Closed),
             Segment::Tcp(tcp) => {
-                let open = port(Protocol::Tcp).ok_or(DropReason::Closed)?;
+                let open = self.admissions.admit(six)?;
                 // DEVIATION RFC 6146 §3.5.2.2: a binding alone lets no segment pass, because
                 // filtering is by session.
                 if tcp.flags.opens() {
@@ -302,7 +292,7 @@ impl Filter {
                     Err(DropReason::NotSyn)
                 }
             }
-            Segment::Udp(_) => port(Protocol::Udp).ok_or(DropReason::Closed),
+            Segment::EchoRequest { .. } | Segment::Udp(_) => self.admissions.admit(six),
         }
     }
 }

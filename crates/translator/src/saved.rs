@@ -4,7 +4,6 @@ use std::hash::{Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use mapping::{ExternalPort, Protocol};
 use siphasher::sip::SipHasher13;
 
 use crate::admission::RuleId;
@@ -288,19 +287,6 @@ impl Filter {
         if !self.sessions.bib.contains(saved.pool.0) || self.sessions.bib.contains(server) {
             return Err(NotRestored::NotInPool);
         }
-        let port = |protocol| {
-            let port = ExternalPort::new(saved.external.1)?;
-            let (rule, internal) = self.admissions.port(server, protocol, port)?;
-            (internal.get() == saved.server.1).then_some(rule)
-        };
-        let rule = match saved.transport {
-            Transport::IcmpQuery => self
-                .admissions
-                .echo(server)
-                .filter(|_| saved.external.1 == 0 && saved.server.1 == 0),
-            Transport::Tcp => port(Protocol::Tcp),
-            Transport::Udp => port(Protocol::Udp),
-        };
         let six = SixTuple {
             transport: saved.transport,
             remote: saved.remote.0,
@@ -316,6 +302,12 @@ impl Filter {
             server,
             internal_port: saved.server.1,
         };
+        let admitted = self.admissions.admit(&six);
+        let rule = admitted
+            .ok()
+            .filter(|(_, internal)| *internal == saved.server.1)
+            .filter(|_| saved.transport != Transport::IcmpQuery || saved.external.1 == 0)
+            .map(|(rule, _)| rule);
         Ok((six, four, rule.ok_or(NotRestored::NotAdmitted)?))
     }
 }

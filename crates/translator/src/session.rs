@@ -400,6 +400,21 @@ impl SessionTable {
         list.head().map(SessionId)
     }
 
+    /// Returns how many sessions came in by a rule.
+    pub(crate) fn len_of_rule(&self, rule: RuleId) -> u32 {
+        let list = usize::try_from(rule.0)
+            .ok()
+            .and_then(|at| self.rules.get(at));
+        list.map_or(0, List::len)
+    }
+
+    /// Puts the session that [`Self::any_of_rule`] returns behind all others of the rule.
+    pub(crate) fn rotate_rule(&mut self, rule: RuleId) {
+        if let Some(list) = rule_list(&mut self.rules, rule) {
+            list.rotate(&self.entries);
+        }
+    }
+
     /// Returns a session whose lifetime has ended.
     pub(crate) fn any_expired(&self, now: Tick) -> Option<SessionId> {
         self.oldest()

@@ -42,6 +42,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// From a remote to a port that is not open, or to an address that is no server.
     Closed = "closed",
+    /// From a remote that no filter of the open port admits (RFC 6887 §13.3).
+    Filtered = "filtered",
     /// A part of a datagram that came already.
     FragmentDuplicate = "fragment_duplicate",
     /// A part of a datagram that had to make room for others.

@@ -13,8 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use home::{ACK, CAMERA, FIN, Home, NAS, POOL, Packet, RST, SYN, Segment, new_nsp, nsp, to_camera};
-use mapping::Protocol;
+use home::{
+    ACK, CAMERA, FIN, Home, NAS, POOL, Packet, RST, Rules, SYN, Segment, admits, new_nsp, nsp,
+    to_camera,
+};
+use mapping::{Protocol, RemoteFilter};
 use proptest::prelude::*;
 use translator::{DropReason, Limits, PoolRange, Transport};
 
@@ -92,7 +95,12 @@ proptest! {
             };
         });
         let mut last = (POOL, 4000);
+        let mut rules = Rules::from([
+            ((CAMERA, Protocol::Tcp, 80), (8080, Vec::new())),
+            ((CAMERA, Protocol::Udp, 5000), (5001, Vec::new())),
+        ]);
         for step in steps {
+            note(&mut rules, &step);
             let sent = act(&mut home, step, last);
             if let Some(Ok(packet)) = &sent
                 && let IpAddr::V4(src) = packet.src
@@ -102,7 +110,35 @@ proptest! {
             home.transmitted();
             home.events();
             check(&home);
+            for (_, session) in home.translator.sessions(0..u32::MAX, home.now) {
+                prop_assert!(admits(&rules, &session), "{:?} by {:?}", session, rules);
+            }
         }
+    }
+}
+
+const SERVERS: [Ipv4Addr; 2] = [CAMERA, NAS];
+
+fn note(rules: &mut Rules, step: &Step) {
+    match step {
+        Step::Close {
+            server,
+            port,
+            protocol,
+        } => {
+            rules.remove(&(SERVERS[*server], *protocol, *port));
+        }
+        Step::Open {
+            server,
+            port,
+            protocol,
+            to,
+            filters,
+        } => {
+            let rule = (*to, filters.clone());
+            rules.insert((SERVERS[*server], *protocol, *port), rule);
+        }
+        Step::FromRemote { .. } | Step::FromServer { .. } | Step::Nsps(..) | Step::Pass(_) => {}
     }
 }
 
@@ -131,6 +167,7 @@ enum Step {
         port: u16,
         protocol: Protocol,
         to: u16,
+        filters: Vec<RemoteFilter>,
     },
     Pass(u32),
 }
@@ -140,7 +177,7 @@ fn act(
     step: Step,
     (pool, pool_port): (Ipv4Addr, u16),
 ) -> Option<Result<Packet, DropReason>> {
-    let servers = [CAMERA, NAS];
+    let servers = SERVERS;
     match step {
         Step::Close {
             server,
@@ -152,7 +189,8 @@ fn act(
             port,
             protocol,
             to,
-        } => home.open(servers[server], protocol, port, to),
+            filters,
+        } => home.open_to(servers[server], protocol, port, to, &filters),
         Step::Nsps(old, new) => {
             let nsps = [old.then(nsp), new.then(new_nsp)];
             let nsps: Vec<_> = nsps.into_iter().flatten().collect();
@@ -252,8 +290,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (0..2_usize, port.clone(), protocol.clone())
             .prop_map(|(server, port, protocol)| Step::Close { server, port, protocol }),
-        3 => (0..2_usize, port.clone(), protocol, to.clone())
-            .prop_map(|(server, port, protocol, to)| Step::Open { server, port, protocol, to }),
+        4 => (0..2_usize, port.clone(), protocol, to.clone(), filters())
+            .prop_map(|(server, port, protocol, to, filters)| {
+                Step::Open { server, port, protocol, to, filters }
+            }),
         12 => (0..6_u16, 0..2_usize, any::<bool>(), segment)
             .prop_map(|(remote, server, old, segment)| {
                 Step::FromRemote { remote, server, old, segment }
@@ -263,6 +303,20 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<(bool, bool)>().prop_map(|(old, new)| Step::Nsps(old, new)),
         1 => prop_oneof![0..3_u32, 50..400_u32, 7000..8000_u32].prop_map(Step::Pass),
     ]
+}
+
+/// Filters that part the remotes of [`step`]; often none.
+fn filters() -> impl Strategy<Value = Vec<RemoteFilter>> {
+    let prefix = prop::sample::select(vec![
+        "2001:db8:aaaa::/64",
+        "2001:db8:aaaa:1::/64",
+        "2001:db8:aaaa::/48",
+        "2001:db8:aaaa::2/128",
+        "::ffff:192.0.2.0/120",
+    ]);
+    let port = prop::option::of(4000..4003_u16);
+    let filter = (prefix, port).prop_map(|(prefix, port)| home::remotes(prefix, port));
+    prop_oneof![Just(Vec::new()), prop::collection::vec(filter, 0..3)]
 }
 
 /// A packet from a remote that a new home lets in.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::check::{addr4, addr6};
 use crate::home::{
-    CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, Segment, new_nsp, nsp, seal_ipv4,
+    CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, Rules, Segment, admits, new_nsp, nsp, remotes,
+    seal_ipv4,
 };
 use mapping::{Instant, Protocol};
 use translator::{Frame, Verdict};
@@ -80,6 +81,7 @@ struct World {
     right: bool,
     /// The last identification of a packet in pieces.
     id: u16,
+    rules: Rules,
 }
 
 impl World {
@@ -94,6 +96,11 @@ impl World {
             held: 0,
             right: true,
             id: 0,
+            rules: Rules::from([
+                ((CAMERA, Protocol::Tcp, 80), (8080, Vec::new())),
+                ((CAMERA, Protocol::Udp, 5000), (5001, Vec::new())),
+                ((NAS, Protocol::Tcp, 443), (443, Vec::new())),
+            ]),
         }
     }
 
@@ -221,12 +228,24 @@ impl World {
         let server = script.of(&[CAMERA, NAS]);
         let protocol = script.of(&[Protocol::Tcp, Protocol::Udp]);
         let external = script.of(&[80, 443, 5000]);
-        if script.next() & 1 == 1 {
+        let how = script.next();
+        if how & 1 == 1 {
             self.home.close(server, protocol, external);
-        } else {
-            let internal = script.of(&[8080, 443, 5001]);
-            self.home.open(server, protocol, external, internal);
+            self.rules.remove(&(server, protocol, external));
+            return;
         }
+        let internal = script.of(&[8080, 443, 5001]);
+        // as many filters as the upper bits say, so that most scripts have none
+        let filters: Vec<_> = (0..(how >> 4) % 4)
+            .map(|_| {
+                let prefix = script.of(&PREFIXES);
+                remotes(prefix, script.of(&[None, Some(4000)]))
+            })
+            .collect();
+        self.home
+            .open_to(server, protocol, external, internal, &filters);
+        let rule = (internal, filters);
+        self.rules.insert((server, protocol, external), rule);
     }
 
     fn renumbering(&mut self, script: &mut Script<'_>) {
@@ -306,6 +325,10 @@ impl World {
         assert!(sessions.icmp + sessions.tcp + sessions.udp <= 6);
         let due = self.home.translator.poll_timeout();
         assert!(due.is_none_or(|(due, _)| due >= Instant::from_nanos(0)));
+        let live = self.home.translator.sessions(0..u32::MAX, self.home.now);
+        for (_, session) in live {
+            assert!(admits(&self.rules, &session), "{session:?}");
+        }
     }
 }
 
@@ -435,3 +458,11 @@ fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, mut payload: Vec<u8>) -> Vec
 
 /// Enough for a history, few enough for speed.
 const STEPS: usize = 48;
+
+/// Those of both remotes, of one, and of nobody.
+const PREFIXES: [&str; 4] = [
+    "2001:db8::/32",
+    "2001:db8:aaaa::/64",
+    "2001:db8:bbbb::2/128",
+    "::ffff:192.0.2.0/120",
+];

@@ -13,12 +13,12 @@ use mapping::{
     Via,
 };
 
-use super::Shared;
 use super::answer::{Id, ProblemAnswer, problem};
 use super::read::find_host;
+use super::{Shared, decide};
 use crate::model::{HostPatch, HostView, MappingView, NewMapping, NewPrefix, PrefixView};
 
-type Body<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 
 pub(super) async fn host(
     State(shared): State<Arc<Shared>>,
@@ -26,12 +26,22 @@ pub(super) async fn host(
     body: Body<HostPatch>,
 ) -> Result<Json<HostView>, ProblemAnswer> {
     let patch = read(body)?;
-    let name = patch
-        .name
-        .parse::<ServerName>()
+    if patch == HostPatch::default() {
+        return Err(invalid("there is nothing to change"));
+    }
+    let name = patch.name.map(|name| name.parse::<ServerName>());
+    let name = name
+        .transpose()
         .map_err(|error| invalid(error.to_string()))?;
     let mac = find_host(&shared.context.handle.snapshot(), &id)?.mac;
-    grant(&shared, Request::Rename { host: mac, name }).await?;
+    let policy = patch.policy.map(|policy| decide::host_policy(mac, policy));
+    let policy = policy.transpose()?;
+    if let Some(name) = name {
+        grant(&shared, Request::Rename { host: mac, name }).await?;
+    }
+    if let Some(policy) = policy {
+        grant(&shared, Request::HostPolicy(policy)).await?;
+    }
     let (snapshot, now) = shared.context.look();
     let host = find_host(&snapshot, &mac.to_string())?;
     Ok(Json(HostView::new(host, &snapshot, now)))
@@ -113,11 +123,7 @@ pub(super) async fn prefix(
 }
 
 fn map_request(host: Mac, wish: NewMapping) -> Result<MapRequest, ProblemAnswer> {
-    let protocol = match wish.protocol.as_str() {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return Err(invalid("the protocol is tcp or udp")),
-    };
+    let protocol = protocol(&wish.protocol)?;
     let no_port = || invalid("a port is a number from 1 to 65535");
     let external = wish.external_port.unwrap_or(wish.internal_port);
     if wish.for_s == Some(0) {
@@ -138,24 +144,32 @@ fn map_request(host: Mac, wish: NewMapping) -> Result<MapRequest, ProblemAnswer>
     })
 }
 
-async fn grant(shared: &Shared, request: Request) -> Result<Grant, ProblemAnswer> {
+pub(super) async fn grant(shared: &Shared, request: Request) -> Result<Grant, ProblemAnswer> {
     match shared.context.handle.request(request).await {
         Outcome::Granted(grant) => Ok(grant),
         Outcome::Refused(refusal) => Err(refusal.into()),
     }
 }
 
-fn read<T>(body: Body<T>) -> Result<T, ProblemAnswer> {
+pub(super) fn read<T>(body: Body<T>) -> Result<T, ProblemAnswer> {
     body.map(|Json(body)| body)
         .map_err(|rejection| problem(rejection.status(), "body-invalid", rejection.body_text()))
 }
 
-fn invalid(detail: impl Into<String>) -> ProblemAnswer {
+pub(super) fn invalid(detail: impl Into<String>) -> ProblemAnswer {
     problem(StatusCode::UNPROCESSABLE_ENTITY, "body-invalid", detail)
 }
 
+pub(super) fn protocol(name: &str) -> Result<Protocol, ProblemAnswer> {
+    match name {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err(invalid("the protocol is tcp or udp")),
+    }
+}
+
 /// The writer granted something else than was asked.
-fn broken() -> ProblemAnswer {
+pub(super) fn broken() -> ProblemAnswer {
     problem(
         StatusCode::INTERNAL_SERVER_ERROR,
         "broken",

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::model::{
-    AuditView, CounterView, EndedView, HostPatch, HostView, LogView, MappingView, NewMapping,
-    NewPrefix, Page, PrefixView, Problem, SessionChoice, SessionView, Status, UpstreamView,
+    Approval, AuditView, CounterView, EndedView, HostPatch, HostView, LogView, MappingView,
+    NewMapping, NewPrefix, Page, PermissionView, PolicyPatch, PrefixView, Problem, SessionChoice,
+    SessionView, Status, UpstreamView,
 };
 
 /// Asks a running daemon.
@@ -68,17 +69,75 @@ impl Client {
     /// See [`ClientError`].
     pub async fn rename(&self, id: &str, name: &str) -> Result<HostView, ClientError> {
         let body = HostPatch {
-            name: name.to_owned(),
+            name: Some(name.to_owned()),
+            policy: None,
         };
-        self.send(
-            Method::PATCH,
-            &format!("/hosts/{}", encode(id)),
-            Some(&body),
-        )
-        .await
+        self.patch_host(id, &body).await
     }
 
-    /// Lists every mapping.
+    /// Says what a host may do; `None` is what the policy says.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_policy(
+        &self,
+        id: &str,
+        policy: Option<PolicyPatch>,
+    ) -> Result<HostView, ClientError> {
+        let body = HostPatch {
+            name: None,
+            policy: Some(policy),
+        };
+        self.patch_host(id, &body).await
+    }
+
+    async fn patch_host(&self, id: &str, body: &HostPatch) -> Result<HostView, ClientError> {
+        let path = format!("/hosts/{}", encode(id));
+        self.send(Method::PATCH, &path, Some(body)).await
+    }
+
+    /// Lets a port open that waits, or gives an open one an end.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn approve(&self, id: u64, approval: Approval) -> Result<MappingView, ClientError> {
+        let path = format!("/mappings/{id}/approve");
+        self.send(Method::POST, &path, Some(&approval)).await
+    }
+
+    /// Keeps a port closed that waits, or closes an open one for good.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn deny(&self, id: u64) -> Result<(), ClientError> {
+        let path = format!("/mappings/{id}/deny");
+        self.call::<()>(Method::POST, &path, None).await.map(|_| ())
+    }
+
+    /// Lists what people decided about ports.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn permissions(&self) -> Result<Vec<PermissionView>, ClientError> {
+        self.list("/permissions?limit=1000").await
+    }
+
+    /// Takes back what a person decided about a port.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn forget_permission(
+        &self,
+        host: &str,
+        protocol: &str,
+        port: u16,
+    ) -> Result<(), ClientError> {
+        let path = format!("/permissions/{}/{protocol}/{port}", encode(host));
+        let forgotten = self.call::<()>(Method::DELETE, &path, None).await;
+        forgotten.map(|_| ())
+    }
+
+    /// Lists every mapping, and every request about which a person is asked.
     ///
     /// # Errors
     /// See [`ClientError`].

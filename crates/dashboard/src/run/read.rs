@@ -12,7 +12,8 @@ use mapping::{Host, Mac, MappingId, ServerName, Snapshot};
 use super::answer::{Id, ProblemAnswer, problem};
 use super::{RoomState, Shared};
 use crate::model::{
-    AuditView, CounterView, HostView, Lan, MappingView, Page, PrefixView, Room, Status, Wan, Zone,
+    AuditView, CounterView, HostView, Lan, MappingView, Page, PermissionView, PrefixView, Room,
+    Status, Wan, Zone,
 };
 
 pub(super) type Answer<T> = Result<Json<T>, ProblemAnswer>;
@@ -57,6 +58,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
         },
         hosts: snapshot.hosts().filter(|host| host.lease.is_some()).count(),
         mappings: snapshot.mapping_count(),
+        waiting: snapshot.waiting().count(),
         revision: snapshot.revision().0,
         rooms: rooms.collect(),
     };
@@ -104,13 +106,54 @@ pub(super) async fn mappings(
         .get("host")
         .map(|id| find_host(&snapshot, id))
         .transpose()?;
-    let views = snapshot
-        .mappings()
-        .filter(|mapping| after.is_none_or(|after| mapping.id.0 > after))
-        .filter(|mapping| host.is_none_or(|host| mapping.host == host.mac))
-        .map(|mapping| MappingView::new(mapping, &snapshot, now));
-    let page = page(views, limit, |view| view.id.to_string());
+    let (open, waiting) = match query.get("state").map(String::as_str) {
+        None => (true, true),
+        Some("open") => (true, false),
+        Some("waiting") => (false, true),
+        Some(_) => return Err(invalid("the state is open or waiting")),
+    };
+    let first = MappingId(after.map_or(0, |after| after.saturating_add(1)));
+    let fits = |mac: Mac| host.is_none_or(|host| host.mac == mac);
+    let mappings = snapshot
+        .mappings_from(first)
+        .filter(|it| open && fits(it.host))
+        .map(|it| MappingView::new(it, &snapshot, now));
+    let requests = snapshot
+        .waiting()
+        .filter(|it| waiting && it.id >= first && fits(it.host))
+        .map(|it| MappingView::waiting(it, &snapshot, now));
+    let page = page(by_id(mappings, requests), limit, |view| view.id.to_string());
     std::future::ready(Ok(Json(page))).await
+}
+
+/// Merges two lists that rise by id.
+fn by_id(
+    a: impl Iterator<Item = MappingView>,
+    b: impl Iterator<Item = MappingView>,
+) -> impl Iterator<Item = MappingView> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some(first), Some(second)) if second.id < first.id => b.next(),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next(),
+    })
+}
+
+pub(super) async fn permissions(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Parameters,
+) -> Answer<Page<PermissionView>> {
+    let (snapshot, now) = shared.context.look();
+    let host = query
+        .get("host")
+        .map(|id| find_host(&snapshot, id))
+        .transpose()?;
+    let items = snapshot
+        .permissions()
+        .filter(|it| host.is_none_or(|host| host.mac == it.host))
+        .map(|it| PermissionView::new(it, &snapshot, now))
+        .collect();
+    std::future::ready(Ok(Json(Page { items, next: None }))).await
 }
 
 pub(super) async fn mapping(
@@ -118,10 +161,15 @@ pub(super) async fn mapping(
     Id(id): Id<u64>,
 ) -> Answer<MappingView> {
     let (snapshot, now) = shared.context.look();
-    let mapping = snapshot
-        .mapping(MappingId(id))
-        .ok_or_else(|| not_found("mapping"));
-    std::future::ready(mapping.map(|it| Json(MappingView::new(it, &snapshot, now)))).await
+    let id = MappingId(id);
+    let open = snapshot.mapping(id);
+    let open = open.map(|it| MappingView::new(it, &snapshot, now));
+    let waiting = || {
+        let waiting = snapshot.waiting_request(id);
+        waiting.map(|it| MappingView::waiting(it, &snapshot, now))
+    };
+    let view = open.or_else(waiting).ok_or_else(|| not_found("mapping"));
+    std::future::ready(view.map(Json)).await
 }
 
 pub(super) async fn prefixes(State(shared): State<Arc<Shared>>) -> Json<Page<PrefixView>> {

@@ -7,10 +7,10 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch};
+use axum::routing::{delete, get, patch, post};
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Shared, answer, change, live, pages, read, sessions, upstream};
+use super::{Shared, answer, change, decide, live, pages, read, sessions, upstream};
 use crate::guard::{self, Origin};
 
 /// The routes for a connection from `origin`.
@@ -26,6 +26,13 @@ pub(super) fn router(shared: Arc<Shared>, origin: Origin) -> Router {
         .route("/hosts/{id}", get(read::host).merge(patch(change::host)))
         .route("/mappings", get(read::mappings).post(change::open))
         .route("/mappings/{id}", get(read::mapping).delete(change::close))
+        .route("/mappings/{id}/approve", post(decide::approve))
+        .route("/mappings/{id}/deny", post(decide::deny))
+        .route("/permissions", get(read::permissions))
+        .route(
+            "/permissions/{host}/{protocol}/{port}",
+            delete(decide::forget),
+        )
         .route("/prefixes", get(read::prefixes).post(change::prefix))
         .route(
             "/sessions",

@@ -168,7 +168,9 @@ impl Core {
         now: Now,
     ) -> Result<(Grant, Waits), Refusal> {
         self.forget_waiting(waiting.id);
-        let mapping = self.try_map(
+        // people know it by its number
+        let next = std::mem::replace(&mut self.next_mapping, waiting.id);
+        let opened = self.try_map(
             &MapRequest {
                 subject: Subject::Client(Client {
                     addr: waiting.server.into(),
@@ -189,8 +191,9 @@ impl Core {
                 description: waiting.description.clone(),
             },
             now,
-        )?;
-        Ok(self.as_grant(mapping, now))
+        );
+        self.next_mapping = next;
+        Ok(self.as_grant(opened?, now))
     }
 
     fn as_grant(&self, mapping: Arc<Mapping>, now: Now) -> (Grant, Waits) {

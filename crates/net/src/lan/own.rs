@@ -20,7 +20,7 @@ struct State {
     table: File,
     ifindex: u32,
     clock: Clock,
-    known: Vec<Ipv6Addr>,
+    known: Vec<(Ipv6Addr, u8)>,
     read_at: Option<Instant>,
 }
 
@@ -35,14 +35,29 @@ impl OwnAddresses {
         })))
     }
 
-    /// Tells whether `addr` is ours. An address that is not known is looked up, but not at the
-    /// rate of a flood.
+    /// Tells whether `addr` is ours.
     pub(super) fn contains(&self, addr: IpAddr) -> bool {
+        self.find(addr, |own, _, addr| own == addr)
+    }
+
+    /// Tells whether `addr` lies in the subnet of one of ours.
+    pub(super) fn is_on_link(&self, addr: IpAddr) -> bool {
+        self.find(addr, |own, len, addr| {
+            let host_bits = 128_u32.saturating_sub(len.into());
+            let differing = own.to_bits() ^ addr.to_bits();
+            differing.checked_shr(host_bits).unwrap_or_default() == 0
+        })
+    }
+
+    /// Looks for an address of ours that fits. When none does the table is read anew, but not at
+    /// the rate of a flood.
+    fn find(&self, addr: IpAddr, fits: impl Fn(Ipv6Addr, u8, Ipv6Addr) -> bool) -> bool {
         let IpAddr::V6(addr) = addr else {
             return false;
         };
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.known.contains(&addr) {
+        let fits = |&(own, len): &(Ipv6Addr, u8)| fits(own, len, addr);
+        if state.known.iter().any(fits) {
             return true;
         }
         let now = state.clock.mono();
@@ -53,7 +68,7 @@ impl OwnAddresses {
         if let Err(error) = state.read() {
             tracing::debug!(%error, "cannot read the addresses of the LAN's interface");
         }
-        state.known.contains(&addr)
+        state.known.iter().any(fits)
     }
 }
 
@@ -69,12 +84,13 @@ impl State {
 
 /// Reads `/proc/net/if_inet6`: address, index, prefix length, scope and flags, all hexadecimal,
 /// and the name.
-fn parse(table: &str, ifindex: u32) -> Vec<Ipv6Addr> {
+fn parse(table: &str, ifindex: u32) -> Vec<(Ipv6Addr, u8)> {
     let line = |line: &str| {
         let mut fields = line.split_whitespace();
         let addr = u128::from_str_radix(fields.next()?, 16).ok()?;
         let index = u32::from_str_radix(fields.next()?, 16).ok()?;
-        (index == ifindex).then(|| Ipv6Addr::from_bits(addr))
+        let len = u8::from_str_radix(fields.next()?, 16).ok()?;
+        (index == ifindex).then(|| (Ipv6Addr::from_bits(addr), len))
     };
     table.lines().filter_map(line).collect()
 }
@@ -91,8 +107,8 @@ mod tests {
                      fd000000000000000000000000000001 0a 40 00 80     lan\n\
                      00000000000000000000000000000001 01 80 10 80      lo\n";
 
-        let expected: [Ipv6Addr; 2] =
-            ["fe80::ff:fe00:1", "fd00::1"].map(|addr| addr.parse().unwrap());
+        let expected: [(Ipv6Addr, u8); 2] =
+            ["fe80::ff:fe00:1", "fd00::1"].map(|addr| (addr.parse().unwrap(), 64));
         assert_eq!(parse(table, 10), expected);
         assert!(parse("garbage\nmore garbage here", 10).is_empty());
     }

@@ -7,7 +7,10 @@ use mapping::{BootId, Core, LeaseRequest, Mac, Policy, PrefixRequest, Site};
 use net::namespace;
 use net::netlink::{Netlink, NewLink};
 
+use net::udp::Socket;
+
 use super::*;
+use crate::server::Dialects;
 use crate::wire::{Body, Map, Response, ResultCode};
 
 #[test]
@@ -39,8 +42,107 @@ fn clients_are_answered_over_the_cable_and_restarts_are_announced() {
             let Body::Map(map) = answer.body else {
                 panic!("not a mapping: {answer:?}");
             };
-            let expected: std::net::Ipv6Addr = "2001:db8:64:1::c0a8:4014".parse().unwrap();
+            let expected: Ipv6Addr = "2001:db8:64:1::c0a8:4014".parse().unwrap();
             assert_eq!((map.external_port, map.external_addr), (8080, expected));
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+    });
+}
+
+#[test]
+fn clients_with_ipv6_addresses_are_answered_from_the_asked_one_and_hear_of_restarts() {
+    in_home(|home| async move {
+        namespace::enter(&home.camera).unwrap();
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5350));
+        let options = Options::new().join(ALL_NODES.into(), home.far);
+        let listener = Socket::bind(any, &options).unwrap();
+        let client = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let client = Socket::bind(client, &Options::new()).unwrap();
+        let cancel = CancellationToken::new();
+        let serving = home.serve(cancel.clone());
+
+        let exchange = async {
+            let mut buf = vec![0; 2000];
+            let announced = listener.recv(&mut buf).await.unwrap();
+            assert_eq!(buf[..4], [2, 128, 0, 0]);
+            let SocketAddr::V6(gateway) = announced.source else {
+                panic!("not by IPv6: {announced:?}");
+            };
+            assert_eq!(gateway.port(), PORT);
+            assert!(gateway.ip().is_unicast_link_local());
+
+            // its own link-local address is what the camera sends from
+            namespace::enter(&home.camera).unwrap();
+            let ours = Netlink::open().unwrap();
+            let addrs = ours.addresses(home.far).await.unwrap();
+            let own = addrs.iter().find_map(|it| match it.addr {
+                IpAddr::V6(addr) => Some(addr),
+                IpAddr::V4(_) => None,
+            });
+            let by_ipv4 = map_request(8080);
+            let request = crate::wire::Request {
+                client: own.unwrap(),
+                ..crate::wire::Request::parse(&by_ipv4).unwrap()
+            };
+            client
+                .send_to(&request.emit(), gateway.into(), None)
+                .await
+                .unwrap();
+            let answer = client.recv(&mut buf).await.unwrap();
+            assert_eq!(answer.source.ip(), IpAddr::V6(*gateway.ip()));
+            let answer = Response::parse(&buf[..answer.len]).unwrap();
+            // nothing carries pinholes
+            assert_eq!(answer.result, ResultCode::NoResources);
+            assert_eq!(answer.lifetime, 30);
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+    });
+}
+
+#[test]
+fn renumbering_is_told_to_the_client_of_a_mapping() {
+    in_home(|home| async move {
+        let client = home.client(CAMERA, 0);
+        let cancel = CancellationToken::new();
+        let (shell, snapshots) = home.shell(Dialects::Pcp);
+        let decide = async |request: Request| {
+            let now = home.clock.now();
+            let mut core = home.core.borrow_mut();
+            let (outcome, _) = core.handle_request(&request, now);
+            core.finish(now);
+            snapshots.send_replace(Arc::new(core.snapshot().clone()));
+            outcome
+        };
+        let serving = shell.serve(decide, cancel.clone());
+
+        let exchange = async {
+            say(&client, &map_request(8080)).await;
+            let first = hear(&client).await;
+            assert_eq!(first[..4], [2, 129, 0, 0]);
+
+            let prefix = PrefixRequest {
+                delegated: "2001:db8:65::/56".parse().unwrap(),
+                nsp: None,
+                old_valid: Duration::from_secs(60),
+            };
+            decide(Request::Prefix(prefix)).await;
+            let newest = home.core.borrow().snapshot().to_prefer().unwrap().id;
+            decide(Request::Prefer(newest)).await;
+
+            let expected: Ipv6Addr = "2001:db8:65:1::c0a8:4014".parse().unwrap();
+            for _ in 0..3 {
+                let update = hear(&client).await;
+                let update = Response::parse(&update).unwrap();
+                assert_eq!(update.result, ResultCode::Success);
+                let Body::Map(map) = update.body else {
+                    panic!("not a mapping: {update:?}");
+                };
+                assert_eq!((map.external_port, map.external_addr), (8080, expected));
+            }
             cancel.cancel();
         };
         let (served, ()) = tokio::join!(serving, exchange);
@@ -341,8 +443,10 @@ async fn ready(namespace: &OwnedFd, net: &Netlink, index: u32) {
 fn config(dialects: Dialects) -> Config {
     Config {
         interface: "lan".to_owned(),
-        dialects,
-        limits: Limits::default(),
+        settings: Settings {
+            dialects,
+            ..Settings::default()
+        },
     }
 }
 
@@ -373,7 +477,7 @@ fn map_request(port: u16) -> Vec<u8> {
         protocol: 6,
         internal_port: port,
         external_port: 0,
-        external_addr: std::net::Ipv6Addr::UNSPECIFIED,
+        external_addr: Ipv6Addr::UNSPECIFIED,
     };
     let request = crate::wire::Request {
         lifetime: 3600,
@@ -398,6 +502,7 @@ async fn hear(socket: &Socket) -> Vec<u8> {
     buf
 }
 
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
 const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 20);
 const CAMERA_MAC: Mac = Mac([2, 0, 0, 0, 0, 20]);

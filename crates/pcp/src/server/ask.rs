@@ -1,166 +1,414 @@
-//! From a request that can be read to what the writer is asked (RFC 6887 §8.2, §11.3, §13).
+//! From a request that can be read to what the writer is asked (RFC 6887 §8.2, §11.3, §12.3).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use mapping::{
-    Client, External, ExternalPort, FilterChange, InternalPort, MapRequest, Protocol, Requester,
-    Snapshot, Subject, UnmapRequest, UnmapTarget, Via,
+    Client, ClosePinholeRequest, External, ExternalPort, FilterChange, InternalPort, MapRequest,
+    MapSetRequest, Mapping, Now, PinholeRequest, PinholeTarget, PinholeTuple, Prefix6, Protocol,
+    RemoteFilter, Requester, Snapshot, Subject, UnmapRequest, UnmapTarget, Via,
 };
+use natpmp::Caller;
 
-use crate::wire::{Body, Map, PcpOption, Request, ResultCode};
+use super::Settings;
+use super::answer::Answer;
+use super::options::{Wishes, of_announce, of_map, of_peer};
+use crate::wire::{Body, Map, Peer, PortSet, Request, ResultCode};
 
-/// What is remembered of a MAP request while it waits.
+/// What is remembered of a request while it waits, besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked {
-    pub(super) map: Map,
     pub(super) wish: Wish,
+    /// At which address the mapping was asked for.
+    pub(super) via: Via,
+    /// Whether FILTER was processed.
+    pub(super) filtered: bool,
+    pub(super) third_party: Option<Ipv6Addr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Lifetime 0.
+    /// MAP with lifetime 0.
     Close,
-    /// Any external port will do.
+    /// MAP: any external port will do.
     Open,
-    /// With `PREFER_FAILURE`.
+    /// MAP with `PREFER_FAILURE`.
     OpenExactly,
+    /// PEER.
+    Peer,
 }
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub(super) enum Judged {
-    /// ANNOUNCE is answered.
-    Announce,
+pub(super) enum Judged<'a> {
+    /// It is answered with success at once.
+    Answer(Answer<'a>),
     /// The writer decides.
-    Ask(Asked, Box<mapping::Request>),
-    /// What shall be deleted cannot exist.
-    NothingToClose(Map),
+    Ask(Asked, mapping::Request),
     /// It is an error.
     Refused(ResultCode),
 }
 
 /// Judges a request that can be read.
-pub(super) fn judge(request: &Request<'_>, source: Ipv4Addr, snapshot: &Snapshot) -> Judged {
-    // P-4: all 96 bits of the prefix count
-    if request.client != source.to_ipv6_mapped() {
+pub(super) fn judge<'a>(
+    request: &Request<'a>,
+    caller: Caller,
+    settings: &Settings,
+    snapshot: &Snapshot,
+    now: Now,
+) -> Judged<'a> {
+    // P-4: all 96 bits before an IPv4 address count
+    if request.client != super::in_ipv6(caller.source.ip()) {
         return Judged::Refused(ResultCode::AddressMismatch);
     }
     // RFC 6887 §7.3: first the structure of all, then each in its order
     if request.options().any(|option| option.is_err()) {
         return Judged::Refused(ResultCode::MalformedOption);
     }
+    let judge = Judge {
+        request,
+        caller,
+        settings,
+        snapshot,
+        now,
+    };
     let judged = match request.body {
-        Body::Announce => announce_options(request).map(|()| Judged::Announce),
-        Body::Map(map) => judge_map(request, map, source, snapshot),
+        Body::Announce => of_announce(request).map(|()| Judged::Answer(Answer::ANNOUNCE)),
+        Body::Map(map) => judge.map(map),
+        Body::Peer(peer) => judge.peer(peer),
     };
     judged.unwrap_or_else(Judged::Refused)
 }
 
-fn judge_map(
-    request: &Request<'_>,
-    map: Map,
-    source: Ipv4Addr,
-    snapshot: &Snapshot,
-) -> Result<Judged, ResultCode> {
-    // M-1
-    if map.protocol == 0 && map.internal_port != 0 {
-        return Err(ResultCode::MalformedRequest);
-    }
-    let ports = Protocol::from_number(map.protocol).zip(InternalPort::new(map.internal_port));
-    // all protocols, all ports, and protocols that the translator does not carry
-    if request.lifetime != 0 && ports.is_none() {
-        return Err(ResultCode::UnsuppProtocol);
-    }
-    let wish = map_options(request, map)?;
-    let Some((protocol, internal_port)) = ports else {
-        return Ok(Judged::NothingToClose(map));
-    };
-    let external = match (wish, ExternalPort::new(map.external_port)) {
-        (Wish::OpenExactly, Some(port)) => {
-            // RFC 6887 §11.3: the suggested address counts as well
-            let own = snapshot.external_address(source);
-            if own.is_some_and(|own| !suits(map.external_addr, own)) {
-                return Err(ResultCode::CannotProvideExternal);
-            }
-            External::Required(port)
-        }
-        (Wish::Open | Wish::OpenExactly | Wish::Close, port) => External::Suggested(port),
-    };
-    let subject = Subject::Client(Client {
-        addr: source.into(),
-        mac: None,
-    });
-    let requester = Requester::Pcp;
-    let nonce = Some(map.nonce);
-    let request = if wish == Wish::Close {
-        mapping::Request::Unmap(UnmapRequest {
-            subject,
-            requester,
-            target: UnmapTarget::Internal(protocol, internal_port, nonce),
-        })
-    } else {
-        mapping::Request::Map(MapRequest {
-            subject,
-            requester,
-            protocol,
-            internal_port,
-            external,
-            lifetime: Some(Duration::from_secs(request.lifetime.into()).max(SHORTEST)),
-            nonce,
-            via: Via::Ipv6,
-            peer: false,
-            filters: FilterChange::default(),
-            description: String::new(),
-        })
-    };
-    Ok(Judged::Ask(Asked { map, wish }, Box::new(request)))
+struct Judge<'r, 'a> {
+    request: &'r Request<'a>,
+    caller: Caller,
+    settings: &'r Settings,
+    snapshot: &'r Snapshot,
+    now: Now,
 }
 
-/// Processes the options of MAP in their order; the first error counts (P-5, P-6).
-fn map_options(request: &Request<'_>, map: Map) -> Result<Wish, ResultCode> {
-    let deletes = request.lifetime == 0;
-    let mut wish = if deletes { Wish::Close } else { Wish::Open };
-    for option in request.options().flatten() {
-        match option {
-            PcpOption::ThirdParty(None) => return Err(ResultCode::MalformedOption),
-            PcpOption::ThirdParty(Some(addr)) if addr == request.client => {
-                return Err(ResultCode::MalformedRequest);
-            }
-            // O-1: nobody opens ports for others
-            PcpOption::ThirdParty(Some(_)) => return Err(ResultCode::UnsuppOption),
-            PcpOption::PreferFailure { len } => {
-                let again = wish == Wish::OpenExactly;
-                if len != 0 || deletes || again || map.external_port == 0 {
-                    return Err(ResultCode::MalformedOption);
+/// For whom a port is, and which.
+struct Inside {
+    client: Client,
+    addr: Ipv6Addr,
+    protocol: Protocol,
+    port: InternalPort,
+}
+
+impl<'a> Judge<'_, 'a> {
+    fn map(&self, map: Map) -> Result<Judged<'a>, ResultCode> {
+        // M-1
+        if map.protocol == 0 && map.internal_port != 0 {
+            return Err(ResultCode::MalformedRequest);
+        }
+        let inside = Protocol::from_number(map.protocol).zip(InternalPort::new(map.internal_port));
+        let deletes = self.request.lifetime == 0;
+        // all protocols, all ports, and protocols that the translator does not carry
+        if !deletes && inside.is_none() {
+            return Err(ResultCode::UnsuppProtocol);
+        }
+        let wishes = of_map(
+            self.request,
+            map.external_port,
+            self.settings,
+            self.snapshot,
+        )?;
+        let Some((protocol, port)) = inside else {
+            return Ok(Judged::Answer(Answer::closed(map)));
+        };
+        let inside = self.inside(&wishes, protocol, port);
+        let wish = match (deletes, wishes.exactly) {
+            (true, _) => Wish::Close,
+            (false, false) => Wish::Open,
+            (false, true) => Wish::OpenExactly,
+        };
+        let server = inside.addr.to_ipv4_mapped();
+        let via = self.via(map);
+        let request = match (server, wish) {
+            (Some(_), Wish::Close) => close(&inside, map, wishes.port_set),
+            (None, Wish::Close) => {
+                // what nothing carries does not exist
+                if !self.snapshot.carriers().pinholes {
+                    return Ok(Judged::Answer(Answer::closed(map)));
                 }
-                wish = Wish::OpenExactly;
+                close_pinhole(&inside, map)
             }
-            PcpOption::Filter(_) if deletes => return Err(ResultCode::MalformedOption),
-            PcpOption::Filter(_) => return Err(ResultCode::UnsuppOption),
-            PcpOption::Unknown { code, .. } if code < OPTIONAL => {
-                return Err(ResultCode::UnsuppOption);
+            (Some(server), Wish::Open | Wish::OpenExactly | Wish::Peer) => {
+                self.open(&inside, map, server, via, wishes.exactly, &wishes)?
             }
-            PcpOption::Unknown { .. } => {}
+            (None, Wish::Open | Wish::OpenExactly | Wish::Peer) => {
+                let remote = None;
+                self.pinhole(&inside, map, remote, wishes.exactly, &wishes)?
+            }
+        };
+        let asked = Asked {
+            wish,
+            via,
+            filtered: wishes.filtered,
+            third_party: wishes.third_party,
+        };
+        Ok(Judged::Ask(asked, request))
+    }
+
+    fn peer(&self, peer: Peer) -> Result<Judged<'a>, ResultCode> {
+        let map = peer.map;
+        // E-1
+        if map.protocol == 0 || peer.remote_port == 0 {
+            return Err(ResultCode::MalformedRequest);
+        }
+        let port = InternalPort::new(map.internal_port).ok_or(ResultCode::MalformedRequest)?;
+        let protocol = Protocol::from_number(map.protocol).ok_or(ResultCode::UnsuppProtocol)?;
+        let wishes = of_peer(self.request, self.settings)?;
+        let inside = self.inside(&wishes, protocol, port);
+        let remote = remote(&peer, inside.addr).ok_or(ResultCode::MalformedRequest)?;
+        let request = match inside.addr.to_ipv4_mapped() {
+            Some(server) => self.outbound(&inside, map, server, remote, &wishes)?,
+            None => self.pinhole(&inside, map, Some(remote), true, &wishes)?,
+        };
+        let asked = Asked {
+            wish: Wish::Peer,
+            via: Via::Ipv4,
+            filtered: false,
+            third_party: wishes.third_party,
+        };
+        Ok(Judged::Ask(asked, request))
+    }
+
+    fn inside(&self, wishes: &Wishes<'_>, protocol: Protocol, port: InternalPort) -> Inside {
+        let client = match wishes.third_party {
+            None => self.caller.client(),
+            Some(addr) => Client {
+                addr: addr.to_canonical(),
+                mac: None,
+            },
+        };
+        Inside {
+            client,
+            addr: super::in_ipv6(client.addr),
+            protocol,
+            port,
         }
     }
-    Ok(wish)
+
+    /// RFC 6887 §10: who suggests an IPv4 address, be it all zeros, wants to be reached by IPv4.
+    /// Where no IPv4 is carried the suggestion does no harm (RFC 6887 §11.3).
+    const fn via(&self, map: Map) -> Via {
+        let by_ipv4 = map.external_addr.to_ipv4_mapped().is_some();
+        if by_ipv4 && self.snapshot.carriers().ipv4.is_some() {
+            Via::Ipv4
+        } else {
+            Via::Ipv6
+        }
+    }
+
+    fn open(
+        &self,
+        inside: &Inside,
+        map: Map,
+        server: Ipv4Addr,
+        via: Via,
+        exactly: bool,
+        wishes: &Wishes<'_>,
+    ) -> Result<mapping::Request, ResultCode> {
+        let external = match (exactly, ExternalPort::new(map.external_port)) {
+            (true, Some(port)) => {
+                // RFC 6887 §11.3: the suggested address counts as well
+                let own = self.own(server, via);
+                if own.is_some_and(|own| !suits(map.external_addr, own)) {
+                    return Err(ResultCode::CannotProvideExternal);
+                }
+                External::Required(port)
+            }
+            (_, port) => External::Suggested(port),
+        };
+        let first = MapRequest {
+            external,
+            lifetime: Some(self.lifetime()),
+            via,
+            filters: wishes.filters.clone(),
+            ..map_request(inside, map, wishes)
+        };
+        let more = wishes.port_set.filter(|set| set.size > 1);
+        Ok(match more {
+            Some(set) => mapping::Request::MapSet(MapSetRequest {
+                first,
+                size: NonZeroU16::new(set.size).unwrap_or(NonZeroU16::MIN),
+                parity: set.parity,
+            }),
+            None => mapping::Request::Map(first),
+        })
+    }
+
+    /// PEER of an IPv4 client: an outbound mapping at the shared IPv4 address.
+    fn outbound(
+        &self,
+        inside: &Inside,
+        map: Map,
+        server: Ipv4Addr,
+        remote: RemoteFilter,
+        wishes: &Wishes<'_>,
+    ) -> Result<mapping::Request, ResultCode> {
+        let own = self.own(server, Via::Ipv4);
+        // RFC 6887 §12.1: what is suggested is meant
+        if own.is_some_and(|own| !suits(map.external_addr, own)) {
+            return Err(ResultCode::CannotProvideExternal);
+        }
+        let found = self.outbound_of(inside, server);
+        let left = found
+            .and_then(|mapping| mapping.expires)
+            .map(|expiry| self.snapshot.remaining(expiry, self.now));
+        let common = MapRequest {
+            // RFC 6887 §12.1: PEER never cuts short
+            lifetime: Some(self.lifetime().max(left.unwrap_or_default())),
+            via: Via::Ipv4,
+            ..map_request(inside, map, wishes)
+        };
+        // RFC 6887 §12.3: of a mapping that MAP made, the client learns and prolongs
+        if found.is_some_and(|mapping| !mapping.peer) {
+            return Ok(mapping::Request::Map(common));
+        }
+        let external = match ExternalPort::new(map.external_port) {
+            Some(port) => External::Required(port),
+            None => External::Suggested(None),
+        };
+        Ok(mapping::Request::Map(MapRequest {
+            external,
+            peer: true,
+            filters: FilterChange {
+                clear: false,
+                add: vec![remote],
+            },
+            ..common
+        }))
+    }
+
+    /// Returns what leads from an internal port to the shared IPv4 address; the inbound mapping
+    /// comes first.
+    fn outbound_of(&self, inside: &Inside, server: Ipv4Addr) -> Option<&Mapping> {
+        self.snapshot
+            .mappings_by_internal(server, inside.protocol, inside.port)
+            .filter(|mapping| mapping.via.has_ipv4())
+            .min_by_key(|mapping| mapping.peer)
+            .map(|mapping| &**mapping)
+    }
+
+    /// MAP and PEER of an IPv6 client: nothing is translated.
+    fn pinhole(
+        &self,
+        inside: &Inside,
+        map: Map,
+        remote: Option<RemoteFilter>,
+        exactly: bool,
+        wishes: &Wishes<'_>,
+    ) -> Result<mapping::Request, ResultCode> {
+        if !self.snapshot.carriers().pinholes {
+            return Err(ResultCode::NoResources);
+        }
+        if !is_global(inside.addr) {
+            return Err(ResultCode::NotAuthorized);
+        }
+        let other_port = ![0, map.internal_port].contains(&map.external_port);
+        if exactly && (other_port || !suits(map.external_addr, inside.addr)) {
+            return Err(ResultCode::CannotProvideExternal);
+        }
+        let tuple = tuple(inside, remote);
+        let left = self
+            .snapshot
+            .pinhole_by_tuple(&tuple)
+            .filter(|_| remote.is_some())
+            .map(|known| self.snapshot.remaining(known.expires, self.now));
+        Ok(mapping::Request::Pinhole(PinholeRequest {
+            subject: Subject::Client(inside.client),
+            requester: Requester::Pcp,
+            tuple,
+            filters: wishes.filters.clone(),
+            lifetime: self.lifetime().max(left.unwrap_or_default()),
+            nonce: Some(map.nonce),
+            description: wishes.description.unwrap_or_default().to_owned(),
+        }))
+    }
+
+    /// M-6; the most is the policy's.
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.request.lifetime.into()).max(self.settings.min_lifetime)
+    }
+
+    /// Returns where remotes reach a server.
+    fn own(&self, server: Ipv4Addr, via: Via) -> Option<Ipv6Addr> {
+        match via {
+            Via::Ipv4 => {
+                let shared = self.snapshot.carriers().ipv4;
+                shared.map(|addr| addr.to_ipv6_mapped())
+            }
+            Via::Both | Via::Ipv6 => self.snapshot.external_address(server),
+        }
+    }
 }
 
-/// ANNOUNCE has no option of its own yet; those of MAP make no sense with it.
-fn announce_options(request: &Request<'_>) -> Result<(), ResultCode> {
-    for option in request.options().flatten() {
-        match option {
-            PcpOption::ThirdParty(_) | PcpOption::PreferFailure { .. } | PcpOption::Filter(_) => {
-                return Err(ResultCode::MalformedOption);
-            }
-            PcpOption::Unknown { code, .. } if code < OPTIONAL => {
-                return Err(ResultCode::UnsuppOption);
-            }
-            PcpOption::Unknown { .. } => {}
-        }
+/// What every MAP and PEER of an IPv4 client has in common.
+fn map_request(inside: &Inside, map: Map, wishes: &Wishes<'_>) -> MapRequest {
+    MapRequest {
+        subject: Subject::Client(inside.client),
+        requester: Requester::Pcp,
+        protocol: inside.protocol,
+        internal_port: inside.port,
+        external: External::Suggested(None),
+        lifetime: None,
+        nonce: Some(map.nonce),
+        via: Via::Ipv6,
+        peer: false,
+        filters: FilterChange::default(),
+        description: wishes.description.unwrap_or_default().to_owned(),
     }
-    Ok(())
+}
+
+fn close(inside: &Inside, map: Map, set: Option<PortSet>) -> mapping::Request {
+    let (protocol, port, nonce) = (inside.protocol, inside.port, Some(map.nonce));
+    let target = match set.and_then(|set| NonZeroU16::new(set.size)) {
+        Some(size) => UnmapTarget::InternalSet(protocol, port, size, nonce),
+        None => UnmapTarget::Internal(protocol, port, nonce),
+    };
+    mapping::Request::Unmap(UnmapRequest {
+        subject: Subject::Client(inside.client),
+        requester: Requester::Pcp,
+        target,
+    })
+}
+
+fn close_pinhole(inside: &Inside, map: Map) -> mapping::Request {
+    mapping::Request::ClosePinhole(ClosePinholeRequest {
+        subject: Subject::Client(inside.client),
+        requester: Requester::Pcp,
+        target: PinholeTarget::Tuple(tuple(inside, None), Some(map.nonce)),
+    })
+}
+
+const fn tuple(inside: &Inside, remote: Option<RemoteFilter>) -> PinholeTuple {
+    PinholeTuple {
+        addr: inside.addr,
+        protocol: inside.protocol,
+        port: inside.port,
+        remote,
+    }
+}
+
+/// Returns the one remote of PEER, if the client can mean it (RFC 6887 §10: it has the family of
+/// the client; §12.3: an address that no packet goes to is malformed).
+fn remote(peer: &Peer, inside: Ipv6Addr) -> Option<RemoteFilter> {
+    let addr = peer.remote_addr;
+    let is_possible = match (addr.to_ipv4_mapped(), inside.to_ipv4_mapped()) {
+        (Some(remote), Some(_)) => {
+            let nobody = remote.is_unspecified() || remote.is_loopback();
+            !(nobody || remote.is_multicast() || remote.is_broadcast())
+        }
+        (None, None) => !(addr.is_unspecified() || addr.is_loopback() || addr.is_multicast()),
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    let prefix = Prefix6::new(addr, 128).ok()?;
+    let port = NonZeroU16::new(peer.remote_port);
+    is_possible.then_some(RemoteFilter { prefix, port })
 }
 
 /// Tells whether a suggested address is none at all (of either family) or our own.
@@ -170,8 +418,11 @@ fn suits(suggested: Ipv6Addr, own: Ipv6Addr) -> bool {
         || suggested == own
 }
 
-/// RFC 6887 §7.3: from here on an option may be ignored.
-const OPTIONAL: u8 = 128;
-
-/// RFC 6887 §15: the least lifetime.
-const SHORTEST: Duration = Duration::from_secs(120);
+/// Tells whether remotes can send to an address at all (RFC 4291 §2.4, RFC 4193).
+const fn is_global(addr: Ipv6Addr) -> bool {
+    !(addr.is_unspecified()
+        || addr.is_loopback()
+        || addr.is_multicast()
+        || addr.is_unicast_link_local()
+        || addr.is_unique_local())
+}

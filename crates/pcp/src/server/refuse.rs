@@ -2,42 +2,50 @@
 
 use std::time::Duration;
 
-use mapping::{Policy, Refusal};
+use mapping::{PortClass, Refusal, Snapshot};
 
 use super::ask::{Asked, Wish};
-use crate::wire::ResultCode;
+use crate::wire::{Map, ResultCode};
 
 /// Says a refusal in PCP's codes, and for how long the client may take it for granted.
-pub(super) fn refusal_code(refusal: Refusal, asked: &Asked, policy: &Policy) -> (ResultCode, u32) {
+pub(super) fn refusal_code(
+    refusal: Refusal,
+    map: Map,
+    asked: &Asked,
+    snapshot: &Snapshot,
+) -> (ResultCode, u32) {
+    // RFC 6887 §7.4: code 11 is for requests that mean what they suggest
+    let is_exact = match asked.wish {
+        Wish::OpenExactly => true,
+        Wish::Peer => map.external_port != 0,
+        Wish::Open | Wish::Close => false,
+    };
     let code = match refusal {
         // M-2: as long as the other's mapping lives
         Refusal::ForeignMapping {
             remaining: Some(remaining),
         } => return (ResultCode::NotAuthorized, seconds(remaining)),
+        // a person may say yes at any moment, so the client shall ask again soon
+        Refusal::Waiting => return (ResultCode::NotAuthorized, SHORT),
         Refusal::ForeignMapping { remaining: None } | Refusal::NoLease | Refusal::StaticMapping => {
             ResultCode::NotAuthorized
         }
-        // RFC 6887 §7.4: code 11 is for requests with PREFER_FAILURE alone
-        Refusal::ExternalPortTaken if asked.wish == Wish::OpenExactly => {
-            ResultCode::CannotProvideExternal
-        }
+        Refusal::ExternalPortTaken if is_exact => ResultCode::CannotProvideExternal,
         // it is the external port that the policy denies
-        Refusal::PortDenied
-            if asked.wish == Wish::OpenExactly && is_open_to(policy, asked.map.internal_port) =>
-        {
+        Refusal::PortDenied if is_exact && is_open(snapshot, map) => {
             ResultCode::CannotProvideExternal
         }
         Refusal::PortDenied => ResultCode::NotAuthorized,
-        // a person may say yes at any moment, so the client shall ask again soon
-        Refusal::Waiting => return (ResultCode::NotAuthorized, SHORT),
-        Refusal::TooManyFilters => ResultCode::ExcessiveRemotePeers,
         Refusal::NoPrefix | Refusal::PrefixInvalid(_) => ResultCode::NetworkFailure,
         Refusal::QuotaExceeded => ResultCode::UserExQuota,
+        // RFC 6887 §7.4: code 13 is for requests with FILTER alone
+        Refusal::TooManyFilters if asked.filtered => ResultCode::ExcessiveRemotePeers,
         Refusal::AddressNotFree
         | Refusal::ExternalPortTaken
         | Refusal::NameNotFree
         | Refusal::NotCarried
         | Refusal::NotFound
+        | Refusal::TooManyFilters
         | Refusal::Unavailable => ResultCode::NoResources,
     };
     (code, error_lifetime(code))
@@ -68,8 +76,11 @@ pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn is_open_to(policy: &Policy, port: u16) -> bool {
-    policy.auto_allow.contains(port) && !policy.always_rejects(port)
+/// Tells whether the internal port alone would have been opened.
+fn is_open(snapshot: &Snapshot, map: Map) -> bool {
+    let policy = snapshot.policy();
+    let class: PortClass = policy.auto_allow;
+    class.contains(map.internal_port) && !policy.always_rejects(map.internal_port)
 }
 
 /// RFC 6887 §7.4: 30 minutes, and 30 seconds.

@@ -27,7 +27,7 @@ fn a_map_request_has_the_golden_bytes_of_the_rfc() {
         Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0xc0a8, 0x4014])
     );
     let options: Vec<_> = request.options().collect();
-    assert_eq!(options, [Ok(PcpOption::PreferFailure { len: 0 })]);
+    assert_eq!(options, [Ok(PcpOption::PreferFailure)]);
     assert_eq!(request.emit(), bytes);
 }
 
@@ -57,13 +57,99 @@ fn options_that_do_not_fit_say_where() {
         code: 200,
         data: &[7],
     };
-    assert_eq!(
-        read(&fits),
-        [Ok(unknown), Ok(PcpOption::PreferFailure { len: 0 })]
-    );
+    assert_eq!(read(&fits), [Ok(unknown), Ok(PcpOption::PreferFailure)]);
     let malformed = Err(Malformed::new(Field::Options, 24));
     for bytes in [&too_long[..], &without_padding, &half] {
         assert_eq!(read(bytes), [malformed]);
+    }
+}
+
+#[test]
+fn a_peer_request_has_the_golden_bytes_of_the_rfc() {
+    let mut bytes = vec![2, 2, 0, 0, 0, 0, 0x0e, 0x10];
+    bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 168, 64, 20]);
+    bytes.extend(*b"nonce-nonce!");
+    bytes.extend([17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+    bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    bytes.extend([0x13, 0xc4, 0, 0]); // port 5060
+    bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 9]);
+
+    let request = Request::parse(&bytes).unwrap();
+
+    let Body::Peer(peer) = request.body else {
+        panic!("not PEER: {request:?}");
+    };
+    assert_eq!((peer.remote_port, peer.map.internal_port), (5060, 8080));
+    assert_eq!(
+        peer.remote_addr.to_ipv4_mapped(),
+        Some([192, 0, 2, 9].into())
+    );
+    assert_eq!(request.emit(), bytes);
+}
+
+#[test]
+fn known_options_with_senseless_contents_are_invalid() {
+    let mapped = |len: u8| {
+        let mut filter = vec![3, 0, 0, 20, 0, len, 0, 0];
+        filter.extend([0; 10]);
+        filter.extend([0xff, 0xff, 192, 0, 2, 0]);
+        filter
+    };
+    let native = |len: u8| {
+        let mut filter = vec![3, 0, 0, 20, 0, len, 0, 0, 0x20, 1];
+        filter.extend([0; 14]);
+        filter
+    };
+    let prefix64 = |len: u8, rest: &[u8]| {
+        let data = [&[0, len][..], &[0; 12], rest].concat();
+        let mut bytes = vec![129, 0, 0, u8::try_from(data.len()).unwrap()];
+        bytes.extend(data);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let set = |size: u8| vec![130, 0, 0, 5, 0, size, 0, 80, 0, 0, 0, 0];
+
+    for bytes in [
+        mapped(1),
+        mapped(95),
+        mapped(129),
+        native(129),
+        native(200),
+        vec![1, 0, 0, 4, 1, 2, 3, 4],
+        vec![2, 0, 0, 1, 0, 0, 0, 0],
+        vec![3, 0, 0, 0],
+        vec![128, 0, 0, 1, 0xff, 0, 0, 0],
+        prefix64(11, &[]),
+        prefix64(0, &[]),
+        prefix64(12, &[0]),
+        prefix64(12, &[0, 1]),
+        prefix64(12, &[0, 1, 0, 33, 192, 0, 2, 0]),
+        set(0),
+        vec![130, 0, 0, 4, 0, 1, 0, 80],
+    ] {
+        let read = read(&bytes);
+        let is_invalid =
+            matches!(read[..], [Ok(PcpOption::Invalid { code, .. })] if code == bytes[0]);
+        assert!(is_invalid, "{read:?}");
+    }
+    for bytes in [
+        mapped(0),
+        mapped(96),
+        mapped(128),
+        native(1),
+        native(128),
+        prefix64(12, &[0, 0]),
+        prefix64(4, &[0, 1, 0, 24, 192, 0, 2, 0]),
+        set(1),
+    ] {
+        let read = read(&bytes);
+        let is_valid = matches!(
+            read[..],
+            [Ok(PcpOption::Filter(_)
+                | PcpOption::Prefix64(_)
+                | PcpOption::PortSet(_))]
+        );
+        assert!(is_valid, "{read:?}");
     }
 }
 
@@ -132,11 +218,27 @@ proptest! {
     }
 
     #[test]
-    fn known_options_can_be_read_again(addr in any::<Ipv6Addr>(), data in any::<[u8; 20]>()) {
+    fn known_options_can_be_read_again(
+        addr in any::<Ipv6Addr>(),
+        (prefix_len, remote_port) in (96..=128_u8, any::<u16>()),
+        text in "\\PC{0,40}",
+        octets in any::<[u8; 12]>(),
+        (size, first_internal_port, parity) in (1..=u16::MAX, any::<u16>(), any::<bool>()),
+        network in any::<std::net::Ipv4Addr>(),
+    ) {
+        let ipv4 = Ipv4Prefixes::bytes(network, 24);
         let options = [
-            PcpOption::ThirdParty(Some(addr)),
-            PcpOption::PreferFailure { len: 0 },
-            PcpOption::Filter(&data),
+            PcpOption::ThirdParty(addr),
+            PcpOption::PreferFailure,
+            PcpOption::Filter(Filter { prefix_len, remote_port, remote_addr: addr }),
+            PcpOption::Description(&text),
+            PcpOption::Prefix64(Prefix64 { prefix_len: 8, octets, ipv4: None }),
+            PcpOption::Prefix64(Prefix64 {
+                prefix_len: 12,
+                octets,
+                ipv4: Some(Ipv4Prefixes::one(&ipv4)),
+            }),
+            PcpOption::PortSet(PortSet { size, first_internal_port, parity }),
         ];
         let mut bytes = Vec::new();
         for option in options {
@@ -144,6 +246,8 @@ proptest! {
         }
         let read: Vec<_> = Options::new(&bytes, 60).collect();
         prop_assert_eq!(read, options.map(Ok));
+        let listed: Vec<_> = Ipv4Prefixes::one(&ipv4).iter().collect();
+        prop_assert_eq!(listed, [(network, 24)]);
     }
 }
 
@@ -169,5 +273,17 @@ fn body() -> impl Strategy<Value = Body> {
             })
         },
     );
-    prop_oneof![Just(Body::Announce), map]
+    let map = map.boxed();
+    let peer = (map.clone(), any::<(u16, Ipv6Addr)>()).prop_filter_map(
+        "a map",
+        |(map, (remote_port, remote_addr))| match map {
+            Body::Map(map) => Some(Body::Peer(Peer {
+                map,
+                remote_port,
+                remote_addr,
+            })),
+            Body::Announce | Body::Peer(_) => None,
+        },
+    );
+    prop_oneof![Just(Body::Announce), map, peer]
 }

@@ -4,12 +4,12 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use dashboard::model::{NewMapping, NewPrefix};
+use dashboard::model::{Approval, NewMapping, NewPrefix, PolicyPatch};
 use dashboard::{Client, ClientError};
 use serde::Serialize;
 
 use super::{Failure, print, show};
-use crate::cli::Reading;
+use crate::cli::{HostPolicyArgs, ProtocolPort, Reading};
 
 pub(super) fn status(socket: &Path, reading: Reading) -> Result<(), Failure> {
     let client = Client::new(socket);
@@ -53,6 +53,48 @@ pub(super) fn open(socket: &Path, mapping: &NewMapping) -> Result<(), Failure> {
 pub(super) fn close(socket: &Path, id: u64) -> Result<(), Failure> {
     wait(Client::new(socket).close(id))?;
     print::text(&format!("mapping {id} is closed\n"))
+}
+
+pub(super) fn approve(socket: &Path, id: u64, lasts: Option<Duration>) -> Result<(), Failure> {
+    let client = Client::new(socket);
+    let approval = Approval {
+        for_s: lasts.map(|lasts| lasts.as_secs()),
+    };
+    let mapping = wait(patiently(async || client.approve(id, approval).await))?;
+    print::text(&show::mappings(&[mapping]))
+}
+
+pub(super) fn deny(socket: &Path, id: u64) -> Result<(), Failure> {
+    wait(Client::new(socket).deny(id))?;
+    print::text(&format!("{id} is denied\n"))
+}
+
+pub(super) fn decisions(socket: &Path, reading: Reading) -> Result<(), Failure> {
+    let permissions = wait(Client::new(socket).permissions())?;
+    give(reading, &permissions, |it| show::permissions(it))
+}
+
+pub(super) fn forget(socket: &Path, host: &str, port: &ProtocolPort) -> Result<(), Failure> {
+    let client = Client::new(socket);
+    wait(client.forget_permission(host, &port.protocol, port.port))?;
+    let ProtocolPort { protocol, port } = port;
+    print::text(&format!(
+        "{host} {protocol}/{port} is up to the policy again\n"
+    ))
+}
+
+pub(super) fn set_policy(socket: &Path, args: &HostPolicyArgs) -> Result<(), Failure> {
+    let client = Client::new(socket);
+    let policy = (args.access != "default").then(|| PolicyPatch {
+        access: args.access.clone(),
+        ports: args.ports.clone(),
+        quota: args.quota,
+        for_s: args.until.map(|until| until.as_secs()),
+    });
+    let host = wait(patiently(async || {
+        client.set_policy(&args.host, policy.clone()).await
+    }))?;
+    print::text(&format!("{}: {}\n", host.name, show::policy(&host.policy)))
 }
 
 pub(super) fn prefixes(socket: &Path, reading: Reading) -> Result<(), Failure> {

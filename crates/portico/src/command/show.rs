@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use dashboard::model::{
-    Endpoint, HostView, LoggedView, MappingView, PrefixView, SessionView, Status,
-    UpstreamGatewayView, UpstreamView,
+    Endpoint, HostView, LoggedView, MappingView, PermissionView, PolicyView, PrefixView,
+    SessionView, Status, UpstreamGatewayView, UpstreamView,
 };
 
 use crate::config::Config;
@@ -61,7 +61,16 @@ pub(super) fn status(status: &Status, hosts: &[HostView], upstream: &UpstreamVie
             room.error.as_deref().unwrap_or("unknown")
         );
     }
-    shown + &self::hosts(hosts)
+    shown += &self::hosts(hosts);
+    let waiting = hosts.iter().flat_map(|host| &host.waiting);
+    if let Some(first) = waiting.map(|it| it.id).min() {
+        let (number, verb) = match status.waiting {
+            1 => ("1 request".to_owned(), "waits"),
+            many => (format!("{many} requests"), "wait"),
+        };
+        shown += &format!("{number} {verb} for you:  portico map approve {first} --for 1h\n");
+    }
+    shown
 }
 
 /// A line for each gateway in front of us that has answered or tells of a carrier's translator.
@@ -96,7 +105,38 @@ pub(super) fn host(host: &HostView) -> String {
     if let Some(left) = host.lease_expires_in_s {
         shown += &format!("lease        {} left\n", time(left));
     }
-    shown + &mappings(&host.mappings)
+    shown += &format!("may open     {}\n", policy(&host.policy));
+    let ports: Vec<_> = host.mappings.iter().chain(&host.waiting).cloned().collect();
+    shown + &mappings(&ports)
+}
+
+/// What a device may open, in a line.
+pub(super) fn policy(policy: &PolicyView) -> String {
+    let ports = match (policy.access.as_str(), policy.ports.as_str()) {
+        ("deny", _) => "nothing".to_owned(),
+        ("ask", class) => format!("{class} by itself, other ports if you approve"),
+        (_, class) => format!("{class}, and nothing else"),
+    };
+    let whose = match (policy.own, policy.expires_in_s) {
+        (false, _) => "by default".to_owned(),
+        (true, None) => "its own policy".to_owned(),
+        (true, Some(left)) => format!("its own policy for {}", time(left)),
+    };
+    format!("{ports}; {} ports at most ({whose})", policy.quota)
+}
+
+pub(super) fn permissions(permissions: &[PermissionView]) -> String {
+    let rows = permissions.iter().map(|it| {
+        [
+            it.name.clone(),
+            format!("{}/{}", it.protocol, it.internal_port),
+            if it.allow { "approved" } else { "denied" }.to_owned(),
+            date(it.decided_at),
+            it.expires_in_s
+                .map_or_else(|| "until forgotten".to_owned(), time),
+        ]
+    });
+    table(["NAME", "PORT", "DECISION", "AT", "LEFT"], rows)
 }
 
 pub(super) fn mappings(mappings: &[MappingView]) -> String {
@@ -104,8 +144,14 @@ pub(super) fn mappings(mappings: &[MappingView]) -> String {
         [
             it.id.to_string(),
             it.name.clone(),
+            it.state.clone(),
             format!("{}/{}", it.protocol, it.external_port),
             format!("{}:{}", it.server, it.internal_port),
+            if it.filters.is_empty() {
+                "everybody".to_owned()
+            } else {
+                it.filters.join(" ")
+            },
             it.requester.clone(),
             it.expires_in_s
                 .map_or_else(|| "until closed".to_owned(), time),
@@ -113,7 +159,17 @@ pub(super) fn mappings(mappings: &[MappingView]) -> String {
         ]
     });
     table(
-        ["ID", "NAME", "OPEN", "SERVER", "BY", "LEFT", "DESCRIPTION"],
+        [
+            "ID",
+            "NAME",
+            "STATE",
+            "PORT",
+            "SERVER",
+            "FOR",
+            "BY",
+            "LEFT",
+            "DESCRIPTION",
+        ],
         rows,
     )
 }
@@ -213,6 +269,11 @@ pub(super) fn hosts(hosts: &[HostView]) -> String {
             .iter()
             .map(|m| format!("{}/{}", m.protocol, m.external_port))
             .collect();
+        let waiting: Vec<_> = it
+            .waiting
+            .iter()
+            .map(|m| format!("{}/{}", m.protocol, m.external_port))
+            .collect();
         [
             it.name.clone(),
             it.ipv4.to_string(),
@@ -225,9 +286,17 @@ pub(super) fn hosts(hosts: &[HostView]) -> String {
             } else {
                 open.join(" ")
             },
+            if waiting.is_empty() {
+                "-".to_owned()
+            } else {
+                waiting.join(" ")
+            },
         ]
     });
-    table(["NAME", "IPV4", "AAAA", "MAC", "STATE", "OPEN"], rows)
+    table(
+        ["NAME", "IPV4", "AAAA", "MAC", "STATE", "OPEN", "WAITING"],
+        rows,
+    )
 }
 
 /// Sets rows under a head, each column as wide as its widest cell.

@@ -121,6 +121,9 @@ pub enum Ports {
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     pub pcp: bool,
+    pub pcp_map: bool,
+    pub pcp_peer: bool,
+    pub pcp_third_party: bool,
     pub nat_pmp: bool,
     pub upnp: bool,
 }
@@ -129,6 +132,9 @@ impl Default for Protocols {
     fn default() -> Self {
         Self {
             pcp: true,
+            pcp_map: true,
+            pcp_peer: true,
+            pcp_third_party: false,
             nat_pmp: true,
             upnp: true,
         }

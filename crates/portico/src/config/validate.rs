@@ -59,6 +59,9 @@ pub(super) fn validate(file: &file::V1) -> Checked<Config> {
         policy: policy(&file.policy)?,
         protocols: Protocols {
             pcp: file.protocols.pcp,
+            pcp_map: file.protocols.pcp_map,
+            pcp_peer: file.protocols.pcp_peer,
+            pcp_third_party: file.protocols.pcp_third_party,
             nat_pmp: file.protocols.nat_pmp,
             upnp: file.protocols.upnp,
         },

@@ -61,6 +61,14 @@ impl<const KIND: usize> List<KIND> {
         self.len += 1;
     }
 
+    /// Makes the first the last.
+    pub(crate) fn rotate<T: Linked<KIND>>(&mut self, slab: &Slab<T>) {
+        let head = self.head().and_then(|head| slab.get(head));
+        if let Some(head) = head {
+            self.head = head.peek().next;
+        }
+    }
+
     pub(crate) fn unlink<T: Linked<KIND>>(&mut self, slab: &mut Slab<T>, old: u32) {
         let Some(Link { prev, next }) = slab.get(old).map(|value| *value.peek()) else {
             return;
@@ -108,12 +116,15 @@ mod tests {
     proptest! {
         #[test]
         fn list_agrees_with_a_vector(
-            ops in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..100),
+            ops in prop::collection::vec((0..3_u8, any::<prop::sample::Index>()), 0..100),
         ) {
             let (mut slab, mut list) = (Slab::new(u32::MAX), List::<0>::default());
             let mut model = Vec::new();
-            for (add, at) in ops {
-                if add {
+            for (op, at) in ops {
+                if op == 0 && !model.is_empty() {
+                    list.rotate(&slab);
+                    model.rotate_left(1);
+                } else if op == 1 {
                     let id = slab.insert(Value::default()).unwrap();
                     list.push_back(&mut slab, id);
                     model.push(id);

@@ -79,8 +79,13 @@ impl Translator {
         let is_silent = matches!(
             reason,
             DropReason::SourceRouted | DropReason::UnsupportedProtocol
-        ) && self.asked(&quote).is_some_and(|(_, server)| {
-            !self.everything_is_open() && self.filter.admissions.echo(server).is_none()
+        ) && self.asked(&quote).is_some_and(|asked| {
+            !self.everything_is_open()
+                && self
+                    .filter
+                    .admissions
+                    .echo(asked.server, asked.remote)
+                    .is_err()
         });
         if !is_silent {
             self.answer(answer, &quote);
@@ -103,7 +108,7 @@ impl Translator {
     fn router_six(&self, quote: &Quote<'_>) -> Option<Ipv6Addr> {
         let bib = &self.filter.sessions.bib;
         let asked = self.asked(quote);
-        match asked.and_then(|(nsp, _)| self.filter.nsps.get(nsp)) {
+        match asked.and_then(|asked| self.filter.nsps.get(asked.nsp)) {
             Some(nsp) if !bib.pool_is_empty() && nsp.may_represent(bib.router()) => {
                 Some(nsp.embed(bib.router()))
             }
@@ -134,10 +139,22 @@ impl Translator {
     }
 
     /// Returns which prefix and server an IPv6 packet asks for.
-    fn asked(&self, quote: &Quote<'_>) -> Option<(NspId, Ipv4Addr)> {
+    fn asked(&self, quote: &Quote<'_>) -> Option<Asked> {
         let packet = Embedded::<Ipv6Addr>::parse(quote.packet()).ok()?;
-        self.filter.nsps.extract(packet.dst)
+        let (nsp, server) = self.filter.nsps.extract(packet.dst)?;
+        Some(Asked {
+            remote: packet.src,
+            nsp,
+            server,
+        })
     }
+}
+
+/// Who asks for whom.
+struct Asked {
+    remote: Ipv6Addr,
+    nsp: NspId,
+    server: Ipv4Addr,
 }
 
 /// Errors come whole.

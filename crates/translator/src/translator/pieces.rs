@@ -88,11 +88,11 @@ impl Translator {
         if filter.sessions.bib.contains(server) && !filter.hairpins() {
             return Err(DropReason::Hairpin);
         }
-        if self.is_reachable(server) {
-            Ok(())
-        } else {
-            Err(DropReason::Closed)
+        // without `end_on_close` a server has sessions that no port lets in any more
+        if self.config.end_on_close {
+            filter.admissions.echo(server, piece.src)?;
         }
+        Ok(())
     }
 
     /// As [`Self::may_hold_six`], the other way.
@@ -112,16 +112,12 @@ impl Translator {
         if !bib.contains(piece.dst) {
             return Err(DropReason::NotOurs);
         }
-        if bib.is_used(piece.dst) && self.is_reachable(piece.src) {
+        let may_have_sessions =
+            !self.config.end_on_close || self.filter.admissions.has_open_port(piece.src);
+        if bib.is_used(piece.dst) && may_have_sessions {
             Ok(())
         } else {
             Err(DropReason::NoSession)
         }
-    }
-
-    /// Tells whether a server may have sessions.
-    fn is_reachable(&self, server: Ipv4Addr) -> bool {
-        // without `end_on_close` a server has sessions when it has no port any more
-        !self.config.end_on_close || self.filter.admissions.echo(server).is_some()
     }
 }

@@ -1,6 +1,6 @@
 //! What the machine says to who sends to a closed port or of a connection that it does not know.
 
-use mapping::{ExternalPort, Instant, Protocol};
+use mapping::Instant;
 
 use super::Translator;
 use crate::answer::{Answer, Quote};
@@ -18,7 +18,9 @@ impl Translator {
             DropReason::NotSyn | DropReason::UnknownConnection if self.config.reset_unknown => {
                 self.answer(Answer::Reset, &Quote::of(frame));
             }
-            DropReason::Closed if self.config.closed == Closed::Prohibited => {
+            DropReason::Closed | DropReason::Filtered
+                if self.config.closed == Closed::Prohibited =>
+            {
                 self.answer_closed(frame);
             }
             _ => {}
@@ -51,11 +53,7 @@ impl Translator {
 
     /// Tells whether a SYN would pass now, or one like it has passed.
     fn is_welcome(&self, syn: &ClosedSyn) -> bool {
-        let port = ExternalPort::new(syn.tuple.external_port);
-        let admissions = &self.filter.admissions;
-        let is_open = port
-            .and_then(|port| admissions.port(syn.tuple.server, Protocol::Tcp, port))
-            .is_some();
-        is_open || self.filter.sessions.find_six(&syn.tuple).is_some()
+        self.filter.admissions.admit(&syn.tuple).is_ok()
+            || self.filter.sessions.find_six(&syn.tuple).is_some()
     }
 }

@@ -10,11 +10,16 @@
 
 pub mod icmp;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use mapping::{Admission, ExternalPort, Instant, InternalPort, Nsp, Protocol};
-use translator::{Config, DropReason, Event, Frame, Limits, PoolRange, Translator, Verdict};
+use mapping::{
+    Admission, AdmissionRule, ExternalPort, Instant, InternalPort, Nsp, Protocol, RemoteFilter,
+};
+use translator::{
+    Config, DropReason, Event, Frame, Limits, PoolRange, Session, Translator, Transport, Verdict,
+};
 
 pub const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
 pub const NAS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 8);
@@ -34,6 +39,37 @@ pub fn nsp() -> Nsp {
 
 pub fn new_nsp() -> Nsp {
     Nsp::new("2001:db8:65:1::".parse().unwrap()).unwrap()
+}
+
+/// Remotes of a prefix, with any port or one.
+pub fn remotes(prefix: &str, port: Option<u16>) -> RemoteFilter {
+    RemoteFilter {
+        prefix: prefix.parse().unwrap(),
+        port: port.and_then(std::num::NonZeroU16::new),
+    }
+}
+
+/// What is open: where it leads, and for whom.
+pub type Rules = BTreeMap<(Ipv4Addr, Protocol, u16), (u16, Vec<RemoteFilter>)>;
+
+/// Tells whether a session may be there (RFC 6887 §13.3).
+pub fn admits(rules: &Rules, session: &Session) -> bool {
+    let (addr, port) = session.remote;
+    let protocol = match session.transport {
+        Transport::IcmpQuery => {
+            return rules.iter().any(|((server, ..), (_, filters))| {
+                let fits = filters.iter().any(|filter| filter.prefix.contains(addr));
+                *server == session.server.0 && (filters.is_empty() || fits)
+            });
+        }
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    };
+    let rule = rules.get(&(session.server.0, protocol, session.external.1));
+    rule.is_some_and(|(to, filters)| {
+        let fits = filters.iter().any(|filter| filter.admits(addr, port));
+        *to == session.server.1 && (filters.is_empty() || fits)
+    })
 }
 
 /// A translator with two open ports of the camera: TCP 80 -> 8080 and UDP 5000 -> 5001.
@@ -67,9 +103,23 @@ impl Home {
     }
 
     pub fn open(&mut self, server: Ipv4Addr, protocol: Protocol, external: u16, internal: u16) {
+        self.open_to(server, protocol, external, internal, &[]);
+    }
+
+    /// As [`Self::open`], for the remotes of these prefixes, with these ports, only.
+    pub fn open_to(
+        &mut self,
+        server: Ipv4Addr,
+        protocol: Protocol,
+        external: u16,
+        internal: u16,
+        filters: &[RemoteFilter],
+    ) {
         let external = ExternalPort::new(external).unwrap();
-        let internal = InternalPort::new(internal).unwrap();
-        let rule = mapping::AdmissionRule::to(internal);
+        let rule = AdmissionRule {
+            internal: InternalPort::new(internal).unwrap(),
+            filters: filters.into(),
+        };
         let change = Admission::Open(server, protocol, external, rule);
         self.translator.handle_admissions(&[change], self.now);
     }

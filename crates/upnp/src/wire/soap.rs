@@ -161,7 +161,11 @@ pub fn response(service: &str, action: &str, outputs: &[(&str, String)]) -> Vec<
     let mut document = envelope();
     document.start(&format!("u:{action}Response"), &[("xmlns:u", service)]);
     for (name, value) in outputs {
-        document.leaf(name, value);
+        match *name {
+            // miniupnpc reads the list as it stands, so no reference may be in its way
+            "NewPortListing" => document.fragment_leaf(name, value),
+            _ => document.leaf(name, value),
+        }
     }
     document.finish().into_bytes()
 }

@@ -53,6 +53,16 @@ impl Document {
         self.end();
     }
 
+    /// Like [`Self::leaf`], for a text that is XML itself.
+    pub(super) fn fragment_leaf(&mut self, name: &str, fragment: &str) {
+        self.start(name, &[]);
+        self.text.push_str("<![CDATA[");
+        self.text
+            .push_str(&fragment.replace("]]>", "]]]]><![CDATA[>"));
+        self.text.push_str("]]>");
+        self.end();
+    }
+
     pub(super) fn finish(mut self) -> String {
         while !self.open.is_empty() {
             self.end();

@@ -162,6 +162,7 @@ fn approved_port_opens_at_once_and_any_later_request_adopts_it() {
 
         assert_eq!(home.ports(), [22]);
         assert_eq!((opened.host, opened.nonce), (CAMERA, None));
+        assert_eq!(opened.id, id, "it keeps its number");
         assert_eq!(home.left(&opened), Policy::default().max_lease);
         assert_eq!(home.core.snapshot().waiting().count(), 0);
         let (adopted, lifetime) = home.open(retry(camera)).unwrap();

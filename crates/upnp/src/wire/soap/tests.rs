@@ -208,3 +208,21 @@ fn wrap(arguments: &str) -> Vec<u8> {
     )
     .into_bytes()
 }
+
+#[test]
+fn u_10_list_is_sent_as_control_points_read_it() {
+    let value = "<a>&lt;]]>b</a>".to_owned();
+    let answer = response(
+        "urn:s",
+        "GetListOfPortMappings",
+        &[("NewPortListing", value)],
+    );
+
+    let text = std::str::from_utf8(&answer).unwrap();
+    assert!(
+        text.contains("<NewPortListing><![CDATA[<a>&lt;]]"),
+        "{text}"
+    );
+    let read = parse(&answer).unwrap();
+    assert_eq!(read.arguments[0].1, "<a>&lt;]]>b</a>");
+}
