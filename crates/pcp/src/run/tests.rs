@@ -6,6 +6,7 @@ use std::rc::Rc;
 use mapping::{BootId, Core, LeaseRequest, Mac, Policy, PrefixRequest, Site};
 use net::namespace;
 use net::netlink::{Netlink, NewLink};
+use net::packet::UdpFrame;
 
 use net::udp::Socket;
 
@@ -274,6 +275,77 @@ fn who_asks_as_hosts_that_are_not_there_stops_nobody_else() {
 }
 
 #[test]
+fn who_writes_a_neighbours_address_opens_and_closes_nothing() {
+    in_home(|home| async move {
+        let camera = home.client(CAMERA, 0);
+        let forger = home.forger();
+        let cancel = CancellationToken::new();
+        let gate = Rc::new(tokio::sync::Semaphore::new(100));
+        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
+        let SocketAddr::V4(victim) = camera.local_addr() else {
+            panic!("not IPv4");
+        };
+        // everything is as the camera would say it, the nonce of its mapping included
+        let forge = async |bytes: &[u8]| {
+            let frame = UdpFrame {
+                source_mac: NEIGHBOUR_MAC,
+                destination_mac: forger.1,
+                source: victim,
+                destination: SocketAddrV4::new(GATEWAY, PORT),
+                payload: bytes,
+            };
+            forger.0.send(&frame.emit().unwrap()).await.unwrap();
+        };
+        let mapped = || home.core.borrow().snapshot().mapping_count();
+
+        let exchange = async {
+            say(&camera, &map_request(8080)).await;
+            let answer = hear(&camera).await;
+            assert_eq!(answer[..4], [2, 129, 0, 0]);
+            say(&camera, &natpmp_request(8081, 3600)).await;
+            assert_eq!(hear(&camera).await[..4], [0, 130, 0, 0]);
+            assert_eq!(mapped(), 2);
+
+            forge(&map_request(9000)).await;
+            forge(&[&map_request(8080)[..4], &[0; 4], &map_request(8080)[8..]].concat()).await;
+            forge(&natpmp_request(9001, 3600)).await;
+            forge(&natpmp_request(8081, 0)).await;
+            forge(&natpmp_request(0, 0)).await;
+            forge(&[0, 0]).await;
+
+            // heard after those; nothing but its own answer reaches the camera
+            say(&camera, &map_request(8082)).await;
+            let answer = hear(&camera).await;
+            let answer = Response::parse(&answer).unwrap();
+            let Body::Map(map) = answer.body else {
+                panic!("not a mapping: {answer:?}");
+            };
+            assert_eq!(
+                (answer.result, map.internal_port),
+                (ResultCode::Success, 8082)
+            );
+            assert_eq!(mapped(), 3);
+            assert_eq!(*home.asked.borrow(), [8080, 8081, 8082]);
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+
+        let natpmp = Observer {
+            room: Room::NatPmp,
+            ..observer.clone()
+        };
+        for (observer, expected) in [(observer, 2), (natpmp, 4)] {
+            let counts = observer.counters().await;
+            let forged = counts.iter().find(|count| count.reason == "forged");
+            assert_eq!(forged.map(|count| count.value), Some(expected));
+        }
+        let mut buf = [0; 100];
+        assert_eq!(camera.try_recv(&mut buf).unwrap(), None);
+    });
+}
+
+#[test]
 fn the_end_of_the_writer_is_an_error_and_a_taken_port_names_its_owner() {
     in_home(|home| async move {
         let (shell, snapshots) = home.shell(Dialects::Both);
@@ -460,13 +532,15 @@ fn core(clock: Clock) -> Core {
         old_valid: Duration::from_secs(60),
     };
     core.handle_request(&Request::Prefix(prefix), now);
-    let lease = LeaseRequest {
-        mac: CAMERA_MAC,
-        addr: CAMERA,
-        lifetime: Duration::from_secs(3600),
-        declared_name: None,
-    };
-    core.handle_request(&Request::Lease(lease), now);
+    for (mac, addr) in [(CAMERA_MAC, CAMERA), (NEIGHBOUR_MAC, NEIGHBOUR)] {
+        let lease = LeaseRequest {
+            mac,
+            addr,
+            lifetime: Duration::from_secs(3600),
+            declared_name: None,
+        };
+        core.handle_request(&Request::Lease(lease), now);
+    }
     core.finish(now);
     core
 }
@@ -488,6 +562,12 @@ fn map_request(port: u16) -> Vec<u8> {
     request.emit()
 }
 
+/// RFC 6886 §3.3, for TCP.
+fn natpmp_request(port: u16, lifetime: u32) -> Vec<u8> {
+    let (port, lifetime) = (port.to_be_bytes(), lifetime.to_be_bytes());
+    [&[0, 2, 0, 0], &port[..], &[0, 0], &lifetime[..]].concat()
+}
+
 async fn say(socket: &Socket, bytes: &[u8]) {
     let to = SocketAddr::from((GATEWAY, 5351));
     socket.send_to(bytes, to, None).await.unwrap();
@@ -506,3 +586,5 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
 const CAMERA: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 20);
 const CAMERA_MAC: Mac = Mac([2, 0, 0, 0, 0, 20]);
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 21);
+const NEIGHBOUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 21]);
