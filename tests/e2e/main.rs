@@ -4,6 +4,7 @@
 //! of a namespace. A failure shows the end of the daemon's log and leaves all of it, and with
 //! `PORTICO_PCAP=1` what was on the wires, under `target/e2e/<test>/`.
 
+mod approve;
 mod bind;
 mod bulk;
 mod cli;
