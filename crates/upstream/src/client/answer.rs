@@ -87,6 +87,7 @@ impl<R: Rng> Client<R> {
                 Ok(())
             }
             (Dialect::Pcp, Body::Map(map)) => self.handle_map(&response, map, now),
+            (Dialect::Pcp, Body::Peer(_)) => Err(DropReason::Unasked),
         }
     }
 
@@ -151,7 +152,7 @@ impl<R: Rng> Client<R> {
     fn whose(&self, response: &Response<'_>) -> Result<IpAddr, DropReason> {
         let mut addr = self.link.map(|link| link.local);
         for option in response.options() {
-            if let PcpOption::ThirdParty(Some(third)) = option.map_err(|_| DropReason::Malformed)? {
+            if let PcpOption::ThirdParty(third) = option.map_err(|_| DropReason::Malformed)? {
                 addr = narrow(third);
             }
         }

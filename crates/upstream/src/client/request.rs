@@ -44,7 +44,7 @@ impl<R: Rng> Client<R> {
             // DEVIATION RFC 6887 §13.1: sent although nobody vouches for the network, because RFC
             // 7648 §3.3 demands it of us before a firewall, and it names an address that the
             // very gateway which is asked routes to us.
-            emit_option(PcpOption::ThirdParty(Some(wide(key.addr))), &mut options);
+            emit_option(PcpOption::ThirdParty(wide(key.addr)), &mut options);
         }
         // RFC 6887 §11.1: no suggestion is the unspecified address of the family
         let none = match key.addr {
