@@ -794,7 +794,7 @@ mod bench {
             panic!("no MAP: {request:?}");
         };
         let third = request.options().find_map(|option| match option.unwrap() {
-            PcpOption::ThirdParty(addr) => addr,
+            PcpOption::ThirdParty(addr) => Some(addr),
             _ => None,
         });
         Asked {
