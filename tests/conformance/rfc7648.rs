@@ -656,7 +656,7 @@ fn rfc_6886_s3_2_1_announcement_changes_the_external_address() {
 }
 
 #[test]
-fn carrier_nat_is_told_by_the_addresses() {
+fn s3_2_carrier_nat_is_told_by_the_addresses() {
     for (own, external, carrier, reach) in [
         ("100.64.0.7", None, true, Reach::CarrierNat),
         ("192.0.0.2", None, true, Reach::CarrierNat),
@@ -682,7 +682,7 @@ fn carrier_nat_is_told_by_the_addresses() {
 }
 
 #[test]
-fn server_that_is_overwhelmed_gets_no_more_than_sixteen_requests_at_once() {
+fn c_1_server_that_is_overwhelmed_gets_no_more_than_sixteen_requests_at_once() {
     let mut bench = Bench::over_v6();
     for port in 1000..2000 {
         bench.open(camera(port));
@@ -704,7 +704,7 @@ fn server_that_is_overwhelmed_gets_no_more_than_sixteen_requests_at_once() {
 }
 
 #[test]
-fn requests_that_the_server_drops_do_not_hold_up_the_others() {
+fn c_1_requests_that_the_server_drops_do_not_hold_up_the_others() {
     let mut bench = Bench::over_v6();
     for port in 1000..1100 {
         bench.open(camera(port));
@@ -729,7 +729,7 @@ fn requests_that_the_server_drops_do_not_hold_up_the_others() {
 }
 
 #[test]
-fn switched_off_it_asks_nobody_and_remembers_nothing() {
+fn s3_2_switched_off_it_asks_nobody_and_remembers_nothing() {
     let mut bench = Bench::new(Mode::Off);
     bench.link_v6();
     bench.link_v4("192.168.0.1", "192.168.0.7");
