@@ -152,7 +152,7 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
     }
 }
 
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 16] = [
     "granted",
     "address-not-free",
     "external-port-taken",
@@ -160,12 +160,15 @@ const OUTCOMES: [&str; 13] = [
     "name-not-free",
     "no-lease",
     "no-prefix",
+    "not-carried",
     "not-found",
     "port-denied",
     "prefix-invalid",
     "quota-exceeded",
     "static-mapping",
+    "too-many-filters",
     "unavailable",
+    "waiting",
 ];
 
 #[cfg(test)]

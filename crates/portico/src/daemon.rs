@@ -192,9 +192,10 @@ impl Daemon {
             return Ok(());
         };
         self.serving("upstream", upstream.observe());
-        let token = self.supervisor.followers().token();
+        // it follows snapshots but gates nothing, so it ends before the writer does
+        let token = self.supervisor.requesters().token();
         self.supervisor
-            .followers()
+            .requesters()
             .spawn("upstream", upstream.serve(self.handle.clone(), token));
         Ok(())
     }
