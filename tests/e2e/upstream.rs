@@ -18,6 +18,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::Value;
 use tokio::process::Child;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use upstream::Mode;
 
@@ -35,6 +36,7 @@ async fn port_opens_in_the_firewall_in_front_closes_and_comes_back_after_its_res
     act(home, async |home| {
         let mut isp = Isp::new(home).await?;
         isp.start().await?;
+        let began = Instant::now();
         home.daemon.start().await?;
         let webcam = Server::join(home, "webcam").await?;
         let _web = webcam.python(8080, "page").await?;
@@ -63,6 +65,12 @@ async fn port_opens_in_the_firewall_in_front_closes_and_comes_back_after_its_res
         let status = portico(&home.net.gateway, &home.daemon.socket()).arg("status");
         say(status).await?.says("upstream pcp at fe80::")?;
 
+        // RFC 6887 §8.5: an epoch that begins anew shows only once it is seconds behind
+        until(async || {
+            ensure!(began.elapsed() >= Duration::from_secs(8), "it is too young");
+            Ok(())
+        })
+        .await?;
         // miniupnpd sends its IPv6 announcement to the other side; its next answer tells
         isp.restart().await?;
         ensure!(
