@@ -61,7 +61,7 @@ pub struct Granted {
     pub port: u16,
     /// When it was given.
     pub at: Instant,
-    /// For how long; never longer than a day, see [`LIFETIME_MAX`].
+    /// For how long; never longer than a day.
     pub lifetime: Duration,
 }
 
