@@ -68,7 +68,8 @@ fn h_2_selecting_is_acknowledged_only_after_the_writer_granted() {
         .offered(&client(1).kind(MessageType::Discover))
         .unwrap();
 
-    home.deliver(&selecting(1, addr), home.broadcast());
+    let request = selecting(1, addr);
+    home.deliver(&request, in_its_own_frame(&request));
     assert_eq!(home.server.poll_transmit(), None);
     assert!(home.core.snapshot().host(mac(1)).is_none());
 
@@ -172,8 +173,8 @@ fn h_2_renewing_and_rebinding_prolong_the_lease() {
             &message,
             Meta {
                 source: addr,
+                mac: mac(1),
                 unicast,
-                truncated: false,
             },
         );
         let answers = home.settle();
@@ -195,8 +196,8 @@ fn h_2_renewing_a_foreign_address_is_denied_and_rebinding_without_a_record_silen
     let foreign = client(2).kind(MessageType::Request).ciaddr(addr);
     let unicast = Meta {
         source: addr,
+        mac: mac(2),
         unicast: true,
-        truncated: false,
     };
 
     home.deliver(&foreign, unicast);
@@ -222,7 +223,8 @@ fn h_2_the_writers_refusal_decides_between_nak_and_silence() {
         .offered(&client(1).kind(MessageType::Discover))
         .unwrap();
     let refused = |home: &mut Home, refusal| {
-        home.deliver(&selecting(1, addr), home.broadcast());
+        let request = selecting(1, addr);
+        home.deliver(&request, in_its_own_frame(&request));
         let (token, _) = home.server.poll_request().unwrap();
         let (outcome, now) = (Outcome::Refused(refusal), home.at());
         home.server
@@ -437,8 +439,8 @@ fn h_5_release_ends_the_lease_and_keeps_the_binding() {
         &release(1, addr),
         Meta {
             source: addr,
+            mac: mac(1),
             unicast: true,
-            truncated: false,
         },
     );
     assert!(home.settle().is_empty());
@@ -459,8 +461,8 @@ fn h_5_release_by_somebody_else_is_dropped() {
             &release(who, addr),
             Meta {
                 source,
+                mac: mac(who),
                 unicast: true,
-                truncated: false,
             },
         );
         assert!(home.settle().is_empty());
@@ -468,6 +470,53 @@ fn h_5_release_by_somebody_else_is_dropped() {
 
     assert_eq!(home.drops(DropReason::ForeignRelease), 3);
     assert!(home.core.snapshot().host(mac(1)).unwrap().lease.is_some());
+}
+
+#[test]
+fn h_5_release_and_decline_in_another_hosts_frame_are_dropped() {
+    let mut home = Home::new();
+    let addr = home.join(1);
+    let forged = |source| Meta {
+        source,
+        mac: mac(2),
+        unicast: true,
+    };
+
+    home.deliver(&release(1, addr), forged(addr));
+    home.deliver(&decline(1, addr), forged(Ipv4Addr::UNSPECIFIED));
+    assert!(home.settle().is_empty());
+
+    assert_eq!(home.drops(DropReason::ForeignRelease), 1);
+    assert_eq!(home.drops(DropReason::ForeignDecline), 1);
+    let host = home.core.snapshot().host(mac(1)).unwrap();
+    assert!(host.lease.is_some() && host.addr == addr);
+}
+
+#[test]
+fn h_6_request_in_another_hosts_frame_neither_shortens_a_lease_nor_renames() {
+    let mut home = Home::new();
+    let addr = home.join(1);
+    let before = std::sync::Arc::clone(home.core.snapshot().host(mac(1)).unwrap());
+    let forged = client(1)
+        .kind(MessageType::Request)
+        .ciaddr(addr)
+        .option(code::LEASE_TIME, &120_u32.to_be_bytes())
+        .option(code::HOST_NAME, b"stolen");
+
+    home.deliver(
+        &forged,
+        Meta {
+            source: addr,
+            mac: mac(2),
+            unicast: true,
+        },
+    );
+    // behind a repeater that replaces MACs a client is served all the same
+    assert_eq!(kinds(&home.settle()), [MessageType::Ack]);
+
+    let after = home.core.snapshot().host(mac(1)).unwrap();
+    assert_eq!(after.name, before.name);
+    assert!(after.lease.unwrap().expires.at >= before.lease.unwrap().expires.at);
 }
 
 #[test]
@@ -480,8 +529,8 @@ fn h_5_inform_is_answered_without_a_lease() {
         &inform,
         Meta {
             source: addr,
+            mac: mac(1),
             unicast: true,
-            truncated: false,
         },
     );
     let answers = home.settle();
@@ -736,15 +785,6 @@ impl Home {
         at(self.now)
     }
 
-    #[expect(clippy::unused_self, reason = "reads well at the call")]
-    fn broadcast(&self) -> Meta {
-        Meta {
-            source: Ipv4Addr::UNSPECIFIED,
-            unicast: false,
-            truncated: false,
-        }
-    }
-
     fn deliver(&mut self, client: &Client, meta: Meta) {
         let bytes = client.0.emit(&[code::MESSAGE_TYPE], 1500);
         let now = self.at();
@@ -771,7 +811,7 @@ impl Home {
 
     /// Broadcasts a message and returns the answers.
     fn say(&mut self, client: &Client) -> Vec<Transmit> {
-        self.deliver(client, self.broadcast());
+        self.deliver(client, in_its_own_frame(client));
         self.settle()
     }
 
@@ -821,6 +861,15 @@ impl Client {
     fn broadcast(mut self) -> Self {
         self.0.flags = BROADCAST;
         self
+    }
+}
+
+/// Broadcast, without an address yet.
+fn in_its_own_frame(client: &Client) -> Meta {
+    Meta {
+        source: Ipv4Addr::UNSPECIFIED,
+        mac: Mac(*client.0.chaddr.first_chunk().unwrap()),
+        unicast: false,
     }
 }
 

@@ -9,8 +9,9 @@ use futures_util::stream::FuturesUnordered;
 use gateway::{Count, Handle, Observe, ObserveFuture};
 use mapping::{Instant, Mac, Now, Outcome, Snapshot};
 use net::BindError;
+use net::lan::{Batch, Datagram, Socket};
 use net::packet::{Hears, OpenPacketError, PacketSocket, UdpFrame};
-use net::udp::{Datagram, Socket, Source};
+use net::udp::Source;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ use crate::wire::Field;
 pub struct Options {
     /// The LAN's interface.
     pub lan: String,
+    /// Our address on the LAN.
+    pub address: Ipv4Addr,
     /// What the machine is told.
     pub config: Config,
 }
@@ -34,10 +37,10 @@ pub struct Options {
 /// # Errors
 /// Names what could not be opened and, for a port in use, its owner.
 pub fn bind<R: Rng>(options: &Options, rng: R) -> Result<Bound<R>, StartError> {
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT));
+    let local = SocketAddr::from((options.address, SERVER_PORT));
     let socket_options = net::udp::Options::new().device(&options.lan).broadcast();
     let packet = PacketSocket::open(&options.lan, Hears::Nothing)?;
-    let udp = Socket::bind(any, &socket_options)?;
+    let udp = Socket::bind(local, &socket_options)?;
     Ok(Bound {
         lan: options.lan.clone(),
         config: options.config,
@@ -126,7 +129,7 @@ struct Shell<R> {
 }
 
 enum Wake {
-    Datagram(io::Result<Datagram>),
+    Datagrams(io::Result<()>),
     Frame(io::Result<usize>),
     Outcome(Token, Outcome),
     Timeout,
@@ -135,7 +138,7 @@ enum Wake {
 impl<R: Rng> Shell<R> {
     async fn run(&mut self, gateway: &Handle) -> Result<(), ServeError> {
         let mut asked = FuturesUnordered::new();
-        let (mut buf, mut frame) = (vec![0; LONGEST_DATAGRAM], vec![0; LONGEST_DATAGRAM]);
+        let (mut batch, mut frame) = (Batch::new(), vec![0; LONGEST_DATAGRAM]);
         loop {
             self.listen();
             while let Some((token, request)) = self.server.poll_request() {
@@ -146,7 +149,7 @@ impl<R: Rng> Shell<R> {
             let deadline = self.deadline();
             let wake = tokio::select! {
                 Some((token, outcome)) = asked.next() => Wake::Outcome(token, outcome),
-                datagram = self.udp.recv(&mut buf), if self.looked => Wake::Datagram(datagram),
+                received = self.udp.recv(&mut batch), if self.looked => Wake::Datagrams(received),
                 heard = hear(self.ears.as_ref(), &mut frame) => Wake::Frame(heard),
                 () = gateway.clock().sleep_until_some(deadline) => Wake::Timeout,
             };
@@ -155,12 +158,15 @@ impl<R: Rng> Shell<R> {
                 Wake::Outcome(token, outcome) => {
                     self.server.handle_outcome(token, &outcome, &snapshot, now);
                 }
-                Wake::Datagram(Ok(datagram)) => {
-                    if let Some((bytes, meta)) = meta(&buf, &datagram) {
-                        self.server.handle_datagram(bytes, meta, &snapshot, now);
+                Wake::Datagrams(Ok(())) => {
+                    for datagram in batch.iter() {
+                        if let Some(meta) = meta(&datagram) {
+                            let bytes = datagram.payload;
+                            self.server.handle_datagram(bytes, meta, &snapshot, now);
+                        }
                     }
                 }
-                Wake::Datagram(Err(source)) => {
+                Wake::Datagrams(Err(source)) => {
                     return Err(ServeError {
                         lan: self.lan.clone(),
                         source,
@@ -284,16 +290,15 @@ async fn hear(ears: Option<&PacketSocket>, buf: &mut [u8]) -> io::Result<usize> 
 }
 
 /// The socket is an IPv4 one, so the first pattern always fits.
-fn meta<'a>(buf: &'a [u8], datagram: &Datagram) -> Option<(&'a [u8], Meta)> {
+fn meta(datagram: &Datagram<'_>) -> Option<Meta> {
     let IpAddr::V4(source) = datagram.source.ip() else {
         return None;
     };
-    let meta = Meta {
+    Some(Meta {
         source,
+        mac: datagram.mac,
         unicast: datagram.destination == datagram.local,
-        truncated: datagram.truncated,
-    };
-    Some((buf.get(..datagram.len).unwrap_or_default(), meta))
+    })
 }
 
 /// What the shell last knew, for whoever reads the counters.

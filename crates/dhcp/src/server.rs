@@ -15,7 +15,7 @@ use mapping::{
 };
 
 use crate::counters::{Answer, Counters, DropReason};
-use crate::wire::{Field, Malformed, Message, MessageType, Op, Received};
+use crate::wire::{Malformed, Message, MessageType, Op, Received};
 use reply::Reply;
 use state::{State, state_of};
 use transmit::{configured, unconfigured};
@@ -44,10 +44,10 @@ impl Default for Config {
 pub struct Meta {
     /// Its source address.
     pub source: Ipv4Addr,
+    /// The source MAC of its frame: the client's, or that of a repeater in between, or a forger's.
+    pub mac: Mac,
     /// It was sent to our own address and not broadcast.
     pub unicast: bool,
-    /// It was longer than the buffer.
-    pub truncated: bool,
 }
 
 /// Names a request that waits for the writer.
@@ -82,7 +82,8 @@ pub enum Timer {
 /// discover.extend([2, 0, 0, 0, 0, 1]);
 /// discover.resize(236, 0);
 /// discover.extend([99, 130, 83, 99, 53, 1, 1, 255]);
-/// let meta = Meta { source: [0, 0, 0, 0].into(), unicast: false, truncated: false };
+/// let mac = mapping::Mac([2, 0, 0, 0, 0, 1]);
+/// let meta = Meta { source: [0, 0, 0, 0].into(), mac, unicast: false };
 /// server.handle_datagram(&discover, meta, core.snapshot(), now);
 ///
 /// let offer = server.poll_transmit().ok_or("an offer")?;
@@ -282,13 +283,6 @@ impl Server {
         snapshot: &Snapshot,
         now: Now,
     ) -> Result<Step, Ignored> {
-        if meta.truncated {
-            return Err(Malformed {
-                field: Field::Length,
-                offset: bytes.len(),
-            }
-            .into());
-        }
         let message = Message::parse(bytes)?;
         if message.op != Op::BootRequest {
             return Err(DropReason::NotRequest.into());
@@ -300,7 +294,7 @@ impl Server {
         let step = match message.kind {
             MessageType::Discover => self.discover(&message, snapshot, now),
             MessageType::Request => self.request(message, meta, snapshot),
-            MessageType::Decline => self.decline(&message, snapshot),
+            MessageType::Decline => self.decline(&message, meta, snapshot),
             MessageType::Release => release(&message, meta, snapshot),
             MessageType::Inform => inform(&message, meta, snapshot),
             MessageType::Offer | MessageType::Ack | MessageType::Nak | MessageType::Unknown(_) => {
@@ -385,12 +379,21 @@ impl Server {
         }
         let offered = self.offers.get(&mac).and_then(|offer| offer.name.clone());
         let known = host.and_then(|host| host.declared_name.clone());
+        // What comes in another host's frame, by a repeater or a forger, neither shortens a lease
+        // nor renames a host: its ports and its name would end with that.
+        let own = meta.mac == mac || host.is_none();
         let request = LeaseRequest {
             mac,
             addr,
-            lifetime: self.lifetime(&message),
+            lifetime: match own {
+                true => self.lifetime(&message),
+                false => self.config.lease_lifetime,
+            },
             // a name that is not repeated is not withdrawn
-            declared_name: message.name.clone().or(offered).or(known),
+            declared_name: match own {
+                true => message.name.clone().or(offered).or(known),
+                false => known,
+            },
         };
         self.ask_once(message, state, request)
     }
@@ -428,7 +431,12 @@ impl Server {
 
     /// RFC 2131 §4.3.3. Only a client that was given its address a moment ago has a reason to
     /// decline it; from anybody else this would take a device its address.
-    fn decline(&self, message: &Received, snapshot: &Snapshot) -> Result<Step, DropReason> {
+    fn decline(
+        &self,
+        message: &Received,
+        meta: Meta,
+        snapshot: &Snapshot,
+    ) -> Result<Step, DropReason> {
         let (mac, site) = (message.mac, snapshot.site());
         if message
             .server_id
@@ -438,7 +446,7 @@ impl Server {
         }
         let addr = message.requested.ok_or(DropReason::Unaddressed)?;
         let owns = snapshot.host(mac).is_some_and(|host| host.addr == addr);
-        if !owns || !self.fresh.contains_key(&mac) {
+        if !owns || meta.mac != mac || !self.fresh.contains_key(&mac) {
             return Err(DropReason::ForeignDecline);
         }
         let request = Request::Decline(DeclineRequest { mac, addr });
@@ -530,9 +538,9 @@ fn release(message: &Received, meta: Meta, snapshot: &Snapshot) -> Result<Step, 
         return Err(DropReason::OtherServer);
     }
     let owns = snapshot.host(mac).is_some_and(|host| host.addr == addr);
-    // a client releases from the address that it releases; this keeps a neighbour honest who
-    // cannot forge a source address
-    if !owns || meta.source != addr {
+    // a client releases from the address that it releases, in a frame of its own; behind a
+    // repeater that replaces MACs the lease ends by itself
+    if !owns || meta.source != addr || meta.mac != mac {
         return Err(DropReason::ForeignRelease);
     }
     let request = Request::Release(ReleaseRequest { mac, addr });

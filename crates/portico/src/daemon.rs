@@ -203,6 +203,7 @@ impl Daemon {
     fn start_dhcp(&mut self, config: &Config, roles: &Roles) -> anyhow::Result<()> {
         let options = dhcp::Options {
             lan: roles.lan.clone(),
+            address: self.handle.snapshot().site().gateway(),
             config: dhcp::Config {
                 lease_lifetime: config.lease,
             },

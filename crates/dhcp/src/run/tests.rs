@@ -162,6 +162,7 @@ fn a_taken_port_names_its_owner() {
         block_on(async {
             let options = Options {
                 lan: "lan0".to_owned(),
+                address: [192, 168, 64, 1].into(),
                 config: Config::default(),
             };
             bind(&options, StdRng::seed_from_u64(1))
@@ -171,7 +172,7 @@ fn a_taken_port_names_its_owner() {
     });
 
     assert!(
-        error.starts_with("cannot bind UDP 0.0.0.0:67 on lan0, which "),
+        error.starts_with("cannot bind UDP 192.168.64.1:67 on lan0, which "),
         "{error}"
     );
 }
@@ -220,6 +221,7 @@ impl Home {
                 let cancel = CancellationToken::new();
                 let options = Options {
                     lan: "lan0".to_owned(),
+                    address: [192, 168, 64, 1].into(),
                     config: Config::default(),
                 };
                 let bound = bind(&options, StdRng::seed_from_u64(1)).unwrap();
@@ -542,7 +544,7 @@ impl Node {
 /// Answers every DISCOVER, as a router would that somebody plugged in.
 async fn serve_foreign() {
     let options = net::udp::Options::new().device("eth0").broadcast();
-    let socket = Socket::bind("0.0.0.0:67".parse().unwrap(), &options).unwrap();
+    let socket = net::udp::Socket::bind("0.0.0.0:67".parse().unwrap(), &options).unwrap();
     let mut buf = [0; 1500];
     loop {
         let datagram = socket.recv(&mut buf).await.unwrap();

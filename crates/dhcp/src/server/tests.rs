@@ -104,12 +104,13 @@ proptest! {
     #[test]
     fn every_datagram_is_answered_or_counted(
         steps in prop::collection::vec(
-            (0..4_u64, 0..10_u8, any::<[u8; 3]>(), any::<bool>(), 0..3_u8, 0..8_000_u64), 1..60
+            (0..4_u64, 0..4_u64, 0..10_u8, any::<[u8; 3]>(), any::<bool>(), 0..3_u8, 0..8_000_u64),
+            1..60
         )
     ) {
         let (mut server, mut core) = (server(), core());
         let mut now = 0;
-        for (client, kind, addrs, unicast, writer, later) in steps {
+        for (client, frame, kind, addrs, unicast, writer, later) in steps {
             now += later;
             let some = |byte: u8| {
                 let own = core.snapshot().host(mac(client)).map(|host| host.addr);
@@ -129,7 +130,7 @@ proptest! {
                 bytes[12..16].copy_from_slice(&some(ciaddr).octets());
             }
             let source = if ciaddr > 128 { some(ciaddr) } else { Ipv4Addr::UNSPECIFIED };
-            let meta = Meta { source, unicast, truncated: false };
+            let meta = Meta { source, mac: mac(frame), unicast };
             server.handle_datagram(&bytes, meta, core.snapshot(), at(now));
             while let Some((token, request)) = server.poll_request() {
                 let outcome = match writer {
@@ -221,12 +222,12 @@ fn at(millis: u64) -> Now {
 
 const BROADCAST: Meta = Meta {
     source: Ipv4Addr::UNSPECIFIED,
+    mac: Mac([2, 0, 0, 0, 0, 1]),
     unicast: false,
-    truncated: false,
 };
 
 const UNICAST: Meta = Meta {
     source: Ipv4Addr::new(10, 0, 0, 9),
+    mac: Mac([2, 0, 0, 0, 0, 1]),
     unicast: true,
-    truncated: false,
 };
