@@ -184,7 +184,7 @@ fn map(client: u8, port: u16) -> Request {
         via: mapping::Via::Both,
         peer: false,
         filters: mapping::FilterChange::default(),
-        description: String::new(),
+        description: None,
     })
 }
 

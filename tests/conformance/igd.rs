@@ -1358,7 +1358,7 @@ impl Home {
             via: Via::Both,
             peer: false,
             filters: FilterChange::default(),
-            description: String::new(),
+            description: None,
         }));
         assert!(
             matches!(outcome, Outcome::Granted(Grant::Mapped { .. })),

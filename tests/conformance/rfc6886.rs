@@ -494,7 +494,7 @@ mod home {
                 via: mapping::Via::Both,
                 peer: false,
                 filters: mapping::FilterChange::default(),
-                description: String::new(),
+                description: None,
             }));
             assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
         }

@@ -26,6 +26,17 @@ fn s3_without_a_text_none_is_answered_and_the_old_one_stays() {
 }
 
 #[test]
+fn s3_an_empty_text_erases_the_old_one_and_comes_back() {
+    let mut home = Home::new();
+    home.ask(CAMERA, &described(b"Camera"));
+
+    let answer = home.ask(CAMERA, &described(b""));
+
+    assert_eq!(answer[60..], option(DESCRIPTION, b""));
+    assert_eq!(stored(&home), "");
+}
+
+#[test]
 fn s3_a_text_of_the_greatest_length_is_stored_whole() {
     let mut home = Home::new();
     let text = [b'x'; 1016];

@@ -748,7 +748,7 @@ mod eventing {
                 via: Via::Both,
                 peer: false,
                 filters: FilterChange::default(),
-                description: description.to_owned(),
+                description: Some(description.to_owned()),
             }));
         }
 

@@ -240,7 +240,7 @@ async fn map(handle: &Handle) -> Result<()> {
             via: Via::Both,
             peer: false,
             filters: FilterChange::default(),
-            description: String::new(),
+            description: None,
         }),
     ];
     for request in requests {

@@ -528,7 +528,7 @@ impl Home {
             via: Via::Both,
             peer: false,
             filters: FilterChange::default(),
-            description: String::new(),
+            description: None,
         };
         self.handle.request(Request::Map(request)).await
     }

@@ -96,8 +96,8 @@ pub struct MapRequest {
     pub peer: bool,
     /// Whom it shall admit.
     pub filters: FilterChange,
-    /// What it is for.
-    pub description: String,
+    /// What it is for; `None` says nothing new, an empty text takes away what was said.
+    pub description: Option<String>,
 }
 
 /// Opens contiguous ports (RFC 7753).
@@ -126,8 +126,8 @@ pub struct PinholeRequest {
     pub lifetime: Duration,
     /// What a PCP client will show to change it.
     pub nonce: Option<MappingNonce>,
-    /// What it is for.
-    pub description: String,
+    /// What it is for; `None` says nothing new, an empty text takes away what was said.
+    pub description: Option<String>,
 }
 
 /// Gives a pinhole another lifetime (WANIPv6FirewallControl:1 `UpdatePinhole`).

@@ -372,7 +372,7 @@ impl Run {
             via: mapping::Via::Both,
             peer: false,
             filters: mapping::FilterChange::default(),
-            description: String::new(),
+            description: None,
         };
         let ends = self.model.now + seconds;
         let wish = Open {

@@ -220,7 +220,7 @@ fn request(map: Map, client: Client) -> Option<mapping::Request> {
         via: Via::Both,
         peer: false,
         filters: FilterChange::default(),
-        description: String::new(),
+        description: None,
     }))
 }
 

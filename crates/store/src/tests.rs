@@ -404,7 +404,7 @@ impl Home {
             via: mapping::Via::Both,
             peer: false,
             filters: mapping::FilterChange::default(),
-            description: format!("port {port}"),
+            description: Some(format!("port {port}")),
         };
         self.commit(&[Request::Map(request)]).await;
     }
@@ -455,7 +455,7 @@ impl Home {
             via: mapping::Via::Both,
             peer: false,
             filters: filters.clone(),
-            description: "o'hara\0\"x".to_owned(),
+            description: Some("o'hara\0\"x".to_owned()),
         };
         let exact = |port| External::Exact(mapping::ExternalPort::new(port).unwrap());
         for (port, external) in [
@@ -519,7 +519,7 @@ impl Home {
                 filters: filters.clone(),
                 lifetime: Duration::from_secs(20),
                 nonce: Some(MappingNonce([n; 12])),
-                description: "pinhole".to_owned(),
+                description: Some("pinhole".to_owned()),
             }),
         ])
         .await;

@@ -96,7 +96,7 @@ impl Home {
             via: mapping::Via::Both,
             peer: false,
             filters: mapping::FilterChange::default(),
-            description: String::new(),
+            description: None,
         }));
         assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
     }

@@ -140,7 +140,7 @@ fn map_request(host: Mac, wish: NewMapping) -> Result<MapRequest, ProblemAnswer>
         via: Via::Both,
         peer: false,
         filters: FilterChange::default(),
-        description: wish.description,
+        description: Some(wish.description),
     })
 }
 

@@ -504,7 +504,7 @@ fn map_request(addr: Ipv4Addr, port: u16) -> Request {
         via: mapping::Via::Both,
         peer: false,
         filters: mapping::FilterChange::default(),
-        description: String::new(),
+        description: None,
     })
 }
 

@@ -36,7 +36,7 @@ impl Core {
             filters,
             requester: request.requester,
             nonce: request.nonce,
-            description: truncated(&request.description),
+            description: truncated(request.description.as_deref()),
             first_asked: known.as_ref().map_or(now.wall, |known| known.first_asked),
             last_asked: now.wall,
             expires: self.expiry(self.snapshot.policy.max_lease, now),
@@ -188,7 +188,7 @@ impl Core {
                     clear: false,
                     add: waiting.filters.to_vec(),
                 },
-                description: waiting.description.clone(),
+                description: Some(waiting.description.clone()),
             },
             now,
         );

@@ -190,7 +190,7 @@ impl Core {
             filters,
             requester: request.requester,
             nonce: request.nonce,
-            description: truncated(&request.description),
+            description: truncated(request.description.as_deref()),
             expires: self
                 .lifetime(host, request, now)
                 .map(|life| self.expiry(life, now)),
@@ -271,8 +271,9 @@ impl Core {
             mapping.filters = filters.map_err(|TooMany| Refusal::TooManyFilters)?;
             mapping.requester = request.requester;
             mapping.nonce = request.nonce;
-            if !request.description.is_empty() {
-                mapping.description = truncated(&request.description);
+            // RFC 7220 §3: an empty description takes the old one away
+            if let Some(description) = &request.description {
+                mapping.description = truncated(Some(description));
             }
             mapping.via = self.widened(&host, existing, request, via);
         } else {
@@ -388,7 +389,8 @@ pub(super) fn describe(mapping: &Mapping) -> String {
 }
 
 /// Cuts a description to what RFC 7220 §3 allows, at the end of a character.
-pub(super) fn truncated(description: &str) -> String {
+pub(super) fn truncated(description: Option<&str>) -> String {
+    let description = description.unwrap_or_default();
     let end = description.floor_char_boundary(DESCRIPTION_MAX);
     description.get(..end).unwrap_or_default().to_owned()
 }

@@ -119,7 +119,7 @@ impl Core {
                 filters,
                 requester: request.requester,
                 nonce: request.nonce,
-                description: truncated(&request.description),
+                description: truncated(request.description.as_deref()),
                 expires,
                 opened_at: now.wall,
                 changed_in: self.next_revision(),
@@ -143,6 +143,9 @@ impl Core {
             pinhole.filters = filters;
             pinhole.requester = request.requester;
             pinhole.nonce = request.nonce;
+            if let Some(description) = &request.description {
+                pinhole.description = truncated(Some(description));
+            }
         } else {
             pinhole.expires = self.kept_open(&known, lifetime, now);
         }

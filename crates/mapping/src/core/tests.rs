@@ -930,7 +930,7 @@ fn pcp(addr: Ipv4Addr, port: u16, nonce: u8) -> MapRequest {
         via: Via::Both,
         peer: false,
         filters: FilterChange::default(),
-        description: String::new(),
+        description: None,
     }
 }
 

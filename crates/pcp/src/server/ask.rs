@@ -326,7 +326,7 @@ impl<'a> Judge<'_, 'a> {
             filters: wishes.filters.clone(),
             lifetime: self.lifetime().max(left.unwrap_or_default()),
             nonce: Some(map.nonce),
-            description: wishes.description.unwrap_or_default().to_owned(),
+            description: wishes.description.map(str::to_owned),
         }))
     }
 
@@ -360,7 +360,7 @@ fn map_request(inside: &Inside, map: Map, wishes: &Wishes<'_>) -> MapRequest {
         via: Via::Ipv6,
         peer: false,
         filters: FilterChange::default(),
-        description: wishes.description.unwrap_or_default().to_owned(),
+        description: wishes.description.map(str::to_owned),
     }
 }
 

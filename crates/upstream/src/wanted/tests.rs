@@ -127,7 +127,7 @@ impl Home {
             via: Via::Both,
             peer: false,
             filters: FilterChange::default(),
-            description: String::new(),
+            description: None,
         }));
     }
 

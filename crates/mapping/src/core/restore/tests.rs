@@ -199,7 +199,7 @@ fn map(port: u16) -> Request {
         via: Via::Both,
         peer: false,
         filters: FilterChange::default(),
-        description: String::new(),
+        description: None,
     })
 }
 

@@ -237,7 +237,7 @@ fn wish(port: u16) -> PinholeRequest {
         filters: FilterChange::default(),
         lifetime: HOUR,
         nonce: None,
-        description: "web".to_owned(),
+        description: Some("web".to_owned()),
     }
 }
 

@@ -227,7 +227,7 @@ pub fn map(protocol: Protocol, external: u16, internal: u16) -> Request {
         via: mapping::Via::Both,
         peer: false,
         filters: mapping::FilterChange::default(),
-        description: String::new(),
+        description: None,
     })
 }
 

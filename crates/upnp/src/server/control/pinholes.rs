@@ -47,7 +47,7 @@ pub(super) fn add(
         },
         lifetime: lease,
         nonce: None,
-        description: String::new(),
+        description: None,
     }))
 }
 

@@ -57,7 +57,7 @@ pub(super) fn add(
         via,
         peer: false,
         filters,
-        description: arguments.text("NewPortMappingDescription")?.to_owned(),
+        description: Some(arguments.text("NewPortMappingDescription")?.to_owned()),
     }))
 }
 
