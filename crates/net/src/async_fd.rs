@@ -1,6 +1,5 @@
 //! Files of the kernel that tokio waits for.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -8,8 +7,6 @@ use tokio::io::unix::AsyncFd;
 
 /// A file that owns its one descriptor for as long as it lives.
 pub(crate) trait OwnsDescriptor: std::os::fd::AsRawFd {}
-
-impl OwnsDescriptor for File {}
 
 impl OwnsDescriptor for OwnedFd {}
 

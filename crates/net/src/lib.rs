@@ -22,6 +22,7 @@ pub mod listen;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;
+mod parker;
 pub mod process;
 pub mod sysctl;
 pub mod tcp;
@@ -30,3 +31,4 @@ pub mod udp;
 
 pub use bind::{BindError, Transport};
 pub use clock::{BootIdError, Clock, boot_id};
+pub use parker::Parker;

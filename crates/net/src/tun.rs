@@ -2,16 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// An open TUN device; it vanishes with the value.
 ///
@@ -19,14 +14,15 @@ use tokio::io::unix::AsyncFd;
 /// order of the machine; there is no other prefix.
 #[derive(Debug)]
 pub struct Tun {
-    fd: AsyncFd<File>,
+    file: File,
     name: String,
     udp_offload: bool,
 }
 
 impl Tun {
     /// Makes the device `name` (`%d` in it is replaced by a free number); must run inside a
-    /// tokio runtime.
+    /// tokio runtime. Whether there is something to read its descriptor says, see
+    /// [`Parker`](crate::Parker).
     ///
     /// # Errors
     ///
@@ -37,10 +33,8 @@ impl Tun {
         set_header_len(file.as_raw_fd()).map_err(|source| OpenTunError::new(&name, source))?;
         let udp_offload =
             set_offloads(file.as_raw_fd()).map_err(|source| OpenTunError::new(&name, source))?;
-        let fd =
-            crate::async_fd::register(file).map_err(|source| OpenTunError::new(&name, source))?;
         Ok(Self {
-            fd,
+            file,
             name,
             udp_offload,
         })
@@ -58,51 +52,13 @@ impl Tun {
         self.udp_offload
     }
 
-    /// Waits until a packet can be read; then [`Self::try_read`] until `WouldBlock`.
-    ///
-    /// # Errors
-    ///
-    /// Only when the device is gone for good.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.fd
-            .readable()
-            .await
-            .map(|mut guard| guard.retain_ready())
-    }
-
-    /// Reads one packet with its header.
+    /// Reads one packet with its header; never waits.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when there is none; anything else when the device is gone or down.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.fd
-            .try_io(Interest::READABLE, |mut file| file.read(buf))
-    }
-
-    /// Reads one packet with its header without the runtime's knowledge: before the runtime is
-    /// asked again, [`Self::try_read`] must have said `WouldBlock`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::try_read`].
-    pub fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.fd.get_ref().read(buf)
-    }
-
-    /// Blocks the thread until a packet can be read or `patience` is over; tells which. It wakes
-    /// up faster than a runtime, which looks at everything else that it has.
-    ///
-    /// # Errors
-    ///
-    /// Only when the kernel is out of memory.
-    pub fn block_until_readable(&self, patience: Duration) -> io::Result<bool> {
-        let mut fds = [PollFd::new(self.fd.get_ref().as_fd(), PollFlags::POLLIN)];
-        match ppoll(&mut fds, Some(TimeSpec::from_duration(patience)), None) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
+        (&self.file).read(buf)
     }
 
     /// Writes one packet with its header.
@@ -111,8 +67,7 @@ impl Tun {
     ///
     /// The packet is lost; `InvalidInput` means that the kernel did not like its header.
     pub fn try_write(&self, packet: &[u8]) -> io::Result<usize> {
-        // A TUN device is always writable: it queues or drops, so its readiness is not asked.
-        self.fd.get_ref().write(packet)
+        (&self.file).write(packet)
     }
 
     /// Writes one packet that lies in pieces; the header comes first.
@@ -121,7 +76,13 @@ impl Tun {
     ///
     /// As [`Self::try_write`].
     pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.fd.get_ref().write_vectored(pieces)
+        (&self.file).write_vectored(pieces)
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

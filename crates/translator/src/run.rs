@@ -1,10 +1,11 @@
 //! The packet thread: reads the TUN device, translates, writes; follows the gateway; answers
 //! questions between two bursts.
 //!
-//! It has a runtime and an operating system thread of its own, so that no other task can delay a
-//! packet.
+//! It has an operating system thread of its own, so that no other task can delay a packet, and a
+//! runtime for everything else that it waits for; see [`Control`].
 
 mod alone;
+mod control;
 mod keeper;
 mod lan;
 mod observer;
@@ -14,14 +15,17 @@ mod sweep;
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd as _;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gateway::{Follower, Handle};
 use mapping::{Gate, Instant, Snapshot};
-use net::Clock;
 use net::netlink::{Change, Netlink, NetlinkError, Watch};
 use net::tun::{OpenTunError, Tun};
+use net::{Clock, Parker};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -32,9 +36,10 @@ pub use observer::{Inbox, Observer};
 
 use crate::config::Config;
 use crate::translator::Translator;
+use control::{Control, Notice};
 use keeper::Keeper;
 use observer::Ask;
-use pump::{Burst, Next, Pump};
+use pump::{Burst, Pump};
 use routes::Routes;
 use sweep::Sweep;
 
@@ -91,8 +96,11 @@ async fn on_its_own_thread(
     }
 }
 
+/// Makes a runtime whose drivers run beside the packet thread and never on it.
 fn runtime() -> Result<Runtime, RunError> {
-    tokio::runtime::Builder::new_current_thread()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("packets-control")
         .enable_all()
         .build()
         .map_err(RunError::Runtime)
@@ -137,16 +145,15 @@ fn thread(
     inbox: Inbox,
     cancel: &CancellationToken,
 ) -> Result<(), RunError> {
-    runtime()?.block_on(async {
-        let mut worker = Worker::open(&settings, clock).await?;
-        tracing::info!(device = worker.pump.name(), "translator ready");
-        if let Some(reader) = worker.keeper.as_ref().and_then(Keeper::reader) {
-            inbox.keeps_log(reader);
-        }
-        worker.work(Some(follower), inbox, cancel).await?;
-        worker.finish().await;
-        Ok(())
-    })
+    let runtime = runtime()?;
+    let (mut worker, watch) = runtime.block_on(Worker::open(&settings, clock))?;
+    tracing::info!(device = worker.pump.name(), "translator ready");
+    if let Some(reader) = worker.keeper.as_ref().and_then(Keeper::reader) {
+        inbox.keeps_log(reader);
+    }
+    worker.work(&runtime, Control::new(Some(follower), inbox, watch, cancel))?;
+    runtime.block_on(worker.finish());
+    Ok(())
 }
 
 /// Everything that the thread owns.
@@ -155,7 +162,6 @@ struct Worker {
     pump: Pump,
     translator: Translator,
     routes: Routes,
-    watch: Watch,
     wan: String,
     lan: String,
     snapshot: Option<Arc<Snapshot>>,
@@ -183,7 +189,7 @@ impl Restored {
 }
 
 impl Worker {
-    async fn open(settings: &Settings, clock: Clock) -> Result<Self, RunError> {
+    async fn open(settings: &Settings, clock: Clock) -> Result<(Self, Watch), RunError> {
         let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
         let netlink = Netlink::open().map_err(RunError::Routes)?;
         let watch = Watch::open().map_err(RunError::Routes)?;
@@ -202,7 +208,6 @@ impl Worker {
             pump: Pump::new(tun),
             translator,
             routes,
-            watch,
             wan: settings.wan.clone(),
             lan: settings.lan.clone(),
             snapshot: None,
@@ -212,85 +217,82 @@ impl Worker {
         };
         worker.links().await;
         worker.routes.look_for_traps(&worker.wan).await;
-        Ok(worker)
+        Ok((worker, watch))
     }
 
-    async fn work(
-        &mut self,
-        mut follower: Option<Follower>,
-        mut inbox: Inbox,
-        cancel: &CancellationToken,
-    ) -> Result<(), RunError> {
+    fn work(&mut self, runtime: &Runtime, mut control: Control<'_>) -> Result<(), RunError> {
+        let parker = Parker::new().map_err(RunError::Runtime)?;
         loop {
-            let timeout = self.translator.poll_timeout().map(|(due, _)| due);
-            let hand_over = self.keeper.as_ref().and_then(Keeper::due);
-            let sweep = self.sweep.as_ref().map(Sweep::due);
-            let due = timeout.into_iter().chain(hand_over).chain(sweep).min();
-            tokio::select! {
-                () = cancel.cancelled() => return Ok(()),
-                new = changed(&mut follower) => {
-                    let Some(new) = new else {
-                        // the writer ends first; what is open goes on until we are told
-                        follower = None;
-                        continue;
-                    };
+            let notice = if self.restored.is_done {
+                self.packets_until(&parker, pin!(control.next()))
+            } else {
+                runtime.block_on(control.next())
+            };
+            match notice? {
+                Notice::Cancelled => return Ok(()),
+                Notice::Snapshot(new) => {
                     let revision = new.revision();
-                    self.follow(new).await?;
-                    if let Some(follower) = &mut follower {
-                        follower.applied(revision);
-                    }
+                    runtime.block_on(self.follow(new))?;
+                    control.applied(revision);
                     if !self.restored.is_done {
-                        self.restore().await;
+                        runtime.block_on(self.restore());
                     }
                 }
-                ask = inbox.next() => self.answer(ask).await,
-                change = self.watch.next() => {
-                    self.interface(change.map_err(RunError::Routes)?).await;
-                }
-                () = self.clock.sleep_until_some(due) => {
-                    let now = self.clock.mono();
-                    self.translator.handle_timeout(now);
-                    self.pump.transmit(&mut self.translator);
-                    self.hear(now);
-                    self.hand_over(now);
-                }
-                ready = self.pump.readable(), if self.restored.is_done => {
-                    match ready.and_then(|()| self.packets()) {
-                        Ok(Burst::Drained) => {}
-                        Ok(Burst::SpentBudget) => tokio::task::yield_now().await,
-                        Err(source) => {
-                            let name = self.pump.name().to_owned();
-                            return Err(RunError::Device { name, source });
-                        }
-                    }
-                }
+                Notice::Ask(ask) => runtime.block_on(self.answer(ask)),
+                Notice::Interface(change) => runtime.block_on(self.interface(change)),
             }
         }
     }
 
-    /// Works on packets alone as long as they keep coming; others wait for at most [`TURN`].
-    ///
-    /// Between packets that are no further apart than [`GAP`] the thread sleeps in the kernel
-    /// and not in the runtime, whose way of waking up costs as much as translating ten packets.
-    fn packets(&mut self) -> io::Result<Burst> {
-        let mut now = self.clock.mono();
-        let end = now + TURN;
+    /// Translates packets and does what is due until there is something else to do.
+    fn packets_until(
+        &mut self,
+        parker: &Parker,
+        mut next: Pin<&mut impl Future<Output = Result<Notice, RunError>>>,
+    ) -> Result<Notice, RunError> {
+        let waker = parker.waker();
+        let mut context = Context::from_waker(&waker);
+        let mut is_new = true;
         loop {
-            let burst = self.burst(Next::Ourselves, now)?;
-            let left = end - self.clock.mono();
-            let more = burst == Burst::SpentBudget || self.pump.more_within(left.min(GAP))?;
-            now = self.clock.mono();
-            if !more || left.is_zero() {
-                return self.burst(Next::Runtime, now);
+            let notified = parker.take_notified();
+            if (std::mem::take(&mut is_new) || notified)
+                && let Poll::Ready(notice) = next.as_mut().poll(&mut context)
+            {
+                return notice;
             }
+            let burst = self.turn(self.clock.mono()).and_then(|burst| {
+                if burst == Burst::Drained {
+                    let patience = self.due().map(|due| due - self.clock.mono());
+                    parker.park(self.pump.tun.as_fd(), patience.map(|it| it.min(NAP)))?;
+                }
+                Ok(())
+            });
+            burst.map_err(|source| RunError::Device {
+                name: self.pump.name().to_owned(),
+                source,
+            })?;
         }
     }
 
-    fn burst(&mut self, next: Next, now: Instant) -> io::Result<Burst> {
-        let burst = self.pump.burst(&mut self.translator, next, now);
+    /// Does what is due, and a bounded number of packets.
+    fn turn(&mut self, now: Instant) -> io::Result<Burst> {
+        let timeout = self.translator.poll_timeout();
+        if timeout.is_some_and(|(due, _)| due <= now) {
+            self.translator.handle_timeout(now);
+            self.pump.transmit(&mut self.translator);
+        }
+        let burst = self.pump.burst(&mut self.translator, now);
         self.hear(now);
         self.hand_over(now);
         burst
+    }
+
+    /// Returns when the thread has something to do though no packet comes.
+    fn due(&self) -> Option<Instant> {
+        let timeout = self.translator.poll_timeout().map(|(due, _)| due);
+        let hand_over = self.keeper.as_ref().and_then(Keeper::due);
+        let sweep = self.sweep.as_ref().map(Sweep::due);
+        timeout.into_iter().chain(hand_over).chain(sweep).min()
     }
 
     /// Brings machine and routes to a snapshot. What closes is closed before the first route
@@ -439,23 +441,12 @@ impl Worker {
     }
 }
 
-/// Waits for the next snapshot, for ever when there is no gateway.
-async fn changed(follower: &mut Option<Follower>) -> Option<Arc<Snapshot>> {
-    match follower {
-        Some(follower) => follower.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn clamp(mtu: u32) -> u16 {
     u16::try_from(mtu).unwrap_or(u16::MAX)
 }
 
-/// As long as packets keep coming, others wait for it.
-const TURN: Duration = Duration::from_millis(2);
-
-/// Packets that are further apart can afford the runtime.
-const GAP: Duration = Duration::from_micros(500);
+/// The kernel's patience stands still while the machine is suspended, our clock does not.
+const NAP: Duration = Duration::from_secs(30);
 
 /// RFC 8200 §5.
 const MIN_MTU: u32 = 1280;

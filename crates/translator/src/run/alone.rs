@@ -9,6 +9,7 @@ use net::netlink::{Netlink, NetlinkError, Route, Target, Watch};
 use net::tun::Tun;
 use tokio_util::sync::CancellationToken;
 
+use super::control::Control;
 use super::observer::Inbox;
 use super::pump::Pump;
 use super::routes::{Network, Routes};
@@ -48,16 +49,19 @@ pub fn run_alone(
     cancel: CancellationToken,
 ) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
     on_its_own_thread(move || {
-        runtime()?.block_on(async {
-            let (mut worker, led) = open(&settings, Clock::new()).await?;
-            tracing::debug!(device = worker.pump.name(), "translator ready");
-            worker.work(None, inbox, &cancel).await?;
-            worker.routes.withdraw(&led).await.map_err(RunError::Routes)
-        })
+        let runtime = runtime()?;
+        let (mut worker, watch, led) = runtime.block_on(open(&settings, Clock::new()))?;
+        tracing::debug!(device = worker.pump.name(), "translator ready");
+        worker.work(&runtime, Control::new(None, inbox, watch, &cancel))?;
+        let withdrawn = runtime.block_on(worker.routes.withdraw(&led));
+        withdrawn.map_err(RunError::Routes)
     })
 }
 
-async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Network>), RunError> {
+async fn open(
+    settings: &AloneSettings,
+    clock: Clock,
+) -> Result<(Worker, Watch, Vec<Network>), RunError> {
     let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
     let netlink = Netlink::open().map_err(RunError::Routes)?;
     let watch = Watch::open().map_err(RunError::Routes)?;
@@ -95,7 +99,6 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
         pump: Pump::new(tun),
         translator,
         routes,
-        watch,
         wan: String::new(),
         lan: settings.interface.clone().unwrap_or_default(),
         snapshot: None,
@@ -104,7 +107,7 @@ async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Vec<Net
         restored: Restored::NOTHING,
     };
     worker.links().await;
-    Ok((worker, led))
+    Ok((worker, watch, led))
 }
 
 /// Returns what is to be led to the device: the prefixes, and of each map the side on which

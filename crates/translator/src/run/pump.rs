@@ -1,7 +1,6 @@
 //! Packets from the device to the machine and back.
 
 use std::io;
-use std::time::Duration;
 
 use mapping::Instant;
 use net::tun::Tun;
@@ -19,22 +18,15 @@ pub(super) struct Pump {
     gatherer: Gatherer,
     /// Packets since the queue was last seen empty.
     in_a_row: usize,
+    /// Packets come one at a time.
+    is_lone: bool,
     refused: u64,
-}
-
-/// Who is to wake the thread after a burst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// [`Pump::more_within`].
-    Ourselves,
-    /// The runtime, by [`Pump::readable`]: it must see that the queue is empty.
-    Runtime,
 }
 
 /// How a burst ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Burst {
-    /// The device has no more packets.
+    /// The device has no more packets, or so it seems.
     Drained,
     /// There may be more, but others want a turn.
     SpentBudget,
@@ -47,6 +39,7 @@ impl Pump {
             frame: Frame::new(),
             gatherer: Gatherer::new(),
             in_a_row: 0,
+            is_lone: false,
             refused: 0,
         }
     }
@@ -61,24 +54,9 @@ impl Pump {
         self.refused
     }
 
-    /// Waits until there is something for [`Self::burst`].
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.tun.readable().await
-    }
-
-    /// Blocks until there is something for [`Self::burst`]; tells if nothing came in time.
-    pub(super) fn more_within(&self, patience: Duration) -> io::Result<bool> {
-        self.tun.block_until_readable(patience)
-    }
-
     /// Translates packets until there are none, or others want a turn.
-    pub(super) fn burst(
-        &mut self,
-        translator: &mut Translator,
-        next: Next,
-        now: Instant,
-    ) -> io::Result<Burst> {
-        let burst = self.read(translator, next, now);
+    pub(super) fn burst(&mut self, translator: &mut Translator, now: Instant) -> io::Result<Burst> {
+        let burst = self.read(translator, now);
         self.forward_trains(translator, now);
         burst
     }
@@ -90,17 +68,17 @@ impl Pump {
         }
     }
 
-    fn read(&mut self, translator: &mut Translator, next: Next, now: Instant) -> io::Result<Burst> {
-        for _ in 0..BUDGET {
-            let space = self.frame.space();
-            let read = match next {
-                Next::Ourselves => self.tun.read_now(space),
-                Next::Runtime => self.tun.try_read(space),
-            };
-            let len = match read {
+    fn read(&mut self, translator: &mut Translator, now: Instant) -> io::Result<Burst> {
+        for packets in 0..BUDGET {
+            // The next wait tells as well as a read in vain.
+            if packets == 1 && self.is_lone && self.in_a_row < GUESSES {
+                return Ok(Burst::Drained);
+            }
+            let len = match self.tun.try_read(self.frame.space()) {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.in_a_row = 0;
+                    self.is_lone = packets == 1;
                     self.gatherer.forget();
                     return Ok(Burst::Drained);
                 }
@@ -169,6 +147,9 @@ fn write(tun: &Tun, packet: &[u8], refused: &mut u64) {
 
 /// Packets in a row before others have a turn.
 const BUDGET: usize = 64;
+
+/// Packets that come one at a time before the queue is looked at once more.
+const GUESSES: usize = 8;
 
 /// Packets in a row before datagrams are gathered: who keeps up with what comes gains nothing by
 /// it, and passes every packet on as it came.

@@ -25,6 +25,7 @@ pub const CAMERA: Mac = Mac([2, 0, 0, 0, 0, 7]);
 
 pub struct Home {
     pub worker: Worker,
+    pub watch: Watch,
     pub core: Core,
     pub wires: Wires,
 }
@@ -35,9 +36,10 @@ impl Home {
         let core = Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), now);
         let server = core.snapshot().lease_candidate(CAMERA, |_| false).unwrap();
         let wires = Wires::build(server).await;
-        let worker = Worker::open(&settings(), Clock::new()).await.unwrap();
+        let (worker, watch) = Worker::open(&settings(), Clock::new()).await.unwrap();
         let mut home = Self {
             worker,
+            watch,
             core,
             wires,
         };
@@ -76,34 +78,30 @@ impl Home {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !is_so(&self.worker) {
             assert!(tokio::time::Instant::now() < deadline, "in vain: {what}");
-            turn(&mut self.worker).await;
+            self.turn().await;
+        }
+    }
+
+    /// One turn of what the thread does, without a gateway.
+    pub async fn turn(&mut self) {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            change = self.watch.next() => self.worker.interface(change.unwrap()).await,
+        }
+        while self.worker.turn(self.worker.clock.mono()).unwrap() == Burst::SpentBudget {
+            tokio::task::yield_now().await;
         }
     }
 
     pub async fn work_while(&mut self, test: impl Future<Output = ()>) {
-        let worker = &mut self.worker;
         let work = async {
             loop {
-                turn(worker).await;
+                self.turn().await;
             }
         };
         tokio::select! {
             () = work => {}
             result = tokio::time::timeout(PATIENCE, test) => result.unwrap(),
-        }
-    }
-}
-
-/// One turn of what the thread does, without a gateway; ends in any case.
-pub async fn turn(worker: &mut Worker) {
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(5)) => {}
-        change = worker.watch.next() => worker.interface(change.unwrap()).await,
-        ready = worker.pump.readable() => {
-            ready.unwrap();
-            if worker.burst(Next::Runtime, worker.clock.mono()).unwrap() == Burst::SpentBudget {
-                tokio::task::yield_now().await;
-            }
         }
     }
 }
