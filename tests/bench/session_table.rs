@@ -95,6 +95,8 @@ impl Bench {
             per_remote_64: u32::MAX,
             per_server: u32::MAX,
             half_open_per_64: u32::MAX,
+            new_per_remote_64: u32::MAX,
+            new_per_server: u32::MAX,
             ..Limits::default()
         };
         let now = Instant::from_nanos(1_000_000_000);

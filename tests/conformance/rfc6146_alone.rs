@@ -15,7 +15,8 @@ use std::time::Duration;
 use home::{ACK, FIN, Home, OTHER, Packet, RST, SYN, Segment, sum16};
 use mapping::{Instant, Protocol};
 use translator::{
-    Alone, Binding, Config, DropReason, Filtering, PoolRange, Pref64, TcpState, Translator, Verdict,
+    AddressMaps, Alone, Binding, Config, DropReason, Filtering, PoolRange, Pref64, TcpState,
+    Translator, Verdict,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -190,6 +191,10 @@ fn n6_2_bindings_that_cannot_be_are_refused() {
         let alone = with_bindings(&bindings);
         assert!(Config::alone(pool.clone(), alone).is_err(), "{bindings:?}");
     }
+    let mut mapped = bound();
+    let map = "192.0.2.10=2001:db8:aaaa::1".parse().unwrap();
+    mapped.maps = AddressMaps::new(vec![map]).unwrap();
+    assert!(Config::alone(pool.clone(), mapped).is_err(), "two answers");
     let fine = [
         "tcp,[2001:db8::1]:80,203.0.113.1:80",
         "udp,[2001:db8::1]:80,203.0.113.1:80",
@@ -204,6 +209,67 @@ fn n6_3_source_in_the_prefix_is_dropped() {
     packet.src = prefix().embed(STRANGER).into();
 
     assert_eq!(world.send(&packet), Err(DropReason::SourceInPref64));
+}
+
+#[test]
+fn n6_3_source_of_the_pool_is_dropped_from_ipv4() {
+    let mut open = bound();
+    open.filtering = Filtering::EndpointIndependent;
+    let maps = vec!["198.51.100.16/28=2001:db8:ffff::/124".parse().unwrap()];
+    open.maps = AddressMaps::new(maps).unwrap();
+    for hairpin in [false, true] {
+        let mut world = world(Alone {
+            hairpin,
+            ..open.clone()
+        });
+        for segment in [
+            Segment::tcp(8080, 8080, SYN),
+            Segment::udp(53, 53),
+            Segment::ping(7),
+        ] {
+            for dst in [T, Ipv4Addr::new(198, 51, 100, 20)] {
+                let forged = Packet::new(T.into(), dst.into(), segment.clone());
+                assert_eq!(world.send(&forged), Err(DropReason::IllegalSource));
+            }
+        }
+        assert_eq!(world.live(), 0);
+    }
+}
+
+#[test]
+fn n6_3_packet_to_its_own_source_is_dropped() {
+    for hairpin in [false, true] {
+        let mut world = world(Alone { hairpin, ..bound() });
+        let own = prefix().embed(T).into();
+        for segment in [Segment::tcp(80, 80, SYN), Segment::udp(5353, 53)] {
+            let land = Packet::new(own, own, segment);
+            assert_eq!(world.send(&land), Err(DropReason::SourceInPref64));
+        }
+    }
+}
+
+#[test]
+fn n6_12_what_is_for_its_link_only_is_dropped_without_a_word() {
+    let mut world = world(Alone::default());
+    world.send(&six(Segment::udp(4000, 53))).unwrap();
+    // RFC 7915 §4.2: IGMP; RFC 8200 §4.7: no next header
+    for (packet, at, protocol, answers) in [
+        (four(Segment::udp(53, 4000)).bytes(), 9, 2, 0),
+        (six(Segment::udp(4000, 53)).bytes(), 6, 59, 0),
+        (four(Segment::udp(53, 4000)).bytes(), 9, 132, 1),
+        (six(Segment::udp(4000, 53)).bytes(), 6, 132, 1),
+    ] {
+        let mut packet = packet;
+        packet[at] = protocol;
+        if at == 9 {
+            home::seal_ipv4(&mut packet);
+        }
+
+        let (verdict, left) = world.exchange(&packet);
+
+        assert_eq!(verdict, Verdict::Drop(DropReason::UnsupportedProtocol));
+        assert_eq!(left.len(), answers, "{protocol}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use home::{ACK, CAMERA, FIN, Home, NAS, Packet, SYN, Segment, nsp};
 use mapping::Protocol;
-use translator::{DropReason, EndReason, Limits, PoolRange};
+use translator::{Config, DropReason, EndReason, Limits, PoolRange};
 
 #[test]
 fn req_4_network_of_remotes_has_no_more_sessions_than_it_may_and_others_go_on() {
@@ -208,6 +208,145 @@ fn req_5_connections_that_have_ended_make_room_before_those_that_begin() {
         answer(&mut home, remote(net, 1), 4000, CAMERA);
         assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
     }
+}
+
+#[test]
+fn req_5_b_network_of_remotes_begins_no_more_sessions_in_a_second_than_it_may() {
+    let mut home = homes(|limits| limits.new_per_remote_64 = 10);
+    let begin = |home: &mut Home, net, hosts: std::ops::Range<u32>| {
+        let begun = hosts.map(|host| syn(home, remote(net, host), 4000, CAMERA));
+        begun.filter(Result::is_ok).count()
+    };
+
+    assert_eq!(
+        begin(&mut home, 1, 0..100),
+        40,
+        "four seconds' worth at once"
+    );
+    assert_eq!(home.dropped(DropReason::RemoteRate), 60);
+    assert_eq!(begin(&mut home, 2, 0..30), 30, "others begin as before");
+    answer(&mut home, remote(1, 7), 4000, CAMERA);
+    assert!(data(&mut home, remote(1, 7), 4000, CAMERA).is_ok());
+
+    home.now += Duration::from_secs(1);
+    assert_eq!(begin(&mut home, 1, 200..300), 10);
+    home.now += Duration::from_secs(60);
+    assert_eq!(begin(&mut home, 1, 300..400), 40);
+    assert_eq!(home.translator.counters().ended(EndReason::Evicted), 0);
+}
+
+#[test]
+fn req_5_b_server_is_given_no_more_sessions_in_a_second_than_it_may() {
+    let mut home = homes(|limits| limits.new_per_server = 10);
+    let begin = |home: &mut Home, to| {
+        let begun = (0..100).map(|net| syn(home, remote(net, 1), 4000, to));
+        begun.filter(Result::is_ok).count()
+    };
+
+    assert_eq!(begin(&mut home, CAMERA), 40);
+    assert_eq!(home.dropped(DropReason::ServerRate), 60);
+    assert!(home.transmitted().is_empty(), "who is refused asks again");
+    assert_eq!(begin(&mut home, NAS), 40, "another server has its own");
+}
+
+#[test]
+fn req_5_a_limits_grow_with_the_table_or_are_configured() {
+    let limits = Limits::of(1_000_000);
+    assert_eq!(
+        (limits.per_remote_64, limits.per_server),
+        (250_000, 750_000)
+    );
+    assert_eq!(limits.half_open_per_64, 31_250);
+    let limits = Limits::default();
+    assert_eq!(
+        (limits.new_per_remote_64, limits.new_per_server),
+        (1000, 8000)
+    );
+    assert_eq!(limits.resting_ports, 4096);
+}
+
+#[test]
+fn req_8_port_of_a_remote_that_has_gone_is_nobody_elses_for_two_minutes() {
+    for (segment, lives) in [(Segment::udp(4000, 5000), 301), (Segment::ping(4000), 61)] {
+        for (waits, same) in [(0, false), (119, false), (122, true)] {
+            let mut home = Home::with(|_| {});
+            let first = knock(&mut home, remote(1, 1), &segment);
+            home.pass(Duration::from_secs(lives));
+            assert_eq!(home.live(), 0);
+            home.pass(Duration::from_secs(waits));
+
+            let other = knock(&mut home, remote(2, 2), &segment);
+
+            assert_eq!(first == other, same, "{segment:?} after {waits} s");
+        }
+    }
+}
+
+#[test]
+fn req_8_remote_that_comes_back_has_the_port_that_it_had() {
+    let mut home = Home::with(|_| {});
+    knock(&mut home, remote(2, 2), &Segment::udp(4000, 5000));
+    let first = knock(&mut home, remote(1, 1), &Segment::udp(4000, 5000));
+    home.pass(Duration::from_secs(310));
+    assert_eq!(home.live(), 0);
+
+    let again = knock(&mut home, remote(1, 1), &Segment::udp(4000, 5000));
+
+    assert_eq!(first, again);
+}
+
+#[test]
+fn req_8_a_port_of_a_tracked_connection_is_given_out_at_once() {
+    let mut home = Home::with(|_| {});
+    let first = knock(&mut home, remote(1, 1), &Segment::tcp(4000, 80, SYN));
+    home.pass(Duration::from_secs(242));
+    assert_eq!(home.live(), 0);
+
+    let other = knock(&mut home, remote(2, 2), &Segment::tcp(4000, 80, SYN));
+
+    assert_eq!(first, other);
+}
+
+#[test]
+fn req_8_time_and_number_are_configurable() {
+    for configure in [
+        (|config| config.limits.resting_ports = 0) as fn(&mut Config),
+        |config| config.lifetimes.set_port_rest(Duration::ZERO),
+    ] {
+        let mut home = Home::with(configure);
+        let first = knock(&mut home, remote(1, 1), &Segment::udp(4000, 5000));
+        home.pass(Duration::from_secs(301));
+
+        let other = knock(&mut home, remote(2, 2), &Segment::udp(4000, 5000));
+
+        assert_eq!(first, other);
+    }
+}
+
+#[test]
+fn req_11_a_and_d_what_finds_no_room_is_dropped_and_nothing_answered_ends() {
+    let mut home = homes(|limits| limits.sessions = 10);
+    for net in 0..10 {
+        establish(&mut home, remote(net, 1), 4000, CAMERA);
+    }
+
+    for net in 10..20 {
+        let refused = syn(&mut home, remote(net, 1), 4000, CAMERA);
+        assert_eq!(refused, Err(DropReason::SessionsFull));
+    }
+
+    for net in 0..10 {
+        assert!(data(&mut home, remote(net, 1), 4000, CAMERA).is_ok());
+    }
+    assert_eq!(home.translator.counters().ended(EndReason::Evicted), 0);
+}
+
+/// Sends a first packet to the camera, and returns from which port or by which identifier it came
+/// there.
+fn knock(home: &mut Home, from: Ipv6Addr, segment: &Segment) -> u16 {
+    let dst = nsp().embed(CAMERA).into();
+    let left = home.send(&Packet::new(from.into(), dst, segment.clone()));
+    left.unwrap().segment.ports().0
 }
 
 fn homes(limit: impl FnOnce(&mut Limits)) -> Home {

@@ -39,8 +39,8 @@ impl Alone {
     /// Says whether this can be done with these pool ranges.
     ///
     /// # Errors
-    /// When a binding lies outside the pool or there are two for the same, or when a map covers
-    /// pool addresses.
+    /// When a binding lies outside the pool, there are two for the same or its host is mapped, or
+    /// when a map covers pool addresses.
     pub fn check(&self, pool: &[PoolRange]) -> Result<(), InvalidAlone> {
         for (index, binding) in self.bindings.iter().enumerate() {
             if !pool.iter().any(|range| range.contains(binding.four.0)) {
@@ -52,6 +52,9 @@ impl Alone {
             };
             if self.bindings.iter().take(index).any(|other| same(&other)) {
                 return Err(InvalidAlone::BoundTwice(*binding));
+            }
+            if self.maps.four(binding.six.0).is_some() {
+                return Err(InvalidAlone::BoundAndMapped(*binding));
             }
         }
         for map in self.maps.iter() {
@@ -70,6 +73,9 @@ impl Alone {
 /// Why a translator cannot stand alone like this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAlone {
+    /// The host of a binding is mapped too, so that its answers would leave from another address.
+    #[error("the host of the binding {0} is mapped: what it answers would come from its map")]
+    BoundAndMapped(Binding),
     /// Two bindings have the same host or the same pool address.
     #[error("the binding {0} says again what another one has said")]
     BoundTwice(Binding),

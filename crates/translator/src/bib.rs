@@ -8,8 +8,8 @@ use hosts::{HostId, Hosts};
 
 use crate::hash::Key;
 use crate::nsps::NspId;
-use crate::pool::{Pool, PoolRange};
-use crate::session::SixTuple;
+use crate::pool::{Owner, Pool, PoolRange};
+use crate::session::{SixTuple, Tick};
 use crate::table::{Chain, Chained, Index, Slab};
 use crate::transport::Transport;
 
@@ -143,18 +143,14 @@ impl Bib {
             return None;
         }
         let (transport, wanted) = (remote.transport, remote.port);
-        let spread = self.key.remote(&remote);
+        let owner = self.owner(&remote);
         let addr = match host {
             Some(host) => self.hosts.get(host)?.1,
-            None => {
-                let hash = self.key.addr(remote.addr);
-                self.pool.join(hash, transport, wanted)?
-            }
+            None => self.pool.join(owner.addr, transport, wanted)?,
         };
-        match self
-            .pool
-            .take(transport, addr, wanted, (spread >> 16) as u16)
-        {
+        let spread = (owner.binding >> 16) as u16;
+        let port = self.pool.take_back(owner, addr);
+        match port.or_else(|| self.pool.take(transport, addr, wanted, spread)) {
             Some(port) => self.insert(host, remote, (addr, port)),
             None => {
                 if host.is_none() {
@@ -188,6 +184,15 @@ impl Bib {
 
     /// Says that a session no longer uses a binding.
     pub(crate) fn release(&mut self, id: BibId) {
+        self.unuse(id, None);
+    }
+
+    /// As [`Self::release`]; the port of the last session rests.
+    pub(crate) fn retire(&mut self, id: BibId, now: Tick) {
+        self.unuse(id, Some(now));
+    }
+
+    fn unuse(&mut self, id: BibId, rests: Option<Tick>) {
         let Some(entry) = self.entries.get_mut(id.0) else {
             return;
         };
@@ -196,12 +201,18 @@ impl Bib {
             return;
         }
         let (host, hash) = (entry.host, entry.hash(self.key));
+        let remote = self.get(id).map(|binding| binding.remote);
         self.by_remote.remove(&mut self.entries, id.0, hash);
         let Some(entry) = self.entries.remove(id.0) else {
             return;
         };
         let (transport, _) = entry.kind.parts();
-        self.pool.release(transport, entry.addr, entry.port);
+        let port = (transport, entry.addr, entry.port);
+        // RFC 6888 REQ-8 a: TCP sessions are tracked to their end.
+        match (remote, rests.filter(|_| transport != Transport::Tcp)) {
+            (Some(remote), Some(now)) => self.pool.rest(self.owner(&remote), port, now),
+            _ => self.pool.release(transport, entry.addr, entry.port),
+        }
         if self
             .hosts
             .get(host)
@@ -211,6 +222,13 @@ impl Bib {
         }
         if let Some(own) = self.hosts.unbind(host) {
             self.pool.leave(own);
+        }
+    }
+
+    fn owner(&self, remote: &Remote) -> Owner {
+        Owner {
+            addr: self.key.addr(remote.addr),
+            binding: self.key.remote(remote),
         }
     }
 

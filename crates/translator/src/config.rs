@@ -141,6 +141,13 @@ pub struct Limits {
     pub per_server: u32,
     /// Sessions of one /64 to which the remote has not yet answered.
     pub half_open_per_64: u32,
+    /// Sessions that the remotes of one /64 may begin in a second, four seconds' worth at once
+    /// (RFC 6888 REQ-5 b); more than 65,535 is no limit.
+    pub new_per_remote_64: u32,
+    /// As before, of one server.
+    pub new_per_server: u32,
+    /// Ports of the pool that rest, see [`Lifetimes::port_rest`].
+    pub resting_ports: u32,
     /// ICMP errors and resets of our own in a second; those about packets that are too big count
     /// for themselves.
     pub answers: u32,
@@ -161,6 +168,9 @@ impl Limits {
             per_remote_64: sessions.div_ceil(4),
             per_server: sessions - sessions / 4,
             half_open_per_64: if half_open < 64 { 64 } else { half_open },
+            new_per_remote_64: NEW_PER_REMOTE_64,
+            new_per_server: NEW_PER_SERVER,
+            resting_ports: RESTING_PORTS,
             answers: ANSWERS,
             fragment_bytes: FRAGMENT_BYTES,
             fragmented_datagrams: FRAGMENTED_DATAGRAMS,
@@ -175,6 +185,8 @@ impl Limits {
             per_remote_64: sessions,
             per_server: sessions,
             half_open_per_64: sessions,
+            new_per_remote_64: u32::MAX,
+            new_per_server: u32::MAX,
             ..Self::of(sessions)
         }
     }
@@ -191,6 +203,7 @@ impl Default for Limits {
 pub struct Lifetimes {
     fragment: Duration,
     icmp_query: Duration,
+    port_rest: Duration,
     tcp_closing: Duration,
     tcp_established: Duration,
     tcp_opening: Duration,
@@ -212,6 +225,7 @@ impl Default for Lifetimes {
         Self {
             fragment: FRAGMENT,
             icmp_query: ICMP_QUERY,
+            port_rest: PORT_REST,
             tcp_closing: TCP_TRANSITORY,
             tcp_established: TCP_ESTABLISHED,
             tcp_opening: TCP_TRANSITORY,
@@ -231,6 +245,13 @@ impl Lifetimes {
     #[must_use]
     pub const fn icmp_query(&self) -> Duration {
         self.icmp_query
+    }
+
+    /// Returns how long a UDP port or an ICMP identifier of the pool is given to nobody else after
+    /// its last session.
+    #[must_use]
+    pub const fn port_rest(&self) -> Duration {
+        self.port_rest
     }
 
     /// Returns how long a TCP session lives that both sides have finished, or one has reset.
@@ -272,6 +293,12 @@ impl Lifetimes {
     /// Under 60 seconds (RFC 5508 REQ-2).
     pub fn set_icmp_query(&mut self, lifetime: Duration) -> Result<(), TooShort> {
         set(&mut self.icmp_query, "icmp_query", ICMP_QUERY, lifetime)
+    }
+
+    /// Sets how long a UDP port or an ICMP identifier of the pool is given to nobody else after
+    /// its last session. There is no floor.
+    pub const fn set_port_rest(&mut self, time: Duration) {
+        self.port_rest = time;
     }
 
     /// Sets how long a TCP session lives that both sides have finished, or one has reset.
@@ -342,6 +369,16 @@ fn set(
 /// As many as Linux gives of ICMP errors in all.
 const ANSWERS: u32 = 1000;
 
+/// More than any browser or torrent client begins, and far less than a flood.
+const NEW_PER_REMOTE_64: u32 = 1000;
+
+/// More than a residential server takes: what is beyond is a flood, of which one server's part is
+/// to leave time for the others.
+const NEW_PER_SERVER: u32 = 8000;
+
+/// A hundred bytes each when all are in use.
+const RESTING_PORTS: u32 = 4096;
+
 /// An IPv6 header is that much longer than an IPv4 header.
 const LONGER: u16 = 20;
 
@@ -371,6 +408,9 @@ const TCP_EST: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// RFC 5382 REQ-5 allows no less; RFC 6146 §4 makes it of `TCP_EST` and `TCP_TRANS`.
 const TCP_ESTABLISHED: Duration = Duration::from_secs(2 * 60 * 60 + 4 * 60);
+
+/// RFC 6888 REQ-8.
+const PORT_REST: Duration = Duration::from_secs(120);
 
 /// After a reset and before the server is asked whether it was real: a retransmission or the
 /// challenge of RFC 5961 §3 may make the question needless.

@@ -195,7 +195,12 @@ impl Filter {
         let Some(entry) = self.sessions.remove(id) else {
             return;
         };
-        self.sessions.bib.release(entry.bib);
+        // what makes room for another session is to be its place
+        if why == EndReason::Evicted {
+            self.sessions.bib.release(entry.bib);
+        } else {
+            self.sessions.bib.retire(entry.bib, now);
+        }
         if self.sessions.any_of_rule(entry.rule).is_none() {
             self.admissions.free(entry.rule);
         }

@@ -264,6 +264,7 @@ impl Filter {
 
     /// Binds a remote, if need be to a pool port that a half-open session gives up.
     fn bind(&mut self, remote: Remote, now: Tick) -> Result<BibId, DropReason> {
+        self.sessions.bib.pool.wake(now);
         if let Some(bib) = self.sessions.bib.acquire(remote) {
             return Ok(bib);
         }

@@ -1,12 +1,16 @@
 //! Who has how much: the /64 networks of remotes, and servers, so that none keeps the others out.
 
+mod pace;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use crate::config::Limits;
 use crate::hash::Key;
+use crate::session::Tick;
 use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
+use pace::Pace;
 
 /// The network of a remote, its upper 64 bits: whoever has one has all its addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +42,10 @@ pub(crate) struct Shares {
 }
 
 /// A server that has sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Server {
     sessions: u32,
+    pace: Pace,
     /// Half-open sessions, the oldest first.
     half_open: List<BY_SERVER>,
 }
@@ -50,6 +55,7 @@ struct Server {
 struct Net {
     prefix: Prefix,
     sessions: NonZeroU32,
+    pace: Pace,
     /// Half-open sessions, the oldest first.
     half_open: List<BY_NET>,
     by_weight: Link,
@@ -61,8 +67,12 @@ struct Net {
 pub(crate) enum Over {
     /// The network has too many; this is its oldest half-open session.
     Remote(Option<u32>),
+    /// The network has begun too many of late.
+    RemoteRate,
     /// The server has too many; this is its oldest half-open session.
     Server(Option<u32>),
+    /// The server was given too many of late.
+    ServerRate,
 }
 
 impl Shares {
@@ -79,15 +89,21 @@ impl Shares {
     }
 
     /// Returns which limit one more half-open session would exceed.
-    pub(crate) fn over(&self, prefix: Prefix, server: Ipv4Addr) -> Option<Over> {
-        let net = self.find(prefix).and_then(|net| self.nets.get(net));
-        if let Some(net) = net
-            && (net.sessions.get() >= self.limits.per_remote_64
-                || net.half_open.len() >= self.limits.half_open_per_64)
-        {
-            return Some(Over::Remote(net.half_open.head()));
+    pub(crate) fn over(&self, prefix: Prefix, server: Ipv4Addr, now: Tick) -> Option<Over> {
+        if let Some(net) = self.find(prefix).and_then(|net| self.nets.get(net)) {
+            if !net.pace.allows(self.limits.new_per_remote_64, now) {
+                return Some(Over::RemoteRate);
+            }
+            if net.sessions.get() >= self.limits.per_remote_64
+                || net.half_open.len() >= self.limits.half_open_per_64
+            {
+                return Some(Over::Remote(net.half_open.head()));
+            }
         }
         let server = self.servers.get(&server)?;
+        if !server.pace.allows(self.limits.new_per_server, now) {
+            return Some(Over::ServerRate);
+        }
         (server.sessions >= self.limits.per_server).then(|| Over::Server(server.half_open.head()))
     }
 
@@ -103,18 +119,30 @@ impl Shares {
     }
 
     /// Counts a new session.
-    pub(crate) fn add(&mut self, prefix: Prefix, server: Ipv4Addr) {
-        self.servers.entry(server).or_default().sessions += 1;
+    pub(crate) fn add(&mut self, prefix: Prefix, server: Ipv4Addr, now: Tick) {
+        let per_second = self.limits.new_per_server;
+        let server = self.servers.entry(server).or_insert_with(|| Server {
+            sessions: 0,
+            pace: Pace::new(per_second, now),
+            half_open: List::default(),
+        });
+        server.sessions += 1;
+        server.pace.count(per_second, now);
+        let per_second = self.limits.new_per_remote_64;
         if let Some(id) = self.find(prefix) {
             if let Some(net) = self.nets.get_mut(id) {
                 net.sessions = net.sessions.saturating_add(1);
+                net.pace.count(per_second, now);
             }
             return;
         }
+        let mut pace = Pace::new(per_second, now);
+        pace.count(per_second, now);
         let key = self.key;
         let net = self.nets.insert(Net {
             prefix,
             sessions: NonZeroU32::MIN,
+            pace,
             half_open: List::default(),
             by_weight: Link::default(),
             chain: Chain::default(),

@@ -2,13 +2,18 @@
 
 mod ports;
 mod range;
+mod resting;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ports::PortSet;
 pub use range::{InvalidPool, PoolRange};
+pub(crate) use resting::Owner;
+use resting::{Rest, Resting};
 
+use crate::session::Tick;
 use crate::transport::Transport;
 
 /// Which transport addresses are free. Each remote has an address of its own while they last, so
@@ -27,6 +32,7 @@ pub(crate) struct Pool {
     /// A bit for each address, set for those that are not free.
     taken: Box<[u64]>,
     addrs: BTreeMap<Ipv4Addr, PoolAddr>,
+    resting: Resting,
 }
 
 /// A pool address `T` that is in use, and its used ports for each BIB.
@@ -50,6 +56,7 @@ impl Pool {
             free: len,
             taken: vec![0; words].into_boxed_slice(),
             addrs: BTreeMap::new(),
+            resting: Resting::default(),
         };
         if let Some(last) = pool.taken.last_mut()
             && len % 64 != 0
@@ -63,6 +70,11 @@ impl Pool {
             pool.set_taken(len - 1, true);
         }
         pool
+    }
+
+    /// From now on lets at most so many ports rest for so long, see [`Self::rest`].
+    pub(crate) fn let_rest(&mut self, at_most: u32, time: Duration) {
+        self.resting = Resting::new(at_most, time);
     }
 
     /// Tells whether there is no address.
@@ -86,9 +98,14 @@ impl Pool {
         self.router
     }
 
-    /// Gives a new remote an address: one of its own, nearly always the same one, or where all are
-    /// taken one where its port is free and that few others have. `hash` is the remote's.
+    /// Gives a new remote an address: the one where its ports rest, one of its own, nearly always
+    /// the same one, or where all are taken one where its port is free and that few others have.
+    /// `hash` is the remote's.
     pub(crate) fn join(&mut self, hash: u32, transport: Transport, port: u16) -> Option<Ipv4Addr> {
+        if let Some(addr) = self.resting.addr_of(hash) {
+            self.hold(addr);
+            return Some(addr);
+        }
         let start = u32::try_from((u64::from(hash) * u64::from(self.len)) >> 32).ok()?;
         let addr = match self.next_free(start) {
             Some(index) => self.nth(index)?,
@@ -137,7 +154,8 @@ impl Pool {
         }
     }
 
-    /// Takes a port of an address in use, see [`PortSet::take`].
+    /// Takes a port of an address in use, see [`PortSet::take`]; where all are used, one that
+    /// rests: nobody is kept out for who has gone.
     pub(crate) fn take(
         &mut self,
         transport: Transport,
@@ -145,9 +163,56 @@ impl Pool {
         wanted: u16,
         spread: u16,
     ) -> Option<u16> {
-        let used = &mut self.addrs.get_mut(&addr)?.used;
-        used.get_mut(transport as usize)?
-            .take(transport, wanted, spread)
+        for _ in 0..WOKEN_AT_ONCE {
+            let used = &mut self.addrs.get_mut(&addr)?.used;
+            let used = used.get_mut(transport as usize)?;
+            if let Some(port) = used.take(transport, wanted, spread) {
+                return Some(port);
+            }
+            let oldest = self.resting.oldest()?;
+            self.end_rest(oldest);
+        }
+        None
+    }
+
+    /// Takes the port of this address that a binding had before.
+    pub(crate) fn take_back(&mut self, owner: Owner, addr: Ipv4Addr) -> Option<u16> {
+        self.resting.find(owner).filter(|rest| rest.addr == addr)?;
+        let rest = self.resting.take(owner)?;
+        self.leave(addr);
+        Some(rest.port)
+    }
+
+    /// Lets a port rest that nobody uses any more: until its time is up, or there is no other,
+    /// only the binding that had it may have it, and the address is nobody else's while others
+    /// are left.
+    pub(crate) fn rest(&mut self, owner: Owner, port: (Transport, Ipv4Addr, u16), now: Tick) {
+        let (transport, addr, number) = port;
+        if !self.resting.is_wanted() {
+            self.release(transport, addr, number);
+            return;
+        }
+        let woken = [self.resting.make_room(), self.resting.take(owner)];
+        for rest in woken.into_iter().flatten() {
+            self.end_rest(rest);
+        }
+        self.hold(addr);
+        self.resting.put(owner, port, now);
+    }
+
+    /// Gives back the ports that have rested for long enough, a bounded number.
+    pub(crate) fn wake(&mut self, now: Tick) {
+        for _ in 0..WOKEN_AT_ONCE {
+            let Some(rest) = self.resting.due(now) else {
+                return;
+            };
+            self.end_rest(rest);
+        }
+    }
+
+    fn end_rest(&mut self, rest: Rest) {
+        self.release(rest.transport, rest.addr, rest.port);
+        self.leave(rest.addr);
     }
 
     pub(crate) fn release(&mut self, transport: Transport, addr: Ipv4Addr, port: u16) {
@@ -252,6 +317,9 @@ fn disjoint(ranges: &[PoolRange]) -> Vec<(u32, u32)> {
 
 /// Addresses that a remote is not alone on are compared, at most so many.
 const LOOKED_AT: u32 = 64;
+
+/// Bounds the time that a packet waits for ports that have rested.
+const WOKEN_AT_ONCE: usize = 64;
 
 /// Addresses of which use is made: a bit each is 2 MiB.
 const MOST: u32 = 1 << 24;

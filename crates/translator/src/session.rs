@@ -305,7 +305,7 @@ impl SessionTable {
             list.push_back(entries, id);
         }
         let net = Prefix::of(new.six.remote);
-        self.shares.add(net, new.six.server);
+        self.shares.add(net, new.six.server, now);
         if new.lifetime.is_half_open() {
             self.shares.open(net, new.six.server, entries, id);
         }

@@ -91,6 +91,8 @@ impl Translator {
         let bindings = alone.map_or(0, |alone| alone.bindings.len());
         let bindings = u32::try_from(bindings).unwrap_or(u32::MAX);
         let mut bib = Bib::new(&config.pool, capacity.saturating_add(bindings), hash);
+        let (ports, time) = (config.limits.resting_ports, config.lifetimes.port_rest());
+        bib.pool.let_rest(ports, time);
         let mut admissions = Admissions::default();
         let inbound =
             alone.map(|alone| Inbound::new(alone, capacity, hash, admissions.new_rule(), &mut bib));
@@ -357,6 +359,7 @@ impl Translator {
         if self.config.zero_traffic_class {
             incoming.tos = 0;
         }
+        self.is_not_forged(incoming, source)?;
         let way = if let Some(way) = self.mapped_four(frame, incoming, source)? {
             way
         } else if let Some(way) = self.four_to_six(frame, incoming)? {

@@ -99,8 +99,12 @@ drop_reasons! {
     PoolExhausted = "pool_exhausted",
     /// The /64 of the remote has as many sessions as it may.
     RemoteFull = "remote_full",
+    /// The /64 of the remote begins sessions faster than it may.
+    RemoteRate = "remote_rate",
     /// The server has as many sessions as it may.
     ServerFull = "server_full",
+    /// The server is given sessions faster than it may.
+    ServerRate = "server_rate",
     /// No room for another session.
     SessionsFull = "sessions_full",
     /// A source address inside an NSP (RFC 6146 §3.5).

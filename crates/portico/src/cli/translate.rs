@@ -64,7 +64,7 @@ pub struct Translate {
     #[command(flatten)]
     pub timeouts: Timeouts,
     /// Make no routes: prefixes, pool and maps are led to the device by somebody else.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "interface")]
     pub no_routes: bool,
     /// Switch forwarding on if it is off, for IPv4 and IPv6.
     #[arg(long)]
@@ -95,6 +95,10 @@ pub struct Timeouts {
     /// How long a fragment waits for the others; by default 2s.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub fragment_timeout: Option<Duration>,
+    /// How long a UDP port or ICMP identifier of the pool is given to no other host after its last
+    /// session; by default 2m.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub port_rest: Option<Duration>,
 }
 
 /// What is open where not everything is.
@@ -217,7 +221,14 @@ mod tests {
     fn pool_is_an_address_or_a_range() {
         assert_eq!(pool("192.0.2.1").unwrap().prefix_len(), 32);
         assert_eq!(pool("192.0.2.0/24").unwrap().prefix_len(), 24);
-        for text in ["192.0.2.1/24", "192.0.2.0/33", "2001:db8::1", ""] {
+        for text in [
+            "127.0.0.1",
+            "224.0.0.0/4",
+            "192.0.2.1/24",
+            "192.0.2.0/33",
+            "2001:db8::1",
+            "",
+        ] {
             assert!(pool(text).is_err(), "{text}");
         }
     }
@@ -258,6 +269,15 @@ mod tests {
             &["--pref64", "64:ff9b::/96", "--open", "tcp,192.0.2.1:80"],
             &["--pref64", "64:ff9b::/95"],
             &["--pref64", "64:ff9b::/96", "--mtu", "1279"],
+            &[
+                "--pref64",
+                "64:ff9b::/96",
+                "--pool",
+                "192.0.2.1",
+                "--interface",
+                "eth0",
+                "--no-routes",
+            ],
         ] {
             let words = ["portico", "translate"].iter().chain(args);
             assert!(Cli::try_parse_from(words).is_err(), "{args:?}");

@@ -1,16 +1,15 @@
 //! The translator alone: no store, no gateway, no other room.
 
+mod machine;
 mod reading;
 
 use std::future::Future;
 use std::io::IsTerminal as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use gateway::Observe as _;
 use mapping::Instant;
 use net::Clock;
-use net::netlink::Netlink;
 use net::tun::OpenTunError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -99,12 +98,14 @@ fn set_timeouts(args: &Translate, config: &mut Config) -> Result<(), TooShort> {
     if let Some(time) = timeouts.fragment_timeout {
         lifetimes.set_fragment(time)?;
     }
+    if let Some(time) = timeouts.port_rest {
+        lifetimes.set_port_rest(time);
+    }
     Ok(())
 }
 
 async fn translate(args: &Translate, settings: AloneSettings) -> Result<(), Failure> {
-    refuse_own_addresses(&settings).await?;
-    look_at_forwarding(args.sysctl)?;
+    machine::look(&settings, args.sysctl).await?;
     let stop = daemon::stop_signal()?;
     let (observer, inbox) = Observer::new();
     let cancel = CancellationToken::new();
@@ -169,76 +170,38 @@ async fn show(
 }
 
 fn greeting(args: &Translate) -> String {
-    let list = |items: Vec<String>| {
-        if items.is_empty() {
-            "none".to_owned()
-        } else {
-            items.join(" ")
-        }
-    };
-    let prefixes = args.pref64s.iter().map(ToString::to_string).collect();
-    let pools = args.pools.iter();
-    let pools = pools
-        .map(|pool| format!("{}/{}", pool.network(), pool.prefix_len()))
-        .collect();
-    format!(
-        "translating on {}: prefix {} · pool {} · {} static bindings · {} maps · {}\n",
-        args.device,
-        list(prefixes),
-        list(pools),
-        args.bindings.len(),
-        args.maps.len(),
-        match args.open.len() {
-            0 => "everything open".to_owned(),
-            1 => "1 port open".to_owned(),
-            ports => format!("{ports} ports open"),
-        }
-    )
+    let mut parts = vec![if args.pref64s.is_empty() {
+        "no prefix".to_owned()
+    } else {
+        format!("prefix {}", list(&args.pref64s))
+    }];
+    if args.pools.is_empty() {
+        parts.push("no pool: only mapped and embedded addresses, without sessions".to_owned());
+    } else {
+        let pools = args.pools.iter();
+        let pools = pools.map(|pool| format!("{}/{}", pool.network(), pool.prefix_len()));
+        parts.push(format!("pool {}", list(&pools.collect::<Vec<_>>())));
+    }
+    parts.extend(count(args.bindings.len(), "static binding"));
+    parts.extend(count(args.maps.len(), "map"));
+    if args.open.is_empty() && !args.pools.is_empty() {
+        parts.push("everything open".to_owned());
+    }
+    parts.extend(count(args.open.len(), "open port"));
+    format!("translating on {}: {}\n", args.device, parts.join(" · "))
 }
 
-/// The kernel keeps what is for its own addresses.
-async fn refuse_own_addresses(settings: &AloneSettings) -> Result<(), Failure> {
-    let netlink = Netlink::open().map_err(|error| failed(&error))?;
-    let local = netlink.local_addresses().await;
-    for addr in local.map_err(|error| failed(&error))? {
-        if let IpAddr::V4(addr) = addr
-            && settings
-                .config
-                .pool
-                .iter()
-                .any(|range| range.contains(addr))
-        {
-            return Err(usage(&format!(
-                "the pool holds {addr}, which this machine has itself: its packets would never \
-                 come to the translator; give the pool another address"
-            )));
-        }
-    }
-    Ok(())
+fn list(items: &[impl ToString]) -> String {
+    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+    items.join(" ")
 }
 
-/// Says what keeps packets from passing, or mends it.
-fn look_at_forwarding(mend: bool) -> Result<(), Failure> {
-    let is_off = |key: &&&str| net::sysctl::read(key).is_ok_and(|value| value == "0");
-    let off: Vec<_> = FORWARDING.iter().filter(is_off).collect();
-    if off.is_empty() {
-        return Ok(());
+fn count(number: usize, what: &str) -> Option<String> {
+    match number {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{number} {what}s")),
     }
-    if mend {
-        for key in off {
-            net::sysctl::write(key, "1").map_err(|error| failed(&error))?;
-        }
-        return Ok(());
-    }
-    let keys: Vec<_> = off
-        .iter()
-        .map(|key| format!("net.{}=1", key.replace('/', ".")))
-        .collect();
-    tracing::warn!(
-        "forwarding is off and nothing will pass: sysctl -w {} (or give --sysctl)",
-        keys.join(" ")
-    );
-    Ok(())
 }
 
 fn since(start: Instant) -> Duration {
@@ -278,6 +241,38 @@ fn usage(error: &dyn std::fmt::Display) -> Failure {
     }
 }
 
-const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
-
 const SECOND: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Verb};
+
+    #[test]
+    fn greeting_says_what_is_translated() {
+        for (args, said) in [
+            (
+                "--pref64 64:ff9b::/96 --pool 192.0.2.1 --pool 203.0.113.0/28",
+                "prefix 64:ff9b::/96 · pool 192.0.2.1/32 203.0.113.0/28 · everything open",
+            ),
+            (
+                "--pref64 64:ff9b::/96 --pool 192.0.2.1 --open tcp,8.8.8.8:53 \
+                 --bib tcp,[2001:db8::1]:80,192.0.2.1:80",
+                "prefix 64:ff9b::/96 · pool 192.0.2.1/32 · 1 static binding · 1 open port",
+            ),
+            (
+                "--map 192.0.2.1=2001:db8::1 --map 192.0.2.2=2001:db8::2",
+                "no prefix · no pool: only mapped and embedded addresses, without sessions · 2 maps",
+            ),
+        ] {
+            let words = ["portico", "translate", "--device", "nat64b"];
+            let words = words.into_iter().chain(args.split_whitespace());
+            let Verb::Translate(args) = Cli::try_parse_from(words).unwrap().verb else {
+                panic!("another verb");
+            };
+            assert_eq!(greeting(&args), format!("translating on nat64b: {said}\n"));
+        }
+    }
+}

@@ -152,11 +152,6 @@ fn range(text: &str, lan: &Site) -> Result<PoolRange, String> {
              by DHCP; elsewhere it may be any network that is not in use"
         ));
     }
-    for (reserved, reserved_len, what) in RESERVED {
-        if overlap(range, whole(reserved.into(), reserved_len)?) {
-            return Err(format!("no server answers to {what} addresses"));
-        }
-    }
     Ok(range)
 }
 
@@ -187,6 +182,9 @@ fn lifetimes(file: &nat64::Timeouts, default: Lifetimes) -> Checked<Lifetimes> {
             spanned(value, set)?;
         }
     }
+    if let Some(value) = &file.port_rest {
+        lifetimes.set_port_rest(spanned(value, |text| duration(text, "0s", "7d"))?);
+    }
     Ok(lifetimes)
 }
 
@@ -204,6 +202,9 @@ fn limits(file: &nat64::Limits, default: Limits) -> Checked<Limits> {
         per_remote_64: part(&file.per_remote_64, of.per_remote_64)?,
         per_server: part(&file.per_server, of.per_server)?,
         half_open_per_64: part(&file.half_open_per_64, of.half_open_per_64)?,
+        new_per_remote_64: part(&file.new_per_remote_64, of.new_per_remote_64)?,
+        new_per_server: part(&file.new_per_server, of.new_per_server)?,
+        resting_ports: limit(&file.resting_ports, default.resting_ports, 0..=1 << 20)?,
         answers: limit(&file.answers, default.answers, 0..=ANSWERS_MAX)?,
         fragment_bytes: limit(
             &file.fragment_bytes,
@@ -257,12 +258,3 @@ const DAYS_MAX: u32 = 3650;
 
 /// RFC 5426 §3.3.
 const SYSLOG_PORT: u16 = 514;
-
-/// RFC 6890 §2.2.2: never the address of a host that is not this one.
-const RESERVED: [([u8; 4], u8, &str); 5] = [
-    ([0, 0, 0, 0], 8, "unspecified"),
-    ([127, 0, 0, 0], 8, "loopback"),
-    ([169, 254, 0, 0], 16, "link-local"),
-    ([224, 0, 0, 0], 4, "multicast"),
-    ([240, 0, 0, 0], 4, "reserved"),
-];

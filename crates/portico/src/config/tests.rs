@@ -250,6 +250,19 @@ fn translator_is_made_as_the_file_says() {
 }
 
 #[test]
+fn rates_and_rests_are_as_the_file_says() {
+    let text = "[nat64.timeouts]\nport_rest = \"0s\"\n[nat64.limits]\n\
+                new_per_remote_64 = 70000\nnew_per_server = 20\nresting_ports = 0\n";
+
+    let config = Config::parse("test", text).unwrap().translator;
+
+    let limits = config.limits;
+    let begun = (limits.new_per_remote_64, limits.new_per_server);
+    assert_eq!((begun, limits.resting_ports), ((70_000, 20), 0));
+    assert!(config.lifetimes.port_rest().is_zero());
+}
+
+#[test]
 fn pool_is_the_top_quarter_of_the_lan_unless_it_is_said() {
     let config = Config::parse("test", "[lan]\nsubnet = \"10.0.0.0/16\"\n").unwrap();
     let quarter = translator::PoolRange::new([10, 0, 192, 0].into(), 18).unwrap();

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -54,11 +55,93 @@ fn remote_can_be_bound_to_what_nobody_has() {
     assert!(bib.bind(remote(3, 80), there, 81).is_some());
 }
 
+#[test]
+fn req_8_port_rests_for_whoever_had_it_and_for_nobody_else() {
+    for len in [26, 32] {
+        let mut bib = resting(len, 10);
+        let first = bib.acquire(datagrams(1, 5000)).unwrap();
+        let had = bib.get(first).unwrap();
+        bib.retire(first, Tick(1000));
+
+        bib.pool.wake(Tick(1120));
+        let other = bib.acquire(datagrams(2, 5000)).unwrap();
+        let other = bib.get(other).unwrap();
+        assert_ne!((had.addr, had.port), (other.addr, other.port), "/{len}");
+        assert_eq!(had.addr == other.addr, len == 32);
+
+        let again = bib.acquire(datagrams(1, 5000)).unwrap();
+        let again = bib.get(again).unwrap();
+        assert_eq!((had.addr, had.port), (again.addr, again.port), "/{len}");
+    }
+}
+
+#[test]
+fn req_8_remote_whose_ports_rest_keeps_its_address_for_others() {
+    let mut bib = resting(26, 10);
+    let first = bib.acquire(datagrams(1, 5000)).unwrap();
+    let addr = bib.get(first).unwrap().addr;
+    bib.retire(first, Tick(1000));
+
+    let next = bib.acquire(datagrams(1, 6000)).unwrap();
+
+    assert_eq!(bib.get(next).unwrap().addr, addr);
+}
+
+#[test]
+fn req_8_rest_ends_after_its_time_or_where_nothing_else_is_left() {
+    let mut bib = resting(32, 10);
+    let first = bib.acquire(datagrams(1, 5000)).unwrap();
+    bib.retire(first, Tick(1000));
+    bib.pool.wake(Tick(1121));
+    let second = bib.acquire(datagrams(2, 5000)).unwrap();
+    assert_eq!(bib.get(second).unwrap().port, 5000);
+    bib.release(second);
+
+    let range = PoolRange::new([192, 168, 64, 200].into(), 32).unwrap();
+    let mut bib = Bib::new(&[range], 70_000, Key::new([3; 16]));
+    bib.pool.let_rest(10, Duration::from_secs(120));
+    let all: Vec<_> = (0..65_535)
+        .map(|port| {
+            bib.acquire(datagrams(port / 4000, port % 4000 + 1))
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(bib.acquire(datagrams(99, 9)), None);
+    let port = bib.get(all[77]).unwrap().port;
+    bib.retire(all[77], Tick(1000));
+
+    let late = bib.acquire(datagrams(99, 9)).unwrap();
+
+    assert_eq!(bib.get(late).unwrap().port, port);
+}
+
+#[test]
+fn req_8_ports_that_rest_are_bounded_and_those_of_tcp_do_not() {
+    let mut bib = resting(32, 3);
+    for port in 1..=5 {
+        let id = bib.acquire(datagrams(1, port)).unwrap();
+        bib.retire(id, Tick(1000));
+    }
+    let taken: Vec<_> = (1..=5)
+        .map(|port| {
+            let id = bib.acquire(datagrams(2, port)).unwrap();
+            bib.get(id).unwrap().port == port
+        })
+        .collect();
+    assert_eq!(taken, [true, true, false, false, false]);
+
+    let id = bib.acquire(remote(1, 7)).unwrap();
+    bib.retire(id, Tick(1000));
+    let id = bib.acquire(remote(2, 7)).unwrap();
+    assert_eq!(bib.get(id).unwrap().port, 7, "RFC 6888 REQ-8 a");
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Op {
     Acquire(u16, u16),
     Bind(u16, u16, u8, u16),
     Release(prop::sample::Index),
+    Retire(prop::sample::Index, u32),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -66,7 +149,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..12_u16, 1..6_u16).prop_map(|(host, port)| Op::Acquire(host, port)),
         1 => (0..12_u16, 1..6_u16, 192..204_u8, 1..6_u16)
             .prop_map(|(host, port, last, to)| Op::Bind(host, port, last, to)),
-        3 => any::<prop::sample::Index>().prop_map(Op::Release),
+        2 => any::<prop::sample::Index>().prop_map(Op::Release),
+        3 => (any::<prop::sample::Index>(), 0..60_u32).prop_map(|(at, passed)| Op::Retire(at, passed)),
     ]
 }
 
@@ -79,12 +163,13 @@ proptest! {
         len in prop::sample::select(vec![26_u8, 29, 30, 31, 32]),
         ops in prop::collection::vec(op(), 0..200),
     ) {
-        let mut bib = bib(len);
+        let (mut bib, mut now) = (resting(len, 7), Tick(1000));
         let mut model = BTreeMap::<(u16, u16), Bound>::new();
         for op in ops {
+            bib.pool.wake(now);
             match op {
                 Op::Acquire(host, port) => {
-                    let Some(id) = bib.acquire(remote(host, port)) else {
+                    let Some(id) = bib.acquire(datagrams(host, port)) else {
                         prop_assert_eq!(model.len(), 24, "nothing else runs out");
                         continue;
                     };
@@ -96,13 +181,13 @@ proptest! {
                 }
                 Op::Bind(host, port, last, to) => {
                     let to = (Ipv4Addr::new(192, 168, 64, last), to);
-                    let Some(id) = bib.bind(remote(host, port), to.0, to.1) else {
+                    let Some(id) = bib.bind(datagrams(host, port), to.0, to.1) else {
                         continue;
                     };
                     let sessions = model.get(&(host, port)).map_or(0, |(.., count)| *count);
                     model.insert((host, port), (id, to, sessions + 1));
                 }
-                Op::Release(at) => {
+                Op::Release(at) | Op::Retire(at, _) => {
                     if model.is_empty() {
                         continue;
                     }
@@ -110,7 +195,12 @@ proptest! {
                         let entry = model.iter().nth(at.index(model.len())).unwrap();
                         (*entry.0, *entry.1)
                     };
-                    bib.release(id);
+                    if let Op::Retire(_, passed) = op {
+                        bib.retire(id, now);
+                        now.0 += passed;
+                    } else {
+                        bib.release(id);
+                    }
                     if sessions == 1 {
                         model.remove(&remote);
                     } else {
@@ -122,7 +212,7 @@ proptest! {
             prop_assert_eq!(bound.len(), model.len(), "two remotes share a pool port");
             for ((host, port), (id, bound, _)) in &model {
                 let found = bib.get(*id).unwrap();
-                prop_assert_eq!(found.remote, remote(*host, *port));
+                prop_assert_eq!(found.remote, datagrams(*host, *port));
                 prop_assert_eq!((found.addr, found.port), *bound);
             }
         }
@@ -136,6 +226,20 @@ fn bib(len: u8) -> Bib {
     };
     let range = PoolRange::new([192, 168, 64, network].into(), len).unwrap();
     Bib::new(&[range], 24, Key::new([3; 16]))
+}
+
+/// Lets so many ports rest for two minutes.
+fn resting(len: u8, at_most: u32) -> Bib {
+    let mut bib = bib(len);
+    bib.pool.let_rest(at_most, Duration::from_secs(120));
+    bib
+}
+
+fn datagrams(host: u16, port: u16) -> Remote {
+    Remote {
+        transport: Transport::Udp,
+        ..remote(host, port)
+    }
 }
 
 fn remote(host: u16, port: u16) -> Remote {

@@ -29,7 +29,7 @@ impl Linked<BY_NET> for Session {
 
 #[test]
 fn net_is_small() {
-    assert_eq!(size_of::<Option<Net>>(), 32);
+    assert_eq!(size_of::<Option<Net>>(), 36);
 }
 
 #[test]
@@ -37,37 +37,37 @@ fn limits_are_of_a_network_and_of_a_server() {
     let mut shares = shares();
     let (here, there) = (Ipv4Addr::from(1), Ipv4Addr::from(2));
     for _ in 0..4 {
-        assert_eq!(shares.over(net(1), here), None);
-        shares.add(net(1), here);
+        assert_eq!(shares.over(net(1), here, NOW), None);
+        shares.add(net(1), here, NOW);
     }
-    assert_eq!(shares.over(net(1), there), Some(Over::Remote(None)));
+    assert_eq!(shares.over(net(1), there, NOW), Some(Over::Remote(None)));
     for other in 2..4 {
-        assert_eq!(shares.over(net(other), here), None);
-        shares.add(net(other), here);
+        assert_eq!(shares.over(net(other), here, NOW), None);
+        shares.add(net(other), here, NOW);
     }
-    assert_eq!(shares.over(net(4), here), Some(Over::Server(None)));
-    assert_eq!(shares.over(net(4), there), None);
+    assert_eq!(shares.over(net(4), here, NOW), Some(Over::Server(None)));
+    assert_eq!(shares.over(net(4), there, NOW), None);
 
     shares.remove(net(1), here);
 
-    assert_eq!(shares.over(net(1), there), None);
-    assert_eq!(shares.over(net(4), here), None);
+    assert_eq!(shares.over(net(1), there, NOW), None);
+    assert_eq!(shares.over(net(4), here, NOW), None);
 }
 
 #[test]
 fn network_with_too_many_half_open_sessions_gives_its_oldest() {
     let (mut shares, mut sessions) = (shares(), Slab::new(100));
     for _ in 0..3 {
-        shares.add(net(7), Ipv4Addr::LOCALHOST);
+        shares.add(net(7), Ipv4Addr::LOCALHOST, NOW);
         let id = sessions.insert(Session::default()).unwrap();
         shares.open(net(7), Ipv4Addr::LOCALHOST, &mut sessions, id);
     }
     assert_eq!(
-        shares.over(net(7), Ipv4Addr::LOCALHOST),
+        shares.over(net(7), Ipv4Addr::LOCALHOST, NOW),
         Some(Over::Remote(Some(0)))
     );
     shares.settle(net(7), Ipv4Addr::LOCALHOST, &mut sessions, 0);
-    assert_eq!(shares.over(net(7), Ipv4Addr::LOCALHOST), None);
+    assert_eq!(shares.over(net(7), Ipv4Addr::LOCALHOST, NOW), None);
 }
 
 proptest! {
@@ -81,7 +81,7 @@ proptest! {
             let of = model.entry(which).or_default();
             if open {
                 let id = sessions.insert(Session::default()).unwrap();
-                shares.add(net(which), Ipv4Addr::LOCALHOST);
+                shares.add(net(which), Ipv4Addr::LOCALHOST, NOW);
                 shares.open(net(which), Ipv4Addr::LOCALHOST, &mut sessions, id);
                 of.push(id);
             } else if !of.is_empty() {
@@ -107,6 +107,32 @@ proptest! {
     }
 }
 
+#[test]
+fn pace_is_that_of_a_network_and_of_a_server() {
+    let limits = Limits {
+        new_per_remote_64: 2,
+        new_per_server: 3,
+        ..Limits::without_shares(1000)
+    };
+    let mut shares = Shares::new(limits, Key::new([1; 16]));
+    let (here, there) = (Ipv4Addr::from(1), Ipv4Addr::from(2));
+    for _ in 0..8 {
+        assert_eq!(shares.over(net(1), here, NOW), None);
+        shares.add(net(1), here, NOW);
+    }
+    assert_eq!(shares.over(net(1), there, NOW), Some(Over::RemoteRate));
+    for _ in 0..4 {
+        assert_eq!(shares.over(net(2), here, NOW), None);
+        shares.add(net(2), here, NOW);
+    }
+    assert_eq!(shares.over(net(3), here, NOW), Some(Over::ServerRate));
+    assert_eq!(shares.over(net(3), there, NOW), None);
+
+    let later = Tick(NOW.0 + 1);
+    assert_eq!(shares.over(net(1), here, later), None);
+    assert_eq!(shares.over(net(3), here, later), None);
+}
+
 fn shares() -> Shares {
     let limits = Limits {
         sessions: 1000,
@@ -121,3 +147,5 @@ fn shares() -> Shares {
 fn net(number: u64) -> Prefix {
     Prefix(number.to_be_bytes())
 }
+
+const NOW: Tick = Tick(1000);

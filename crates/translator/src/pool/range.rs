@@ -13,7 +13,7 @@ impl PoolRange {
     /// Makes a range from its network address and prefix length.
     ///
     /// # Errors
-    /// When `len` is not from 1 to 32 or a bit beyond it is set.
+    /// When `len` is not from 1 to 32, a bit beyond it is set, or no host can have such an address.
     pub fn new(network: Ipv4Addr, len: u8) -> Result<Self, InvalidPool> {
         if !(1..=32).contains(&len) {
             return Err(InvalidPool::Length);
@@ -21,6 +21,15 @@ impl PoolRange {
         let range = Self { network, len };
         if network.to_bits() & !range.mask() != 0 {
             return Err(InvalidPool::HostBits);
+        }
+        for (reserved, len, what) in RESERVED {
+            let reserved = Self {
+                network: Ipv4Addr::from_octets(reserved),
+                len,
+            };
+            if reserved.contains(network) || range.contains(reserved.network) {
+                return Err(InvalidPool::Reserved(what));
+            }
         }
         Ok(range)
     }
@@ -78,7 +87,19 @@ pub enum InvalidPool {
     /// The length does not fit.
     #[error("the prefix length of the pool must be from 1 to 32")]
     Length,
+    /// It overlaps addresses that no host can have.
+    #[error("no server answers to {0} addresses")]
+    Reserved(&'static str),
 }
+
+/// RFC 6890 §2.2.2: never the address of a host that is not this one.
+const RESERVED: [([u8; 4], u8, &str); 5] = [
+    ([0, 0, 0, 0], 8, "unspecified"),
+    ([127, 0, 0, 0], 8, "loopback"),
+    ([169, 254, 0, 0], 16, "link-local"),
+    ([224, 0, 0, 0], 4, "multicast"),
+    ([240, 0, 0, 0], 4, "reserved"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -103,5 +124,16 @@ mod tests {
         assert_eq!(range(0), Err(InvalidPool::Length));
         assert_eq!(range(33), Err(InvalidPool::Length));
         assert_eq!(range(25), Err(InvalidPool::HostBits));
+        for (network, len, what) in [
+            ([0, 0, 0, 0], 1, "unspecified"),
+            ([127, 0, 0, 1], 32, "loopback"),
+            ([169, 254, 0, 0], 16, "link-local"),
+            ([224, 0, 0, 0], 4, "multicast"),
+            ([239, 1, 2, 3], 32, "multicast"),
+            ([255, 255, 255, 255], 32, "reserved"),
+        ] {
+            let range = PoolRange::new(network.into(), len);
+            assert_eq!(range, Err(InvalidPool::Reserved(what)));
+        }
     }
 }

@@ -21,10 +21,13 @@ pub(crate) enum Place {
 impl SessionTable {
     /// Returns where a new session of a remote would go. What is half-open, so that anybody may have
     /// forged it, makes room for others, and never what a remote has answered for.
-    // DEVIATION RFC 4787 §4.3: in a full table a session may end before its two minutes, because
-    // else whoever forges sources would keep everybody out for as long.
+    // DEVIATION RFC 6888 REQ-11 d: what nobody has answered for is deleted to make room, and in a
+    // full table a UDP session may end before the two minutes of RFC 4787 REQ-5, because else
+    // whoever forges sources would keep everybody out for as long.
     pub(crate) fn place_for(&self, six: &SixTuple, now: Tick) -> Place {
-        match self.shares.over(Prefix::of(six.remote), six.server) {
+        match self.shares.over(Prefix::of(six.remote), six.server, now) {
+            Some(Over::RemoteRate) => Place::Full(DropReason::RemoteRate),
+            Some(Over::ServerRate) => Place::Full(DropReason::ServerRate),
             Some(Over::Remote(Some(oldest))) => Place::Instead(SessionId(oldest)),
             Some(Over::Remote(None)) => Place::Full(DropReason::RemoteFull),
             Some(Over::Server(Some(oldest))) => Place::Instead(SessionId(oldest)),

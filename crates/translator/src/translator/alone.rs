@@ -92,6 +92,22 @@ impl Translator {
         }
     }
 
+    /// Refuses a packet from IPv4 whose source is an address of the pool: nobody there has one, and
+    /// to an IPv6 host it would seem to come from another one. Behind a gateway it has no session.
+    pub(super) fn is_not_forged(
+        &self,
+        incoming: &Incoming<Ipv4Addr>,
+        source: Source,
+    ) -> Result<(), DropReason> {
+        let is_forged = self.config.alone.is_some()
+            && source == Source::Mapped
+            && self.filter.sessions.bib.contains(incoming.src);
+        if is_forged {
+            return Err(DropReason::IllegalSource);
+        }
+        Ok(())
+    }
+
     /// Finds the session of a packet from IPv4, or starts one where that may be; `None` when the
     /// packet waits.
     pub(super) fn session_from_four(

@@ -63,14 +63,20 @@ impl Translator {
     pub(super) fn answer_drop(&mut self, frame: &Frame, reason: DropReason) {
         let links = self.config.links;
         let answer = match reason {
-            // RFC 6146 §3.5.1.1, §3.5.2.3, §3.5.3
-            DropReason::PoolExhausted => Answer::AddressUnreachable,
+            // RFC 6146 §3.5.1.1, §3.5.2.3, §3.5.3 and RFC 6888 REQ-11 b; who was only too fast
+            // asks again, which an error would keep him from
+            DropReason::PoolExhausted
+            | DropReason::RemoteFull
+            | DropReason::ServerFull
+            | DropReason::SessionsFull => Answer::AddressUnreachable,
             DropReason::SourceRouted => Answer::SourceRouted,
             DropReason::TooBig => Answer::TooBig {
                 six: links.four_as_six().min(links.wan_mtu).max(ipv6::MIN_MTU),
                 four: links.six_as_four().min(links.lan_mtu),
             },
-            DropReason::UnsupportedProtocol if self.config.refuse_protocols => {
+            DropReason::UnsupportedProtocol
+                if self.config.refuse_protocols && !is_single_hop(frame) =>
+            {
                 Answer::ProtocolUnreachable
             }
             _ => return,
@@ -148,6 +154,17 @@ impl Translator {
             server,
         })
     }
+}
+
+/// Tells whether a packet is one of IGMP, which is for its link only and is dropped without a word
+/// (RFC 7915 §4.2), or says that nothing follows (RFC 8200 §4.7).
+fn is_single_hop(frame: &Frame) -> bool {
+    const IGMP: u8 = 2;
+    const NO_NEXT_HEADER: u8 = 59;
+    let packet = frame.packet();
+    let four = Embedded::<Ipv4Addr>::parse(packet).map(|packet| packet.protocol);
+    let six = Embedded::<Ipv6Addr>::parse(packet).map(|packet| packet.protocol);
+    four == Ok(IGMP) || six == Ok(NO_NEXT_HEADER)
 }
 
 /// Who asks for whom.

@@ -90,6 +90,8 @@ impl Home {
             per_remote_64: u32::MAX,
             per_server: u32::MAX,
             half_open_per_64: u32::MAX,
+            new_per_remote_64: u32::MAX,
+            new_per_server: u32::MAX,
             ..Limits::default()
         };
         configure(&mut config);

@@ -65,6 +65,7 @@ pub enum Tos {
 pub struct Timeouts {
     pub fragment: Text,
     pub icmp_query: Text,
+    pub port_rest: Text,
     pub tcp_closing: Text,
     pub tcp_established: Text,
     pub tcp_opening: Text,
@@ -79,6 +80,9 @@ pub struct Limits {
     pub per_remote_64: Option<Spanned<u32>>,
     pub per_server: Option<Spanned<u32>>,
     pub half_open_per_64: Option<Spanned<u32>>,
+    pub new_per_remote_64: Option<Spanned<u32>>,
+    pub new_per_server: Option<Spanned<u32>>,
+    pub resting_ports: Option<Spanned<u32>>,
     pub answers: Option<Spanned<u32>>,
     pub fragment_bytes: Option<Spanned<u32>>,
     pub fragmented_datagrams: Option<Spanned<u32>>,
