@@ -1,7 +1,8 @@
-//! NAT behaviour for ICMP (RFC 5508), errors; queries are in rfc6146.rs.
+//! NAT behaviour for ICMP (RFC 5508), by its requirements.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::cast_possible_truncation,
     reason = "helpers of tests"
 )]
@@ -9,15 +10,18 @@
 #[path = "../../crates/translator/tests/support/home.rs"]
 mod home;
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use home::icmp::{Error, Flow, ready, ready_with};
-use home::{CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, SYN, Segment, from_camera, to_camera};
+use home::{
+    ACK, CAMERA, Home, NAS, OTHER, POOL, Packet, REMOTE, SYN, Segment, from_camera, nsp, to_camera,
+};
 use mapping::{Instant, Protocol};
 use proptest::prelude::*;
 use translator::{
-    Alone, AnswerKind, Config, DropReason, Links, PoolRange, Pref64, Translator, Verdict,
+    Alone, AnswerKind, Config, DropReason, Lifetimes, Limits, Links, PoolRange, Pref64, Translator,
+    Verdict,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,6 +37,40 @@ fn req_3_bad_icmp_checksum_is_dropped() {
         assert_eq!(home.raw(&error), Err(DropReason::IcmpChecksum));
     }
     assert_eq!(home.dropped(DropReason::IcmpChecksum), 6);
+}
+
+#[test]
+fn req_1_queries_pass_and_one_identifier_is_one_to_every_server() {
+    let mut home = Home::new();
+    home.open(NAS, Protocol::Tcp, 80, 80);
+    let mut to_nas = to_camera(Segment::ping(77));
+    to_nas.dst = nsp().embed(NAS).into();
+
+    let first = home.send(&to_camera(Segment::ping(77))).unwrap();
+    let second = home.send(&to_nas).unwrap();
+
+    assert_eq!(first.src, second.src);
+    assert_eq!(first.segment.ports(), second.segment.ports());
+    let answer = from_camera(Segment::pong(first.segment.ports().0));
+    assert_eq!(home.send(&answer).unwrap().segment, Segment::pong(77));
+}
+
+#[test]
+fn req_2_query_session_lives_a_minute_and_by_configuration_never_less() {
+    for (configured, lives) in [(None, 60), (Some(60), 60), (Some(300), 300)] {
+        let mut home = Home::with(|config| {
+            if let Some(time) = configured {
+                config.lifetimes.set_icmp_query(SECOND * time).unwrap();
+            }
+        });
+        home.send(&to_camera(Segment::ping(77))).unwrap();
+        home.pass(SECOND * lives);
+        assert!(home.send(&from_camera(Segment::pong(77))).is_ok());
+        home.pass(SECOND * (lives + 2));
+        assert!(home.send(&from_camera(Segment::pong(77))).is_err());
+    }
+    let short = Lifetimes::default().set_icmp_query(SECOND * 59);
+    assert!(short.is_err());
 }
 
 #[test]
@@ -200,8 +238,14 @@ fn req_7_hairpinned_error_reaches_who_sent_the_quoted_packet() {
             let left = home.error(&error).unwrap();
 
             assert_eq!((left.src, left.dst), (external.into(), OTHER.into()));
-            assert_eq!((left.kind, left.code, left.word), (kind, code, word));
-            flow.assert_quoted(&left.body, flow.sent.len());
+            assert_eq!((left.kind, left.code), (kind, code));
+            let is_extended = source == router && kind != 2;
+            // RFC 4884 §4.3, RFC 6791 §4
+            let length = u32::from_be_bytes([128 / 8, 0, 0, 0]);
+            assert_eq!(left.word, if is_extended { length } else { word });
+            assert_eq!(left.body.ends_with(&router.octets()), is_extended);
+            let quote = left.body.get(..flow.sent.len()).unwrap();
+            flow.assert_quoted(quote, flow.sent.len());
         }
     }
 }
@@ -342,6 +386,43 @@ fn req_9_answers_can_be_switched_off() {
     assert_eq!(home.exchange(&sctp).1.len(), 0);
 }
 
+#[test]
+fn req_8_who_finds_no_room_is_told() {
+    let refused = |limit: fn(&mut Limits)| {
+        let mut home = Home::with(|config| limit(&mut config.limits));
+        for host in 1..=6_u128 {
+            let mut packet = to_camera(Segment::tcp(4000, 80, SYN));
+            packet.src = Ipv6Addr::from(u128::from(REMOTE) + host).into();
+            establish(&mut home, &packet);
+        }
+        let packet = to_camera(Segment::tcp(5000, 80, SYN));
+        let (verdict, left) = home.exchange(&packet.bytes());
+        let Verdict::Drop(reason) = verdict else {
+            panic!("{verdict:?}")
+        };
+        let answers: Vec<_> = left.iter().map(|left| Error::parse(left)).collect();
+        (reason, answers, packet)
+    };
+    for (limit, reason) in [
+        (
+            (|limits| limits.per_remote_64 = 6) as fn(&mut Limits),
+            DropReason::RemoteFull,
+        ),
+        (|limits| limits.per_server = 6, DropReason::ServerFull),
+        (|limits| limits.sessions = 6, DropReason::SessionsFull),
+    ] {
+        let (why, answers, packet) = refused(limit);
+        assert_eq!(why, reason);
+        let [answer] = &answers[..] else {
+            panic!("{reason:?}: {answers:?}")
+        };
+        // RFC 6888 REQ-11 b has this code, which TCP may overcome, instead of 13
+        assert_eq!((answer.kind, answer.code), (1, 3));
+        assert_eq!(answer.src, IpAddr::from(nsp().embed(POOL)));
+        assert_eq!(answer.dst, packet.src);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -371,6 +452,16 @@ proptest! {
         prop_assert_eq!(left.dst, packet.src);
         flow.assert_quoted(&left.body, quoted + 20);
     }
+}
+
+/// Opens a connection, to which the camera answers.
+fn establish(home: &mut Home, syn: &Packet) {
+    let t = home.send(syn).unwrap().segment.ports().0;
+    home.send(&from_camera(Segment::tcp(8080, t, SYN | ACK)))
+        .unwrap();
+    let mut ack = syn.clone();
+    ack.segment = Segment::tcp(syn.segment.ports().0, 80, ACK);
+    home.send(&ack).unwrap();
 }
 
 /// An ICMP type of errors in the family in which a packet arrived: destination unreachable.

@@ -64,7 +64,92 @@ fn s4_router_shares_the_only_address_of_a_pool() {
         .unwrap();
 
     assert_eq!(left.src, POOL);
-    flow.assert_quoted(&left.body, flow.sent.len());
+    flow.assert_quoted(&left.body[..flow.sent.len()], flow.sent.len());
+}
+
+#[test]
+fn s4_address_of_a_router_stands_in_an_extension() {
+    let mut home = ready();
+    for len in [20, 90, 100, 700] {
+        let flow = Flow::udp_from_camera(&mut home, len);
+        for (kind, code) in [(3, 0), (1, 0), (1, 1), (2, 0)] {
+            let error = Error::about(&flow.arrived, kind, code).word(1400);
+
+            let left = home.error(&error.clone().from(ROUTER)).unwrap();
+
+            let [_, words, _, _] = left.word.to_be_bytes();
+            let (quote, extension) = left.body.split_at(usize::from(words) * 4);
+            assert!(quote.len() >= 128, "RFC 4884 §3");
+            let quoted = flow.sent.len().min(quote.len());
+            flow.assert_quoted(&quote[..quoted], quoted);
+            assert!(quote[quoted..].iter().all(|byte| *byte == 0));
+            // RFC 4884 §7, RFC 5837 §4.1 and §4.2
+            assert_eq!(extension[..2], [0x20, 0]);
+            assert_eq!(home::sum16(extension), 0xffff);
+            assert_eq!(extension[4..12], [0, 24, 2, 4, 0, 2, 0, 0]);
+            assert_eq!(extension[12..], ROUTER.octets());
+
+            // the remote itself and a router that has an address in IPv4 need none
+            for own in [REMOTE, nsp().embed(NAS)] {
+                let left = home.error(&error.clone().from(own));
+                let length = left.map(|left| left.word.to_be_bytes()[1]);
+                assert!(matches!(length, Ok(0) | Err(_)), "{own}: {length:?}");
+            }
+        }
+        let problem = Error::about(&flow.arrived, 4, 0).from(ROUTER).word(8);
+        let left = home.error(&problem).unwrap();
+        assert_eq!(left.word.to_be_bytes()[0], 12, "the pointer stays");
+        assert_ne!(left.word.to_be_bytes()[1], 0);
+    }
+}
+
+#[test]
+fn s4_extension_stands_behind_those_that_a_router_adds() {
+    let mut home = ready();
+    let flow = Flow::udp_from_camera(&mut home, 20);
+    let mut quote = flow.arrived;
+    quote.resize(128, 0);
+    let mut mpls = vec![0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3];
+    let sum = !home::sum16(&mpls);
+    mpls[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut error = Error::about(&quote, 3, 0).from(ROUTER);
+    error.word = u32::from_be_bytes([16, 0, 0, 0]);
+    error.body.extend(&mpls);
+
+    let left = home.error(&error).unwrap();
+
+    let [_, words, _, _] = left.word.to_be_bytes();
+    let extensions = &left.body[usize::from(words) * 4..];
+    assert_eq!(extensions[4..12], mpls[4..]);
+    assert_eq!(extensions[12..16], [0, 24, 2, 4]);
+    assert_eq!(extensions[20..], ROUTER.octets());
+    assert_eq!(home::sum16(extensions), 0xffff);
+}
+
+#[test]
+fn s4_stateless_translator_says_who_a_router_is() {
+    let alone = Alone {
+        maps: translator::AddressMaps::new(vec!["192.0.2.10=2001:db8:aaaa::1".parse().unwrap()])
+            .unwrap(),
+        ..Alone::default()
+    };
+    let config = Config::alone(Vec::new(), alone).unwrap();
+    let now = Instant::from_nanos(1_000_000_000);
+    let mut translator = Translator::new(config, [7; 16], now);
+    let prefix: Pref64 = "2001:db8:46::/96".parse().unwrap();
+    translator.handle_pref64s(&[prefix], now);
+    let mut home = Home { translator, now };
+    let host = Ipv4Addr::new(198, 51, 100, 20);
+    let mapped = Ipv4Addr::new(192, 0, 2, 10);
+    let sent = Packet::new(host.into(), mapped.into(), Segment::ping(7));
+    let arrived = home.raw(&sent.bytes()).unwrap();
+
+    let left = home
+        .error(&Error::about(&arrived, 3, 0).from(ROUTER))
+        .unwrap();
+
+    assert_eq!((left.kind, left.dst), (11, host.into()));
+    assert!(left.body.ends_with(&ROUTER.octets()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! ICMP errors from one family to the other (RFC 7915 §4.2, §4.3, §5.2, §5.3). An error changes no
 //! session, and only errors about packets of sessions pass (RFC 5508 REQ-4 to REQ-6).
 
+mod interface;
 mod layout;
 mod mtu;
 mod packet;
@@ -62,6 +63,8 @@ struct Names<A> {
     receiver: (A, u16),
     /// The identifier of a quoted echo.
     id: u16,
+    /// Who says so, where `source` only stands for him.
+    origin: Option<Ipv6Addr>,
 }
 
 /// What errors are translated by.
@@ -247,6 +250,7 @@ impl Errors<'_> {
             sender: (six.remote, six.remote_port),
             receiver: (nsp.embed(six.server), six.external_port),
             id: six.remote_port,
+            origin: None,
         })
     }
 
@@ -282,13 +286,16 @@ impl Errors<'_> {
             .ok_or(DropReason::IcmpError)?;
         let four = session.four;
         // RFC 6791 §4: a router has no address in IPv4; it gets one of ours.
-        let source = if outer.src == session.six.remote {
-            four.pool
+        // DEVIATION RFC 6791 §5: always the same one, because each other one of the pool stands for
+        // a remote, whom a server would take it for; the extension tells routers apart.
+        let (source, origin) = if outer.src == session.six.remote {
+            (four.pool, None)
         } else {
-            self.filter.sessions.bib.router()
+            (self.filter.sessions.bib.router(), Some(outer.src))
         };
         Ok(Names {
             source,
+            origin,
             sender: (four.server, four.internal_port),
             receiver: (four.pool, four.pool_port),
             id: four.pool_port,
@@ -313,6 +320,7 @@ impl Errors<'_> {
             sender: (pair.dst, src_port),
             receiver: (pair.src, dst_port),
             id: src_port,
+            origin: None,
         }
     }
 
@@ -326,10 +334,12 @@ impl Errors<'_> {
         let bib = &self.filter.sessions.bib;
         let mapped = self.alone.and_then(|alone| alone.maps.four(outer.src));
         let embedded = || self.filter.nsps.extract(outer.src).map(|(_, v4)| v4);
+        let own = mapped.or_else(embedded);
         let router = || (!bib.pool_is_empty()).then(|| bib.router());
         let (src_port, dst_port) = error.quoted.ports(false);
         Names {
-            source: mapped.or_else(embedded).or_else(router).unwrap_or(pair.src),
+            source: own.or_else(router).unwrap_or(pair.src),
+            origin: own.is_none().then_some(outer.src),
             sender: (pair.dst, src_port),
             receiver: (pair.src, dst_port),
             id: dst_port,

@@ -1,7 +1,7 @@
 //! Path MTU from one family to the other (RFC 7915 §4.2, §5.2).
 
 use crate::config::Links;
-use crate::wire::{ipv4, ipv6};
+use crate::wire::ipv6;
 
 /// Returns the MTU of a Packet Too Big for one of a Fragmentation Needed about a packet that was
 /// `total_len` long.
@@ -24,7 +24,9 @@ pub(super) fn six_to_four(mtu: u32, has_fragment_header: bool, links: Links) -> 
     } else {
         LONGER
     };
-    let mtu = mtu.saturating_sub(longer).max(ipv4::MIN_MTU.into());
+    // DEVIATION RFC 7915 §5.2: less than the minimum of IPv6 counts as that, because RFC 8201 §4
+    // lets nobody believe it, and who forges it would have a server send crumbs.
+    let mtu = mtu.max(ipv6::MIN_MTU.into()) - longer;
     u16::try_from(mtu)
         .unwrap_or(u16::MAX)
         .min(links.lan_mtu)

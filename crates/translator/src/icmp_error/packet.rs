@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::interface::Extensions;
 use super::layout::Layout;
 use super::mtu;
 use super::table::{self, Translated, Word};
@@ -76,9 +77,10 @@ pub(super) fn six_to_four(
     let mut packet = Packet::new(ipv4::LEN);
     let unit = table::has_length_v4(translated.kind).then_some(4);
     let head = quoted_head_four(&error.embedded, names);
+    let extensions = Extensions::new(error.extensions, names.origin);
     let layout = Layout::new(
         head.len() + l4.len(),
-        error.extensions.len(),
+        extensions.bytes().len(),
         MAX_LEN_V4 - ipv4::LEN - icmp::LEN,
         unit,
     );
@@ -94,7 +96,7 @@ pub(super) fn six_to_four(
         Word::Unused => [0, length, 0, 0],
     };
     packet.push_icmp(translated, word);
-    let segment = packet.push_body(&head, l4, &layout, error.extensions);
+    let segment = packet.push_body(&head, l4, &layout, extensions.bytes());
     let (src, dst) = (error.embedded.src, error.embedded.dst);
     let pseudo = Sum::pseudo_v6(src, dst, l4_len, icmp::PROTOCOL_V6);
     rewrite_quoted(
