@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use home::icmp::{Error, Flow, ready};
 use home::{
     ACK, CAMERA, FIN, Home, NAS, OTHER, Packet, REMOTE, RST, SYN, Segment, from_camera, nsp,
     to_camera,
@@ -319,6 +320,31 @@ fn req_8_deviation_remotes_do_not_reach_each_other() {
     hairpin.dst = nsp().embed(pool).into();
 
     assert_eq!(home.send(&hairpin), Err(DropReason::Hairpin));
+}
+
+#[test]
+fn req_9_unreachable_is_translated_both_ways_with_what_it_quotes() {
+    let mut home = ready();
+    let t = to_camera(Segment::tcp(4000, 80, ACK));
+    let back = from_camera(Segment::tcp(8080, 4000, ACK));
+    for (packet, codes) in [
+        (t, [(3, 0, 1, 0), (3, 1, 1, 0), (3, 3, 1, 4), (3, 13, 1, 1)]),
+        (
+            back,
+            [(1, 0, 3, 1), (1, 3, 3, 1), (1, 4, 3, 3), (1, 1, 3, 10)],
+        ),
+    ] {
+        let flow = Flow::new(&mut home, &packet);
+        for (kind, code, new_kind, new_code) in codes {
+            let error = Error::about(&flow.arrived, kind, code);
+
+            let left = home.error(&error).unwrap();
+
+            assert_eq!((left.kind, left.code), (new_kind, new_code));
+            assert_eq!((left.src, left.dst), (packet.dst, packet.src));
+            flow.assert_quoted(&left.body, flow.sent.len());
+        }
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@ mod home;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use home::{CAMERA, Home, Packet, REMOTE, Segment, from_camera, nsp, to_camera};
-use mapping::{InvalidPrefix, Nsp};
-use translator::{InvalidPref64, Pref64};
+use home::{CAMERA, Home, OTHER, Packet, REMOTE, Segment, from_camera, nsp, to_camera};
+use mapping::{Instant, InvalidPrefix, Nsp};
+use translator::{AddressMaps, Alone, Config, InvalidPref64, Pref64, Translator};
 
 /// RFC 6052 §2.4, tables 1 and 2: 192.0.2.33 behind prefixes of every length.
 const VECTORS: [(&str, &str); 7] = [
@@ -95,6 +95,15 @@ fn x_a3_well_known_prefix_never_carries_private_addresses() {
 }
 
 #[test]
+fn x_a4_prefix_of_a_home_is_one_of_its_provider() {
+    for text in ["64:ff9b::", "64:ff9b:1::", "fd00:64::", "fe80::", "::"] {
+        let addr: Ipv6Addr = text.parse().unwrap();
+        assert_eq!(Nsp::new(addr), Err(InvalidPrefix::NotGlobal), "{text}");
+    }
+    assert!(Nsp::new("2001:db8:64:1::".parse().unwrap()).is_ok());
+}
+
+#[test]
 fn x_a5_server_is_the_last_32_bits_behind_the_prefix() {
     let mut home = Home::new();
     let mut packet = to_camera(Segment::udp(4000, 5000));
@@ -133,5 +142,38 @@ fn x_a6_prefixes_of_rfc_8215_may_carry_private_addresses() {
     for text in ["64:ff9b:1::/48", "64:ff9b:1:fffe::/96", "64:ff9b:1:2::/64"] {
         let prefix: Pref64 = text.parse().unwrap();
         assert!(prefix.may_represent(CAMERA), "{text}");
+    }
+}
+
+#[test]
+fn x_a8_row_of_the_table_counts_before_the_prefix() {
+    let prefix: Pref64 = "2001:db8:46::/96".parse().unwrap();
+    let rows = ["192.0.2.10=2001:db8:aaaa::1", "192.0.2.20=2001:db8:bbbb::2"];
+    let rows = rows.map(|row| row.parse().unwrap()).to_vec();
+    let alone = Alone {
+        maps: AddressMaps::new(rows).unwrap(),
+        ..Alone::default()
+    };
+    let config = Config::alone(Vec::new(), alone).unwrap();
+    let now = Instant::from_nanos(1_000_000_000);
+    let mut translator = Translator::new(config, [7; 16], now);
+    translator.handle_pref64s(&[prefix], now);
+    let mut home = Home { translator, now };
+    let v4 = |last| Ipv4Addr::new(192, 0, 2, last);
+
+    for (from, seen) in [
+        (v4(20), OTHER),
+        (v4(30), prefix.embed(v4(30))),
+        (
+            Ipv4Addr::new(10, 0, 0, 1),
+            prefix.embed([10, 0, 0, 1].into()),
+        ),
+    ] {
+        let sent = Packet::new(from.into(), v4(10).into(), Segment::udp(1, 2));
+        let arrived = home.send(&sent).unwrap();
+        assert_eq!((arrived.src, arrived.dst), (seen.into(), REMOTE.into()));
+        let back = Packet::new(REMOTE.into(), seen.into(), Segment::udp(2, 1));
+        let back = home.send(&back).unwrap();
+        assert_eq!((back.src, back.dst), (v4(10).into(), from.into()));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use home::icmp::Error;
+use home::icmp::{Error, Flow};
 use home::{
     ACK, CAMERA, FIN, Home, NAS, OTHER, POOL, Packet, REMOTE, RST, SYN, Segment, from_camera,
     new_nsp, nsp, to_camera,
@@ -82,6 +82,20 @@ fn n6_3_destination_outside_prefix_or_pool_is_dropped() {
 
     assert_eq!(home.send(&six), Err(DropReason::NotOurs));
     assert_eq!(home.send(&four), Err(DropReason::NotOurs));
+}
+
+#[test]
+fn n6_3_packet_to_its_own_source_is_dropped() {
+    let mut home = Home::new();
+    home.connect(4000);
+    let external = nsp().embed(CAMERA).into();
+    let six = Packet::new(external, external, Segment::tcp(80, 80, SYN));
+    assert_eq!(home.send(&six), Err(DropReason::SourceInPref64));
+    for addr in [CAMERA, POOL] {
+        let four = Packet::new(addr.into(), POOL.into(), Segment::tcp(4000, 4000, SYN));
+        assert_eq!(home.send(&four), Err(DropReason::NoSession));
+    }
+    assert_eq!(home.live(), 1);
 }
 
 #[test]
@@ -591,6 +605,71 @@ fn n6_13_remotes_do_not_reach_each_other_through_the_pool() {
     packet.dst = nsp().embed(POOL).into();
 
     assert_eq!(home.send(&packet), Err(DropReason::Hairpin));
+}
+
+#[test]
+fn n6_14_stranger_ends_and_disturbs_no_connection() {
+    let mut home = Home::new();
+    let t = home.connect(4000);
+    let before: Vec<_> = home.translator.sessions(0..u32::MAX, home.now).collect();
+    for flags in 0..=255_u8 {
+        // another remote, another port of the remote, another server, another port of the server
+        let port = 5000 + u16::from(flags);
+        let mut other = to_camera(Segment::tcp(port, 80, flags));
+        other.src = OTHER.into();
+        let mut neighbour = from_camera(Segment::tcp(8080, t, flags));
+        neighbour.src = NAS.into();
+        for packet in [
+            other,
+            to_camera(Segment::tcp(port, 80, flags)),
+            neighbour,
+            from_camera(Segment::tcp(8081, t, flags)),
+        ] {
+            // a SYN starts a session of its own; nothing else does
+            let opens = flags & (FIN | SYN | RST | ACK) == SYN;
+            let is_remote = packet.src.is_ipv6();
+            assert_eq!(home.send(&packet).is_ok(), opens && is_remote, "{packet:?}");
+        }
+    }
+    let after = home.translator.sessions(0..u32::MAX, home.now);
+    let after: Vec<_> = after
+        .filter(|(_, session)| session.remote == (REMOTE, 4000))
+        .collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn n6_14_blind_reset_of_a_remote_that_the_server_ignores_ends_nothing() {
+    let mut home = Home::new();
+    let t = home.connect(4000);
+    for turn in 0..100 {
+        home.send(&to_camera(Segment::tcp(4000, 80, RST))).unwrap();
+        home.pass(SECOND * 11);
+        // the server was asked, and answers with what it expects (RFC 5961 §3)
+        home.send(&from_camera(Segment::tcp(8080, t, ACK))).unwrap();
+        assert_eq!(home.live(), 1, "{turn}");
+    }
+    assert!(home.send(&to_camera(Segment::tcp(4000, 80, ACK))).is_ok());
+}
+
+#[test]
+fn n6_15_errors_name_what_each_side_knows() {
+    let mut home = Home::new();
+    home.open(CAMERA, Protocol::Udp, 6000, 6001);
+    let there = Flow::new(&mut home, &to_camera(Segment::udp(4000, 6000)));
+    let t = u16::from_be_bytes([there.arrived[20], there.arrived[21]]);
+    let back = Flow::new(&mut home, &from_camera(Segment::udp(6001, t)));
+
+    let left = home.error(&Error::about(&there.arrived, 3, 3)).unwrap();
+    assert_eq!(
+        (left.src, left.dst),
+        (nsp().embed(CAMERA).into(), REMOTE.into())
+    );
+    there.assert_quoted(&left.body, there.sent.len());
+
+    let left = home.error(&Error::about(&back.arrived, 1, 4)).unwrap();
+    assert_eq!((left.src, left.dst), (POOL.into(), CAMERA.into()));
+    back.assert_quoted(&left.body, back.sent.len());
 }
 
 #[test]

@@ -3,10 +3,14 @@
 #[path = "../../crates/translator/tests/support/home.rs"]
 mod home;
 
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use home::{ACK, FIN, Home, NAS, Packet, RST, SYN, Segment, from_camera, to_camera};
-use translator::{Lifetimes, TcpState};
+use home::icmp::Error;
+use home::{ACK, CAMERA, FIN, Home, NAS, Packet, RST, SYN, Segment, from_camera, nsp, to_camera};
+use mapping::Protocol;
+use translator::{DropReason, Lifetimes, TcpState, Translator};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -138,6 +142,97 @@ fn s7_packets_that_do_not_pass_refresh_nothing() {
     home.pass(MINUTE + 2 * SECOND);
 
     assert_eq!(home.live(), 0);
+}
+
+#[test]
+fn s5_mapping_is_endpoint_independent_for_every_protocol() {
+    let mut home = Home::new();
+    home.open(NAS, Protocol::Tcp, 80, 80);
+    home.open(NAS, Protocol::Udp, 5000, 5000);
+    for segment in [
+        Segment::tcp(4000, 80, SYN),
+        Segment::udp(4000, 5000),
+        Segment::ping(4000),
+    ] {
+        let mut to_nas = to_camera(segment.clone());
+        to_nas.dst = nsp().embed(NAS).into();
+        let first = home.send(&to_camera(segment)).unwrap();
+        let second = home.send(&to_nas).unwrap();
+        assert_eq!(first.src, second.src);
+        assert_eq!(first.segment.ports().0, second.segment.ports().0);
+    }
+}
+
+#[test]
+fn s6_filtering_is_the_same_for_every_protocol() {
+    let mut home = Home::new();
+    home.connect(4000);
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    home.send(&to_camera(Segment::ping(4000))).unwrap();
+    for segment in [
+        Segment::tcp(8080, 4000, ACK),
+        Segment::udp(5001, 4000),
+        Segment::pong(4000),
+    ] {
+        let mut neighbour = from_camera(segment.clone());
+        neighbour.src = NAS.into();
+        assert_eq!(home.send(&neighbour), Err(DropReason::NoSession));
+        assert!(home.send(&from_camera(segment)).is_ok());
+    }
+}
+
+#[test]
+fn s7_errors_and_resets_refresh_nothing() {
+    let mut home = Home::new();
+    home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();
+    let t = home.connect(4000);
+    let udp = to_camera(Segment::udp(4000, 5000));
+    let arrived = home.send(&udp).unwrap().bytes();
+    home.send(&from_camera(Segment::tcp(8080, t, RST))).unwrap();
+    for _ in 0..3 {
+        home.pass(MINUTE);
+        home.error(&Error::about(&arrived, 3, 3)).unwrap();
+        home.send(&from_camera(Segment::tcp(8080, t, RST))).unwrap();
+    }
+    home.pass(MINUTE + 2 * SECOND);
+    assert_eq!(state(&home), None, "four minutes from the first reset");
+    home.pass(MINUTE);
+
+    assert_eq!(home.live(), 0, "five minutes from the last datagram");
+}
+
+#[test]
+fn s9_port_that_cannot_be_kept_is_random() {
+    let ports = |key: u8| -> Vec<u16> {
+        let mut home = Home::new();
+        let config = home.translator.config().clone();
+        home.translator = Translator::new(config, [key; 16], home.now);
+        home.translator.handle_nsps(&[nsp()], home.now);
+        home.open(CAMERA, Protocol::Tcp, 80, 8080);
+        let knocks = (1..=100_u16).map(|host| {
+            let mut syn = to_camera(Segment::tcp(4000, 80, SYN));
+            syn.src = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
+            home.send(&syn).unwrap().segment.ports().0
+        });
+        knocks.skip(1).collect()
+    };
+    let (one, other) = (ports(1), ports(2));
+    let same = one.iter().zip(&other).filter(|(a, b)| a == b).count();
+    assert!(same < 5, "another start, other ports");
+    let neighbours = one.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 64);
+    assert!(neighbours.count() < 5, "{one:?}");
+    // RFC 6056 §3.2: the whole range is used
+    assert!(one.iter().any(|port| *port < 20_000) && one.iter().any(|port| *port > 50_000));
+}
+
+#[test]
+fn s10_packets_that_may_be_cut_have_different_identifications() {
+    let mut home = Home::new();
+    let udp = to_camera(Segment::udp(4000, 5000));
+    let ids: BTreeSet<_> = (0..1000)
+        .map(|_| home.raw(&udp.bytes()).unwrap()[4..6].to_vec())
+        .collect();
+    assert_eq!(ids.len(), 1000);
 }
 
 #[test]
