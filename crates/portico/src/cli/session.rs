@@ -35,7 +35,8 @@ pub enum SessionVerb {
         /// The pool address, such as 192.168.64.193:4000, or without a port.
         #[arg(value_name = "T:t", value_parser = pool)]
         pool: String,
-        /// When: such as 2026-11-23T03:12:00Z, or a time ago such as 10m; by default now.
+        /// When: such as 2026-11-23T03:12:00Z or with an offset such as +01:00, or a time ago such as
+        /// 10m; by default now.
         #[arg(long, value_name = "TIME", value_parser = moment)]
         at: Option<Moment>,
         /// Only sessions of this protocol.
@@ -119,14 +120,30 @@ fn moment(text: &str) -> Result<Moment, &'static str> {
     let ago = humantime::parse_duration(text).map(Moment::Ago);
     let seconds = text.strip_prefix('@').and_then(|secs| secs.parse().ok());
     let at = || {
-        let time = humantime::parse_rfc3339_weak(text).ok()?;
+        let (time, ahead) = zone(text).unwrap_or((text, 0));
+        let time = humantime::parse_rfc3339_weak(time).ok()?;
         let since = time.duration_since(UNIX_EPOCH).ok()?;
-        Some(Moment::At(Wall::from_secs(since.as_secs())))
+        let secs = since.as_secs().checked_add_signed(-ahead)?;
+        Some(Moment::At(Wall::from_secs(secs)))
     };
     ago.ok()
         .or_else(|| seconds.map(|secs| Moment::At(Wall::from_secs(secs))))
         .or_else(at)
         .ok_or("expected a time such as 2026-11-23T03:12:00Z, or a time ago such as 10m")
+}
+
+/// Parts a time as logs show it, such as 2026-11-23T04:12:00+01:00, from the seconds by which its
+/// zone is ahead.
+fn zone(text: &str) -> Option<(&str, i64)> {
+    let (time, zone) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let ahead = (hours * 60 + minutes) * 60;
+    match zone.get(..1)? {
+        "+" if minutes < 60 => Some((time, ahead)),
+        "-" if minutes < 60 => Some((time, -ahead)),
+        _ => None,
+    }
 }
 
 fn pool(text: &str) -> Result<String, &'static str> {
@@ -159,6 +176,8 @@ mod tests {
         for (text, secs) in [
             ("2026-11-23T03:12:00Z", 1_795_403_520),
             ("2026-11-23 03:12:00", 1_795_403_520),
+            ("2026-11-23T04:12:00+01:00", 1_795_403_520),
+            ("2026-11-22 23:42:00-03:30", 1_795_403_520),
             ("@1795403520", 1_795_403_520),
             ("10m", 1_795_477_800),
             ("0s", 1_795_478_400),
@@ -166,7 +185,16 @@ mod tests {
             let moment = moment(text).unwrap();
             assert_eq!(moment.before(now), Wall::from_secs(secs), "{text}");
         }
-        for text in ["", "yesterday", "03:12", "@", "@x", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "yesterday",
+            "03:12",
+            "@",
+            "@x",
+            "1969-12-31T23:59:59Z",
+            "2026-11-23T04:12:00+01:60",
+            "1970-01-01T00:00:00+01:00",
+        ] {
             assert!(moment(text).is_err(), "{text}");
         }
         assert_eq!(Moment::Ago(Duration::MAX).before(now), Wall::from_secs(0));
