@@ -2,6 +2,7 @@
 //! offloads on every card, and without any.
 
 mod datagrams;
+mod filter;
 mod mtu;
 mod peers;
 mod streams;

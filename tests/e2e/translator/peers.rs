@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 use lab::Home;
-use lab::addressing::ETH;
+use lab::addressing::{ETH, GATEWAY};
 use serde_json::Value;
 
-use super::{Serving, python, with_offloads_and_without};
+use super::{Sends, Serving, echo, exchange, python, with_offloads_and_without};
 use crate::program::{portico, program, say};
 use crate::server::Server;
 use crate::stage::{home, play};
@@ -116,6 +116,34 @@ async fn host_that_has_gone_is_told_to_the_remote() -> Result<()> {
             .ok()?;
 
         client(home, &webcam, GONE).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn server_without_a_default_route_answers_remotes() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let gateway = GATEWAY.to_string();
+        let ip = |args: [&str; 3]| anyhow::Ok(program(&webcam.node, "ip")?.arg("-4").args(args));
+        say(ip(["route", "del", "default"])?).await?.ok()?;
+        let routes = say(ip(["route", "list", "default"])?).await?.ok()?;
+        ensure!(routes.is_empty(), "its own link only: {routes}");
+        let _talk = talk(&webcam).await?;
+        let _echo = echo(&webcam, Sends::Fragments).await?;
+
+        let test = async || {
+            client(home, &webcam, HALF_CLOSE).await?;
+            exchange(home, &home.net.remote, &webcam, 1, &[0, 1400, 60_000]).await
+        };
+        with_offloads_and_without(home, &webcam.node, test).await?;
+        let neighbours = say(ip(["neigh", "show", "all"])?).await?.ok()?;
+        let pool = neighbours.lines().find(|line| !line.starts_with(&gateway));
+        ensure!(
+            pool.is_some_and(|line| line.contains("lladdr")),
+            "the gateway answers for the pool: {neighbours}"
+        );
+        Ok(())
     })
     .await
 }

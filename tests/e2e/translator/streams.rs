@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::Home;
 use serde_json::Value;
 
-use super::with_offloads_and_without;
+use super::{switch_offloads, with_offloads_and_without};
 use crate::bulk::Files;
 use crate::program::{program, say};
 use crate::server::Server;
@@ -42,11 +42,22 @@ async fn iperf3_measures_tcp_and_udp_both_ways() -> Result<()> {
 }
 
 #[tokio::test]
-async fn curl_of_a_large_file_keeps_every_byte_both_ways() -> Result<()> {
+async fn curl_of_a_gigabyte_keeps_every_byte_both_ways() -> Result<()> {
     play(home(["disk"]), async |home| {
         let nas = Server::join(home, "disk").await?;
-        let files = Files::serve(home, &nas, LARGE).await?;
+        let files = Files::serve(home, &nas, GIGABYTE).await?;
         files.there_and_back(&home.net.remote).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn curl_of_a_gigabyte_keeps_every_byte_without_offloads() -> Result<()> {
+    play(home(["disk"]), async |home| {
+        let nas = Server::join(home, "disk").await?;
+        switch_offloads(home, &nas.node, false).await?;
+        let files = Files::serve(home, &nas, GIGABYTE).await?;
+        files.there(&home.net.remote).await
     })
     .await
 }
@@ -70,5 +81,4 @@ const IPERF: &str = "5201";
 /// iperf3 leaves unread what is under way when its sender has sent all.
 const TCP_BYTES: u64 = (64 << 20) - (16 << 20);
 
-/// A quarter of what the benchmark copies: the program under test is not optimized.
-const LARGE: usize = 256 << 20;
+const GIGABYTE: usize = 1 << 30;

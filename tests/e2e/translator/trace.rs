@@ -3,9 +3,10 @@
 use std::net::Ipv6Addr;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Home, Node, addressing};
+use lab::addressing::{self, ETH};
+use lab::{Home, Node};
 
-use super::{Behind, Sends, with_offloads_and_without};
+use super::{Behind, Sends, switch, switch_offloads, with_offloads_and_without};
 use crate::program::{program, say};
 use crate::server::Server;
 use crate::stage::{home, play};
@@ -44,15 +45,18 @@ async fn traceroute_shows_every_hop_and_ends_at_the_server() -> Result<()> {
         let hops = hops(home, &webcam).map(|hop| hop.to_string());
         let echo = super::ECHO.to_string();
 
-        for how in [
-            &["-I"][..],
-            &["-T", "-p", "8080"],
-            &["-U", "-p", echo.as_str()],
-        ] {
-            let seen = traceroute(home, &webcam, how).await?;
-            ensure!(seen == hops, "traceroute {how:?}: {seen:?}, not {hops:?}");
-        }
-        Ok(())
+        let trace = async || {
+            for how in [
+                &["-I"][..],
+                &["-T", "-p", "8080"],
+                &["-U", "-p", echo.as_str()],
+            ] {
+                let seen = traceroute(home, &webcam, how).await?;
+                ensure!(seen == hops, "traceroute {how:?}: {seen:?}, not {hops:?}");
+            }
+            Ok(())
+        };
+        with_offloads_and_without(home, &webcam.node, trace).await
     })
     .await
 }
@@ -80,7 +84,8 @@ async fn tracepath_finds_the_largest_packet_of_a_narrow_lan() -> Result<()> {
     play(home(["webcam"]).mtu(1400, 1500), async |home| {
         let webcam = listen_to_nothing(home).await?;
         // What IPv4 carries in 1400 bytes is 20 bytes longer in IPv6.
-        tracepath(home, &home.net.remote, &webcam, 1420).await
+        let trace = async || tracepath(home, &home.net.remote, &webcam, 1420).await;
+        with_offloads_and_without(home, &webcam.node, trace).await
     })
     .await
 }
@@ -90,8 +95,13 @@ async fn tracepath_finds_the_largest_packet_of_a_narrow_provider() -> Result<()>
     play(home(["webcam"]), async |home| {
         let webcam = listen_to_nothing(home).await?;
         let behind = Behind::link(home, 1400, 1500).await?;
-        tracepath(home, &home.net.remote, &webcam, 1500).await?;
-        tracepath(home, &behind.client, &webcam, 1400).await
+        for on in [true, false] {
+            switch_offloads(home, &webcam.node, on).await?;
+            switch(&behind.client, ETH, on).await?;
+            tracepath(home, &home.net.remote, &webcam, 1500).await?;
+            tracepath(home, &behind.client, &webcam, 1400).await?;
+        }
+        Ok(())
     })
     .await
 }
