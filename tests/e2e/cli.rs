@@ -64,7 +64,10 @@ async fn verbs_show_what_there_is() -> Result<()> {
         cli(home, &["map", "close", &id]).await?.ok()?;
         let left = json(home, &["map", "list"]).await?;
         ensure!(left.as_array().is_some_and(Vec::is_empty), "{left}");
-        cli(home, &["map", "close", &id]).await?.ended(1)?;
+        let again = cli(home, &["map", "close", &id]).await?.ended(1)?;
+        again.says(&format!("mapping {id}: there is no such thing"))?;
+        let nobody = cli(home, &["host", "show", "fridge"]).await?.ended(1)?;
+        nobody.says("fridge: there is no such host")?;
         Ok(())
     })
     .await

@@ -103,6 +103,15 @@ impl Failure {
         }
     }
 
+    /// Says what it was about, unless the daemon was not reached at all.
+    fn about(self, what: impl std::fmt::Display) -> Self {
+        let message = match self.code {
+            Self::FAILED => format!("{what}: {}", self.message),
+            _ => self.message,
+        };
+        Self { message, ..self }
+    }
+
     /// Prints what went wrong and gives the exit code.
     pub fn report(&self) -> ExitCode {
         if !self.message.is_empty() {

@@ -29,13 +29,14 @@ pub(super) fn hosts(socket: &Path, reading: Reading) -> Result<(), Failure> {
 }
 
 pub(super) fn host(socket: &Path, host: &str, reading: Reading) -> Result<(), Failure> {
-    let host = wait(Client::new(socket).host(host))?;
-    give(reading, &host, show::host)
+    let shown = wait(Client::new(socket).host(host)).map_err(|failure| failure.about(host))?;
+    give(reading, &shown, show::host)
 }
 
 pub(super) fn rename(socket: &Path, host: &str, name: &str) -> Result<(), Failure> {
     let client = Client::new(socket);
-    let host = wait(patiently(async || client.rename(host, name).await))?;
+    let renamed = wait(patiently(async || client.rename(host, name).await));
+    let host = renamed.map_err(|failure| failure.about(host))?;
     print::text(&format!("{} is now {}\n", host.mac, host.fqdn))
 }
 
@@ -46,12 +47,13 @@ pub(super) fn mappings(socket: &Path, reading: Reading) -> Result<(), Failure> {
 
 pub(super) fn open(socket: &Path, mapping: &NewMapping) -> Result<(), Failure> {
     let client = Client::new(socket);
-    let mapping = wait(patiently(async || client.open(mapping).await))?;
+    let opened = wait(patiently(async || client.open(mapping).await));
+    let mapping = opened.map_err(|failure| failure.about(&mapping.host))?;
     print::text(&show::mappings(&[mapping]))
 }
 
 pub(super) fn close(socket: &Path, id: u64) -> Result<(), Failure> {
-    wait(Client::new(socket).close(id))?;
+    wait(Client::new(socket).close(id)).map_err(|failure| failure.about(mapping(id)))?;
     print::text(&format!("mapping {id} is closed\n"))
 }
 
@@ -60,12 +62,13 @@ pub(super) fn approve(socket: &Path, id: u64, lasts: Option<Duration>) -> Result
     let approval = Approval {
         for_s: lasts.map(|lasts| lasts.as_secs()),
     };
-    let mapping = wait(patiently(async || client.approve(id, approval).await))?;
+    let approved = wait(patiently(async || client.approve(id, approval).await));
+    let mapping = approved.map_err(|failure| failure.about(mapping(id)))?;
     print::text(&show::mappings(&[mapping]))
 }
 
 pub(super) fn deny(socket: &Path, id: u64) -> Result<(), Failure> {
-    wait(Client::new(socket).deny(id))?;
+    wait(Client::new(socket).deny(id)).map_err(|failure| failure.about(mapping(id)))?;
     print::text(&format!("{id} is denied\n"))
 }
 
@@ -91,15 +94,20 @@ pub(super) fn set_policy(socket: &Path, args: &HostPolicyArgs) -> Result<(), Fai
         quota: args.quota,
         for_s: args.until.map(|until| until.as_secs()),
     });
-    let host = wait(patiently(async || {
+    let set = wait(patiently(async || {
         client.set_policy(&args.host, policy.clone()).await
-    }))?;
+    }));
+    let host = set.map_err(|failure| failure.about(&args.host))?;
     print::text(&format!("{}: {}\n", host.name, show::policy(&host.policy)))
 }
 
 pub(super) fn prefixes(socket: &Path, reading: Reading) -> Result<(), Failure> {
     let prefixes = wait(Client::new(socket).prefixes())?;
     give(reading, &prefixes, |prefixes| show::prefixes(prefixes))
+}
+
+fn mapping(id: u64) -> String {
+    format!("mapping {id}")
 }
 
 pub(super) fn set_prefix(socket: &Path, prefix: &NewPrefix) -> Result<(), Failure> {

@@ -74,7 +74,7 @@ fn end(client: &Client, which: End) -> Result<(), Failure> {
 fn who_is(client: &Client, choice: &SessionChoice, reading: Reading) -> Result<(), Failure> {
     let sessions = wait(patiently(async || client.sessions(choice).await))?;
     if sessions.is_empty() {
-        return Err(nobody("is", choice, ""));
+        return Err(nobody("is", choice, " now; --at asks the session log"));
     }
     give(reading, &sessions, |sessions| show::sessions(sessions))
 }
