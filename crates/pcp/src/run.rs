@@ -129,6 +129,7 @@ impl Observe for Observer {
                     ("send_errors_total", "", tally.send_errors),
                     ("receive_errors_total", "", tally.receive_errors),
                     ("drops_total", "damaged", tally.damaged),
+                    ("drops_total", "queue-full", tally.lost),
                 ];
                 tally.pcp.iter().chain(socket).map(count).collect()
             }
@@ -151,6 +152,8 @@ struct Tally {
     updates: u64,
     /// Packets to the port that were no datagrams for us.
     damaged: u64,
+    /// Datagrams for which the kernel had no room.
+    lost: u64,
     receive_errors: u64,
     send_errors: u64,
 }
@@ -195,6 +198,7 @@ impl Shell {
             pcp: *server.counters(),
             updates: 0,
             damaged: 0,
+            lost: 0,
             receive_errors: 0,
             send_errors: 0,
         });
@@ -322,6 +326,7 @@ impl Shell {
             pcp: *self.server.counters(),
             updates: self.server.updates(),
             damaged: sockets().map(Socket::ignored).sum(),
+            lost: sockets().map(Socket::lost).sum(),
             receive_errors: sockets().map(Socket::transient_errors).sum(),
             send_errors: self.send_errors,
         });

@@ -346,6 +346,55 @@ fn who_writes_a_neighbours_address_opens_and_closes_nothing() {
 }
 
 #[test]
+fn p_8_datagrams_that_find_no_room_are_counted() {
+    in_home(|home| async move {
+        let client = home.client(CAMERA, 0);
+        let cancel = CancellationToken::new();
+        let gate = Rc::new(tokio::sync::Semaphore::new(0));
+        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
+        // nobody takes them out; and they are responses, so nobody answers them later
+        let mut datagram = vec![0; 1000];
+        datagram[..2].copy_from_slice(&[2, 0x81]);
+        for _ in 0..20_000 {
+            say(&client, &datagram).await;
+        }
+
+        let exchange = async {
+            let lost = |counts: &[Count]| {
+                let count = counts.iter().find(|it| it.reason == "queue-full");
+                count.map_or(0, |it| it.value)
+            };
+            while lost(&observer.counters().await) == 0 {
+                say(&client, &datagram).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+    });
+}
+
+#[test]
+fn np_12_where_nobody_serves_the_port_a_client_hears_so_at_once() {
+    in_home(|home| async move {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        home.serve(cancel).await.unwrap();
+
+        namespace::enter(&home.camera).unwrap();
+        let client = std::net::UdpSocket::bind((CAMERA, 0)).unwrap();
+        client.connect((GATEWAY, PORT)).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        client.send(&[0, 0]).unwrap();
+        let error = client.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
 fn the_end_of_the_writer_is_an_error_and_a_taken_port_names_its_owner() {
     in_home(|home| async move {
         let (shell, snapshots) = home.shell(Dialects::Both);
