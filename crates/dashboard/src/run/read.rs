@@ -1,13 +1,14 @@
 //! The reading side of the API.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
 use gateway::{AuditCursor, Observe};
 use http::StatusCode;
-use mapping::{Host, Mac, MappingId, ServerName, Snapshot};
+use mapping::{Host, InternalPort, Mac, MappingId, Protocol, ServerName, Snapshot};
 
 use super::answer::{Id, ProblemAnswer, problem};
 use super::{RoomState, Shared};
@@ -144,16 +145,42 @@ pub(super) async fn permissions(
     Query(query): Parameters,
 ) -> Answer<Page<PermissionView>> {
     let (snapshot, now) = shared.context.look();
+    let limit = limit(&query)?;
+    let after = cursor::<Decided>(&query)?;
     let host = query
         .get("host")
         .map(|id| find_host(&snapshot, id))
         .transpose()?;
-    let items = snapshot
+    let views = snapshot
         .permissions()
+        .filter(|it| after.is_none_or(|Decided(after)| it.key() > after))
         .filter(|it| host.is_none_or(|host| host.mac == it.host))
-        .map(|it| PermissionView::new(it, &snapshot, now))
-        .collect();
-    std::future::ready(Ok(Json(Page { items, next: None }))).await
+        .map(|it| PermissionView::new(it, &snapshot, now));
+    let page = page(views, limit, |view| {
+        format!("{}/{}/{}", view.host, view.protocol, view.internal_port)
+    });
+    std::future::ready(Ok(Json(page))).await
+}
+
+/// The port about which somebody decided, as `/permissions/{host}/{protocol}/{port}` names it.
+#[derive(Debug, Clone, Copy)]
+struct Decided((Mac, Protocol, InternalPort));
+
+impl FromStr for Decided {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('/');
+        let mut part = || parts.next().ok_or(());
+        let host = part()?.parse().map_err(drop)?;
+        let protocol = match part()? {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(()),
+        };
+        let port = part()?.parse().ok().and_then(InternalPort::new).ok_or(())?;
+        Ok(Self((host, protocol, port)))
+    }
 }
 
 pub(super) async fn mapping(
@@ -255,7 +282,7 @@ fn page<T>(mut views: impl Iterator<Item = T>, limit: usize, id: impl Fn(&T) -> 
     Page { items, next }
 }
 
-pub(super) fn cursor<T: std::str::FromStr>(
+pub(super) fn cursor<T: FromStr>(
     query: &BTreeMap<String, String>,
 ) -> Result<Option<T>, ProblemAnswer> {
     let text = query.get("cursor");
@@ -270,7 +297,7 @@ pub(super) fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAn
     Ok(limit.unwrap_or(PAGE).clamp(1, PAGE_MAX))
 }
 
-pub(super) fn parse<T: std::str::FromStr>(text: &str, name: &str) -> Result<T, ProblemAnswer> {
+pub(super) fn parse<T: FromStr>(text: &str, name: &str) -> Result<T, ProblemAnswer> {
     text.parse()
         .map_err(|_| invalid(format!("the parameter {name} does not fit")))
 }
