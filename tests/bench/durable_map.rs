@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gateway::{Config, Handle, Seed};
+use gateway::{Config, Handle};
 use mapping::{
     BootId, Client, External, Gate, InternalPort, LeaseRequest, Mac, MapRequest, Outcome, Policy,
     PrefixRequest, Protocol, Request, Requester, Site, Subject,
@@ -40,13 +40,11 @@ async fn measure(folder: &Path) {
         site: Site::new([10, 0, 0, 1].into(), 16, "home.example".to_owned()).expect("valid"),
         state: folder.join("state"),
         boot_id: BootId([1; 16]),
-        seed: Seed {
-            policy: Policy {
-                max_per_device: u32::MAX,
-                ..Policy::default()
-            },
-            key: Some([7; 16]),
+        policy: Policy {
+            max_per_device: u32::MAX,
+            ..Policy::default()
         },
+        key: Some([7; 16]),
     };
     let (handle, writer) = gateway::start(config, net::Clock::new())
         .await
@@ -185,6 +183,7 @@ fn map(client: u8, port: u16) -> Request {
         peer: false,
         filters: mapping::FilterChange::default(),
         description: None,
+        memo: None,
     })
 }
 

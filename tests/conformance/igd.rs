@@ -497,6 +497,7 @@ mod soap {
     fn u_7_every_refusal_has_the_code_of_rfc_6970() {
         let refusals = [
             Refusal::AddressNotFree,
+            Refusal::ExternalPortDenied,
             Refusal::ExternalPortTaken,
             Refusal::ForeignMapping { remaining: None },
             Refusal::NameNotFree,
@@ -504,6 +505,7 @@ mod soap {
             Refusal::NoPrefix,
             Refusal::NotCarried,
             Refusal::NotFound,
+            Refusal::OutboundMapping,
             Refusal::PortDenied,
             Refusal::PrefixInvalid(mapping::InvalidPrefix::Text),
             Refusal::QuotaExceeded,
@@ -541,6 +543,7 @@ mod soap {
             table,
             [
                 "501 501 501 501 501 501 501 501 the address is not free for this client",
+                "718 606 606 606 606 606 606 606 the policy does not open this external port",
                 "718 718 728 718 718 718 701 701 the external port is taken",
                 "718 718 718 606 606 606 606 606 the mapping belongs to another client",
                 "501 501 501 501 501 501 501 501 the name is taken or reserved",
@@ -548,6 +551,7 @@ mod soap {
                 "501 501 501 501 501 501 501 501 no prefix is delegated",
                 "501 501 501 501 501 501 703 703 nothing carries such packets",
                 "714 714 714 714 714 730 704 704 there is no such thing",
+                "606 606 606 606 606 606 606 606 the mapping is for what the server sends, and ends by itself",
                 "718 606 606 606 606 606 606 606 the policy does not open this port",
                 "501 501 501 501 501 501 501 501 the prefix cannot be used: not an IPv6 prefix such as 2001:db8:64::/56",
                 "501 728 728 501 728 728 701 701 the host has as many mappings as it may",
@@ -1359,6 +1363,7 @@ impl Home {
             peer: false,
             filters: FilterChange::default(),
             description: None,
+            memo: None,
         }));
         assert!(
             matches!(outcome, Outcome::Granted(Grant::Mapped { .. })),

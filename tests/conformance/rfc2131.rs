@@ -245,6 +245,10 @@ fn h_2_every_refusal_has_its_reaction() {
     let refusals = [
         (Refusal::AddressNotFree, Reaction::Nak),
         (
+            Refusal::ExternalPortDenied,
+            Reaction::Silence(DropReason::Refused),
+        ),
+        (
             Refusal::ExternalPortTaken,
             Reaction::Silence(DropReason::Refused),
         ),
@@ -256,6 +260,10 @@ fn h_2_every_refusal_has_its_reaction() {
         (Refusal::NoPrefix, Reaction::Silence(DropReason::Refused)),
         (Refusal::NoLease, Reaction::Silence(DropReason::Refused)),
         (Refusal::NotFound, Reaction::Silence(DropReason::Refused)),
+        (
+            Refusal::OutboundMapping,
+            Reaction::Silence(DropReason::Refused),
+        ),
         (Refusal::PortDenied, Reaction::Silence(DropReason::Refused)),
         (
             Refusal::PrefixInvalid(InvalidPrefix::HostBits),

@@ -1,4 +1,4 @@
-//! Filters of remotes (RFC 6887 §13.3), as packets meet them.
+//! Mappings and their filters of remotes (RFC 6887 §13.3 and §15), as packets meet them.
 
 #[path = "../../crates/translator/tests/support/home.rs"]
 mod home;
@@ -6,9 +6,10 @@ mod home;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use home::icmp::{Error, Flow};
 use home::{
-    ACK, CAMERA, Home, NAS, OTHER, Packet, REMOTE, SYN, Segment, from_camera, nsp, remotes,
-    to_camera,
+    ACK, CAMERA, FIN, Home, NAS, OTHER, Packet, REMOTE, RST, SYN, Segment, from_camera, nsp,
+    remotes, to_camera,
 };
 use mapping::{Protocol, RemoteFilter};
 use translator::{Closed, DropReason, EndReason, Event, Timer};
@@ -18,6 +19,64 @@ const HERE: &str = "2001:db8:aaaa::/64";
 
 /// Of [`OTHER`].
 const THERE: &str = "2001:db8:bbbb::/64";
+
+#[test]
+fn m_9_resets_and_fins_end_connections_and_never_their_mapping() {
+    for flags in [RST, RST | ACK, FIN | ACK] {
+        let mut home = Home::new();
+        let t = home.connect(4000);
+        for packet in [
+            to_camera(Segment::tcp(4000, 80, flags)),
+            from_camera(Segment::tcp(8080, t, flags)),
+        ] {
+            home.send(&packet).unwrap();
+        }
+        home.pass(Duration::from_secs(300));
+        assert_eq!(home.live(), 0, "{flags:#x}");
+
+        for port in [4000, 4001] {
+            let again = home.send(&to_camera(Segment::tcp(port, 80, SYN)));
+            assert!(again.is_ok(), "{flags:#x}");
+        }
+    }
+}
+
+#[test]
+fn m_10_icmp_errors_pass_both_ways_for_as_long_as_their_mapping_is_there() {
+    let mut home = Home::new();
+    let flow = Flow::new(&mut home, &to_camera(Segment::udp(4000, 5000)));
+    let t = Packet::parse(&flow.arrived).segment.ports().0;
+    let unreachable = Error::about(&flow.arrived, 3, 3);
+    let answer = home
+        .raw(&from_camera(Segment::udp(5001, t)).bytes())
+        .unwrap();
+    let too_big = Error::about(&answer, 2, 0).word(1280);
+    for error in [&unreachable, &too_big] {
+        assert!(home.error(error).is_ok(), "{error:?}");
+    }
+
+    home.close(CAMERA, Protocol::Udp, 5000);
+
+    for error in [&unreachable, &too_big] {
+        assert!(home.error(error).is_err(), "{error:?}");
+    }
+}
+
+#[test]
+fn rfc_6886_np_9_connections_end_on_both_sides_with_their_mapping() {
+    let mut home = Home::new();
+    let t = home.connect(4000);
+
+    home.close(CAMERA, Protocol::Tcp, 80);
+
+    assert_eq!(home.live(), 0);
+    for packet in [
+        to_camera(Segment::tcp(4000, 80, ACK)),
+        from_camera(Segment::tcp(8080, t, ACK)),
+    ] {
+        assert!(home.send(&packet).is_err(), "{packet:?}");
+    }
+}
 
 #[test]
 fn o_3_only_remotes_that_a_filter_admits_start_sessions() {

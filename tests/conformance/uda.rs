@@ -749,6 +749,7 @@ mod eventing {
                 peer: false,
                 filters: FilterChange::default(),
                 description: Some(description.to_owned()),
+                memo: None,
             }));
         }
 

@@ -195,7 +195,8 @@ async fn room(
         site,
         state,
         boot_id: net::boot_id()?,
-        seed: gateway::Seed::default(),
+        policy: mapping::Policy::default(),
+        key: None,
     };
     let (handle, writer) = gateway::start(config, net::Clock::new()).await?;
     tokio::spawn(writer.run(cancel.clone()));
@@ -241,6 +242,7 @@ async fn map(handle: &Handle) -> Result<()> {
             peer: false,
             filters: FilterChange::default(),
             description: None,
+            memo: None,
         }),
     ];
     for request in requests {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use dashboard::model::{Approval, NewMapping, NewPrefix, PolicyPatch};
 use dashboard::{Client, ClientError, Context, Dashboard, Listeners, RoomState, Rooms};
-use gateway::{Config, Handle, Observe, Seed};
+use gateway::{Config, Handle, Observe};
 use mapping::{
     BootId, External, FilterChange, Grant, InternalPort, LeaseRequest, Mac, MapRequest, Outcome,
-    Protocol, Refusal, Request, Requester, Site, Subject, Via,
+    Policy, Protocol, Refusal, Request, Requester, Site, Subject, Via,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -109,6 +109,45 @@ async fn person_approves_denies_and_forgets() {
     for action in ["mapping.requested", "mapping.approved", "mapping.denied"] {
         assert!(actions.iter().any(|it| it.action == action), "{action}");
     }
+}
+
+#[tokio::test]
+async fn decisions_are_listed_page_by_page() {
+    let home = Home::start().await;
+    home.join("camera").await;
+    let client = home.client();
+    client.set_prefix(&delegation()).await.unwrap();
+    for port in [22, 25, 110] {
+        assert_eq!(home.ask(port).await, Outcome::Refused(Refusal::Waiting));
+    }
+    for waiting in client.mappings().await.unwrap() {
+        client.deny(waiting.id).await.unwrap();
+    }
+    let get = async |query: &str| {
+        let host = format!("Host: {}", home.tcp);
+        let head = format!("GET /api/v1/permissions?{query} HTTP/1.1\r\n{host}\r\n");
+        let answer = home.http(&head).await;
+        let ports = answer.split("\"internal_port\":").skip(1);
+        let ports: Vec<_> = ports
+            .map(|rest| rest.split(',').next().unwrap().to_owned())
+            .collect();
+        (ports.join(" "), answer)
+    };
+
+    assert_eq!(get("").await.0, "22 25 110");
+    let (first, answer) = get("limit=2&host=camera").await;
+    assert_eq!(first, "22 25");
+    let cursor = answer.split("\"next\":\"").nth(1).unwrap();
+    let cursor = cursor.split('"').next().unwrap();
+    assert_eq!(cursor, format!("{CAMERA}/tcp/25"));
+    let (rest, answer) = get(&format!("limit=2&cursor={cursor}")).await;
+    assert_eq!(rest, "110");
+    assert!(!answer.contains("\"next\":\""), "{answer}");
+    for wrong in ["25", "x/tcp/25", "02:00:00:00:00:01/sctp/25"] {
+        let answer = get(&format!("cursor={wrong}")).await.1;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    assert_eq!(client.permissions().await.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -443,12 +482,12 @@ impl Home {
     async fn observed(observers: Vec<Arc<dyn Observe>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
-        let (boot_id, seed) = (BootId([1; 16]), Seed::default());
         let config = Config {
             site,
             state: folder.path().join("state"),
-            boot_id,
-            seed,
+            boot_id: BootId([1; 16]),
+            policy: Policy::default(),
+            key: None,
         };
         let (handle, writer) = gateway::start(config, net::Clock::new()).await.unwrap();
         let cancel = CancellationToken::new();
@@ -529,6 +568,7 @@ impl Home {
             peer: false,
             filters: FilterChange::default(),
             description: None,
+            memo: None,
         };
         self.handle.request(Request::Map(request)).await
     }

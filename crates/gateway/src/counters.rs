@@ -134,6 +134,7 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Granted(_) => "granted",
         Outcome::Refused(refusal) => match refusal {
             Refusal::AddressNotFree => "address-not-free",
+            Refusal::ExternalPortDenied => "external-port-denied",
             Refusal::ExternalPortTaken => "external-port-taken",
             Refusal::ForeignMapping { .. } => "foreign-mapping",
             Refusal::NameNotFree => "name-not-free",
@@ -141,6 +142,7 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
             Refusal::NoPrefix => "no-prefix",
             Refusal::NotCarried => "not-carried",
             Refusal::NotFound => "not-found",
+            Refusal::OutboundMapping => "outbound-mapping",
             Refusal::PortDenied => "port-denied",
             Refusal::PrefixInvalid(_) => "prefix-invalid",
             Refusal::QuotaExceeded => "quota-exceeded",
@@ -152,9 +154,10 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
     }
 }
 
-const OUTCOMES: [&str; 16] = [
+const OUTCOMES: [&str; 18] = [
     "granted",
     "address-not-free",
+    "external-port-denied",
     "external-port-taken",
     "foreign-mapping",
     "name-not-free",
@@ -162,6 +165,7 @@ const OUTCOMES: [&str; 16] = [
     "no-prefix",
     "not-carried",
     "not-found",
+    "outbound-mapping",
     "port-denied",
     "prefix-invalid",
     "quota-exceeded",
@@ -181,6 +185,7 @@ mod tests {
     fn every_outcome_has_a_counter_of_its_own() {
         let refusals = [
             Refusal::AddressNotFree,
+            Refusal::ExternalPortDenied,
             Refusal::ExternalPortTaken,
             Refusal::ForeignMapping { remaining: None },
             Refusal::NameNotFree,
@@ -188,6 +193,7 @@ mod tests {
             Refusal::NoPrefix,
             Refusal::NotCarried,
             Refusal::NotFound,
+            Refusal::OutboundMapping,
             Refusal::PortDenied,
             Refusal::PrefixInvalid(InvalidPrefix::Length),
             Refusal::QuotaExceeded,

@@ -28,7 +28,7 @@ pub use sessions::{
     Ended, NoSuch, Session, SessionCursor, SessionEnds, SessionFilter, SessionId, SessionPage,
     SessionProtocol, SessionState, SessionTraffic,
 };
-pub use start::{Config, Seed, StartError, start};
+pub use start::{Config, StartError, start};
 pub use store::{AuditCursor, AuditLine, AuditPage, OpenStoreError, ReadAuditError};
 pub use upstream::{UpstreamCursor, UpstreamGateway, UpstreamPage, UpstreamPort};
 pub use writer::{Writer, WriterError};

@@ -27,16 +27,10 @@ pub struct Config {
     pub state: PathBuf,
     /// This boot of the machine: [`net::boot_id`].
     pub boot_id: BootId,
-    /// For a store that is empty.
-    pub seed: Seed,
-}
-
-/// What goes into an empty store; later the store knows better.
-#[derive(Debug, Clone, Default)]
-pub struct Seed {
-    /// The policy.
+    /// What holds from this start on; what it does not permit any more closes now.
     pub policy: Policy,
-    /// The key that chooses addresses; without one the operating system's randomness.
+    /// The key that chooses addresses, for a store that is empty; without one the operating
+    /// system's randomness.
     pub key: Option<[u8; 16]>,
 }
 
@@ -44,8 +38,8 @@ pub struct Seed {
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-/// use gateway::{Config, Seed};
-/// use mapping::{BootId, Site};
+/// use gateway::Config;
+/// use mapping::{BootId, Policy, Site};
 /// use tokio_util::sync::CancellationToken;
 ///
 /// let folder = tempfile::tempdir()?;
@@ -53,7 +47,8 @@ pub struct Seed {
 ///     site: Site::new("192.168.64.1".parse()?, 24, "home.example".to_owned())?,
 ///     state: folder.path().to_owned(),
 ///     boot_id: BootId([1; 16]),
-///     seed: Seed::default(),
+///     policy: Policy::default(),
+///     key: None,
 /// };
 /// let (handle, writer) = gateway::start(config, net::Clock::new()).await?;
 /// let cancel = CancellationToken::new();
@@ -76,14 +71,14 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Handle, Writer), Sta
         Some(image) => {
             let core = Core::restore(config.site, image, config.boot_id, now);
             let mut core = core.map_err(StartError::Restore)?;
+            core.handle_policy(config.policy, now);
             core.handle_start();
             core
         }
         None => {
             let (core, first) = seeded(&config, now)?;
-            let policy = &config.seed.policy;
             store
-                .initialise(core.key(), policy, &first)
+                .initialise(core.key(), &config.policy, &first)
                 .await
                 .map_err(StartError::Initialise)?;
             core
@@ -151,14 +146,13 @@ pub enum StartError {
 }
 
 fn seeded(config: &Config, now: Now) -> Result<(Core, Delta), StartError> {
-    let Seed { policy, key } = &config.seed;
-    let key = match key {
-        Some(key) => *key,
+    let key = match config.key {
+        Some(key) => key,
         None => random_key().map_err(StartError::Random)?,
     };
     let mut core = Core::new(
         config.site.clone(),
-        policy.clone(),
+        config.policy.clone(),
         key,
         config.boot_id,
         now,

@@ -1,10 +1,10 @@
 //! What a person decided about a device and its ports.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Expiry, External, Filters, InternalPort, Mac, MappingId, MappingNonce, PortClass, Protocol,
-    Requester, Via, Wall,
+    RemoteFilter, Requester, Via, Wall,
 };
 
 /// What a device may do outside what its class of ports opens by itself.
@@ -78,6 +78,15 @@ impl Permission {
     }
 }
 
+/// What tells the pinhole that is asked for from others, besides its protocol and its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskedPinhole {
+    /// The address of the host.
+    pub addr: Ipv6Addr,
+    /// The single remote of UPnP.
+    pub remote: Option<RemoteFilter>,
+}
+
 /// A request about which a person decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -95,6 +104,8 @@ pub struct Waiting {
     pub external: External,
     /// At which addresses.
     pub via: Via,
+    /// What the pinhole shall be that is asked for; `None` for a mapping.
+    pub pinhole: Option<AskedPinhole>,
     /// Whom it shall admit.
     pub filters: Filters,
     /// By which protocol it came last.

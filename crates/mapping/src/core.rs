@@ -11,9 +11,9 @@ use crate::UnmapTarget;
 use crate::snapshot::{CHANGES_KEPT, PortKey};
 use crate::{
     Anchor, AuditAction, AuditEntry, BootId, BootNumber, Carriers, Change, CloseReason, Counters,
-    Epoch, Expiry, Gates, Generation, GenerationId, Host, Instant, Mac, Mapping, MappingId, Meta,
-    Now, Outcome, Permission, Pinhole, PinholeId, Policy, Request, Requester, Revision, Site,
-    Snapshot, Waiting, Waits,
+    Epoch, Expiry, ExternalPort, Gates, Generation, GenerationId, Host, Instant, Mac, Mapping,
+    MappingId, Meta, Now, Outcome, Permission, Pinhole, PinholeId, Policy, Protocol, Request,
+    Requester, Revision, Site, Snapshot, Waiting, Waits,
 };
 
 mod batch;
@@ -23,9 +23,11 @@ mod lease;
 mod map;
 mod permit;
 mod pinhole;
+mod policy;
 mod prefix;
 mod restore;
 mod set;
+mod shared;
 mod unmap;
 
 #[cfg(test)]
@@ -50,6 +52,7 @@ pub struct Core {
     ends: OrdSet<(Instant, Ends)>,
     /// How much of its quota each host uses.
     held: OrdMap<Mac, usize>,
+    shared: shared::SharedPorts,
     next_mapping: MappingId,
     next_generation: GenerationId,
     work: Work,
@@ -70,6 +73,7 @@ enum Ends {
     Declined(Ipv4Addr),
     Generation(GenerationId),
     HostPolicy(Mac),
+    Kept(Protocol, ExternalPort),
     Lease(Mac),
     Mapping(MappingId),
     Permission(PortKey),
@@ -86,6 +90,7 @@ struct Work {
     permissions: std::collections::BTreeMap<PortKey, Option<Permission>>,
     pinholes: std::collections::BTreeMap<PinholeId, Option<Arc<Pinhole>>>,
     waiting: std::collections::BTreeMap<MappingId, Option<Arc<Waiting>>>,
+    policy: Option<Arc<Policy>>,
     audit: Vec<AuditEntry>,
     changes: Vec<Change>,
     closings: Closings,
@@ -152,6 +157,7 @@ impl Core {
             boot_id,
             ends: OrdSet::new(),
             held: OrdMap::new(),
+            shared: shared::SharedPorts::default(),
             next_mapping: MappingId(1),
             next_generation: GenerationId(1),
             work,
@@ -218,6 +224,7 @@ impl Core {
                 }
                 Ends::Generation(id) => self.withdraw(id, now),
                 Ends::HostPolicy(mac) => self.end_host_policy(mac, now),
+                Ends::Kept(protocol, port) => self.end_kept(protocol, port),
                 Ends::Lease(mac) => self.end_lease(mac, Requester::Dhcp, now),
                 Ends::Mapping(id) => {
                     let requester = self.snapshot.mapping(id).map(|mapping| mapping.requester);

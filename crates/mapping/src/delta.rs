@@ -24,6 +24,8 @@ pub struct Delta {
     pub pinholes: BTreeMap<PinholeId, Option<Arc<Pinhole>>>,
     /// Requests about which a person decides, by id.
     pub waiting: BTreeMap<MappingId, Option<Arc<Waiting>>>,
+    /// The policy, where it is another one.
+    pub policy: Option<Arc<Policy>>,
     /// New lines of the audit log.
     pub audit: Vec<AuditEntry>,
     /// The single row of counters, always.
@@ -77,7 +79,7 @@ pub struct Image {
     pub meta: Meta,
     /// The last anchor of every boot that an expiry still refers to, and of the last one.
     pub anchors: Vec<Anchor>,
-    /// The policy.
+    /// The policy of the last run.
     pub policy: Policy,
     /// The key of the hash that chooses addresses.
     pub key: [u8; 16],
@@ -123,6 +125,8 @@ pub enum AuditAction {
     PinholeClosed,
     /// A pinhole was opened.
     PinholeOpened,
+    /// The configuration has another policy.
+    PolicyChanged,
     /// A prefix came or became preferred.
     PrefixChanged,
     /// A prefix ended.
@@ -133,7 +137,7 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::HostAppeared,
         Self::HostGone,
         Self::HostNamed,
@@ -146,6 +150,7 @@ impl AuditAction {
         Self::PermissionForgotten,
         Self::PinholeClosed,
         Self::PinholeOpened,
+        Self::PolicyChanged,
         Self::PrefixChanged,
         Self::PrefixWithdrawn,
         Self::SessionsEnded,
@@ -173,6 +178,7 @@ impl AuditAction {
             Self::PermissionForgotten => "permission.forgotten",
             Self::PinholeClosed => "pinhole.closed",
             Self::PinholeOpened => "pinhole.opened",
+            Self::PolicyChanged => "policy.changed",
             Self::PrefixChanged => "prefix.changed",
             Self::PrefixWithdrawn => "prefix.withdrawn",
             Self::SessionsEnded => "session.ended",

@@ -34,11 +34,12 @@ mod port;
 mod prefix;
 mod remote;
 mod request;
+mod runs;
 mod site;
 mod snapshot;
 mod time;
 
-pub use access::{Access, HostPolicy, Permission, Waiting};
+pub use access::{Access, AskedPinhole, HostPolicy, Permission, Waiting};
 pub use change::{Change, CloseReason, Gate, Gates};
 pub use core::{Batch, Closings, Core, RestoreError, Timer};
 pub use counters::{Counters, Epoch};
@@ -48,7 +49,8 @@ pub use name::{InvalidName, ServerName};
 pub use pinhole::{Pinhole, PinholeId, PinholeTuple};
 pub use policy::{InvalidPortRange, Policy, PortClass, PortRange};
 pub use port::{
-    Client, ExternalPort, InternalPort, Mapping, MappingId, MappingNonce, Protocol, Requester, Via,
+    Client, ExternalPort, InternalPort, Mapping, MappingId, MappingNonce, Memo, Protocol,
+    Requester, Via,
 };
 pub use prefix::{Generation, GenerationId, InvalidPrefix, Nsp, Prefix6};
 pub use remote::{FilterChange, Filters, MAX_FILTERS, RemoteFilter};

@@ -15,6 +15,8 @@ pub struct Policy {
     pub auto_allow: PortClass,
     /// Ports that nobody opens, whatever the class says.
     pub always_reject: Vec<PortRange>,
+    /// The shortest lifetime that a device gets; a request for less gets this.
+    pub min_lease: Duration,
     /// The longest lifetime of a mapping; a request for a permanent one gets this.
     pub max_lease: Duration,
     /// Mappings that one host may hold.
@@ -38,6 +40,7 @@ impl Default for Policy {
                 .into_iter()
                 .map(|(first, last)| PortRange { first, last })
                 .collect(),
+            min_lease: MIN_LEASE,
             max_lease: MAX_LEASE,
             max_per_device: MAX_PER_DEVICE,
         }
@@ -149,6 +152,9 @@ const ALWAYS_REJECT: [(u16, u16); 8] = [
     (5350, 5350),
     (5351, 5351),
 ];
+
+/// RFC 6887 §15: the least should be 120 s.
+const MIN_LEASE: Duration = Duration::from_secs(120);
 
 /// The longest lease that IGD:2 knows, WANIPConnection:2 §2.3.16.
 const MAX_LEASE: Duration = Duration::from_secs(7 * 24 * 3600);

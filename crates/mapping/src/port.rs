@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use crate::{Expiry, Filters, Mac, Revision, Wall};
 
@@ -32,6 +33,15 @@ impl Protocol {
             6 => Some(Self::Tcp),
             17 => Some(Self::Udp),
             _ => None,
+        }
+    }
+
+    /// Returns the other one.
+    #[must_use]
+    pub const fn companion(self) -> Self {
+        match self {
+            Self::Tcp => Self::Udp,
+            Self::Udp => Self::Tcp,
         }
     }
 
@@ -167,6 +177,10 @@ impl fmt::Debug for MappingNonce {
     }
 }
 
+/// What the room that opened a mapping keeps with it, to find its client again after a restart;
+/// the core does not read it.
+pub type Memo = Arc<[u8]>;
+
 /// Names a [`Mapping`] for people and the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MappingId(pub u64);
@@ -243,6 +257,8 @@ pub struct Mapping {
     pub nonce: Option<MappingNonce>,
     /// What the client says it is for; untrusted text of at most 1016 bytes.
     pub description: String,
+    /// What its requester keeps with it.
+    pub memo: Option<Memo>,
     /// When it closes by itself; `None` for a static mapping, which only an admin opens and closes.
     pub expires: Option<Expiry>,
     /// When it was opened.

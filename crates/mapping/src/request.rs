@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::{
     Access, Carriers, Client, ExternalPort, FilterChange, Generation, GenerationId, Host,
-    InternalPort, Mac, Mapping, MappingId, MappingNonce, Nsp, Pinhole, PinholeId, PinholeTuple,
-    PortClass, Prefix6, Protocol, Requester, Revision, ServerName, Via,
+    InternalPort, Mac, Mapping, MappingId, MappingNonce, Memo, Nsp, Pinhole, PinholeId,
+    PinholeTuple, PortClass, Prefix6, Protocol, Requester, Revision, ServerName, Via,
 };
 
 /// A wish, decided by [`crate::Core::handle_request`].
@@ -85,8 +85,8 @@ pub struct MapRequest {
     pub internal_port: InternalPort,
     /// Where remotes shall knock.
     pub external: External,
-    /// How long; cut to the policy's `max_lease`. `None` is permanent: `max_lease` for a
-    /// client, a static mapping for an admin.
+    /// How long; within the policy's `min_lease` and `max_lease` for a client. `None` is
+    /// permanent: `max_lease` for a client, a static mapping for an admin.
     pub lifetime: Option<Duration>,
     /// What a PCP client will show to change the mapping.
     pub nonce: Option<MappingNonce>,
@@ -98,6 +98,8 @@ pub struct MapRequest {
     pub filters: FilterChange,
     /// What it is for; `None` says nothing new, an empty text takes away what was said.
     pub description: Option<String>,
+    /// What the requester keeps with the mapping.
+    pub memo: Option<Memo>,
 }
 
 /// Opens contiguous ports (RFC 7753).
@@ -122,7 +124,7 @@ pub struct PinholeRequest {
     pub tuple: PinholeTuple,
     /// Whom it shall admit.
     pub filters: FilterChange,
-    /// How long; cut to the policy's `max_lease`.
+    /// How long; within the policy's `min_lease` and `max_lease`.
     pub lifetime: Duration,
     /// What a PCP client will show to change it.
     pub nonce: Option<MappingNonce>,
@@ -350,6 +352,9 @@ pub enum Refusal {
     /// DHCP: the address belongs to another host or cannot be leased.
     #[error("the address is not free for this client")]
     AddressNotFree,
+    /// The policy opens the internal port, but not at this external one.
+    #[error("the policy does not open this external port")]
+    ExternalPortDenied,
     /// Every external port that could serve is taken.
     #[error("the external port is taken")]
     ExternalPortTaken,
@@ -374,7 +379,10 @@ pub enum Refusal {
     /// There is no such host, mapping or generation.
     #[error("there is no such thing")]
     NotFound,
-    /// The policy does not open this port.
+    /// The mapping is for what the server sends: it ends by itself (RFC 6887 §15.1).
+    #[error("the mapping is for what the server sends, and ends by itself")]
+    OutboundMapping,
+    /// The policy does not open this port, wherever remotes would knock.
     #[error("the policy does not open this port")]
     PortDenied,
     /// The prefix cannot be used.

@@ -33,11 +33,12 @@ pub struct Snapshot {
     pub(crate) mappings: OrdMap<MappingId, Arc<Mapping>>,
     pub(crate) by_external: OrdMap<(Ipv4Addr, Protocol, ExternalPort), MappingId>,
     pub(crate) by_internal: OrdSet<(Ipv4Addr, Protocol, InternalPort, MappingId)>,
-    /// The ports of the WAN's IPv4 address, which all servers share.
-    pub(crate) by_shared: OrdMap<(Protocol, ExternalPort), MappingId>,
+    /// The ports of the WAN's IPv4 address, which all servers share; an inbound and an outbound
+    /// mapping of one internal port may have the same (RFC 6887 §11.3).
+    pub(crate) by_shared: OrdMap<(Protocol, ExternalPort, bool), MappingId>,
     pub(crate) admission: OrdMap<(Ipv4Addr, Protocol, ExternalPort), AdmissionRule>,
     pub(crate) waiting: OrdMap<MappingId, Arc<Waiting>>,
-    pub(crate) waiting_by: OrdMap<PortKey, MappingId>,
+    pub(crate) waiting_by: OrdMap<AskKey, MappingId>,
     pub(crate) permissions: OrdMap<PortKey, Permission>,
     pub(crate) pinholes: OrdMap<PinholeId, Arc<Pinhole>>,
     pub(crate) pinholes_by: OrdMap<PinholeTuple, PinholeId>,
@@ -56,8 +57,11 @@ pub struct Snapshot {
     pub(crate) facts_since: Revision,
 }
 
-/// What permissions and waiting requests are about.
+/// What permissions are about.
 pub(crate) type PortKey = (Mac, Protocol, InternalPort);
+
+/// What waiting requests are about: a port, as a mapping or as a pinhole.
+pub(crate) type AskKey = (Mac, Protocol, InternalPort, bool);
 
 /// What is carried besides the translator's packets. What is not carried is not granted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -248,16 +252,26 @@ impl Snapshot {
             .filter_map(|(_, _, _, id)| self.mapping(*id))
     }
 
-    /// Returns the mapping behind a port of the shared IPv4 address.
+    /// Returns the mapping behind a port of the shared IPv4 address; where there are two, the
+    /// inbound one.
     #[must_use]
     pub fn mapping_by_shared(
         &self,
         protocol: Protocol,
         port: ExternalPort,
     ) -> Option<&Arc<Mapping>> {
+        self.mappings_by_shared(protocol, port).next()
+    }
+
+    /// Iterates over the mappings at a port of the shared IPv4 address, the inbound one first.
+    pub(crate) fn mappings_by_shared(
+        &self,
+        protocol: Protocol,
+        port: ExternalPort,
+    ) -> impl Iterator<Item = &Arc<Mapping>> {
         self.by_shared
-            .get(&(protocol, port))
-            .and_then(|id| self.mapping(*id))
+            .range((protocol, port, false)..=(protocol, port, true))
+            .filter_map(|(_, id)| self.mapping(*id))
     }
 
     /// Iterates over the mappings at the shared IPv4 address, by protocol and external port.
@@ -292,7 +306,7 @@ impl Snapshot {
     /// Iterates over the requests of a host about which a person decides.
     pub fn waiting_of(&self, host: Mac) -> impl Iterator<Item = &Arc<Waiting>> {
         self.waiting_by
-            .range((host, Protocol::Tcp, LOWEST)..)
+            .range((host, Protocol::Tcp, LOWEST, false)..)
             .take_while(move |((mac, ..), _)| *mac == host)
             .filter_map(|(_, id)| self.waiting.get(id))
     }

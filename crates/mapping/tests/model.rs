@@ -373,8 +373,9 @@ impl Run {
             peer: false,
             filters: mapping::FilterChange::default(),
             description: None,
+            memo: None,
         };
-        let ends = self.model.now + seconds;
+        let ends = self.model.now + seconds.max(LEAST);
         let wish = Open {
             host,
             internal: port,
@@ -464,3 +465,6 @@ const fn mac(host: u8) -> Mac {
 }
 
 const LEASE: u64 = 1000;
+
+/// The policy's shortest lifetime.
+const LEAST: u64 = 120;

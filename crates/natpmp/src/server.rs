@@ -193,6 +193,8 @@ fn external_address(snapshot: &Snapshot, now: Now) -> Response {
 }
 
 /// Says in the core's language what is asked; `None` for a port that cannot be opened.
+// DEVIATION RFC 6886 §3.4: connections of a mapping that closes end on both sides without a reset,
+// because the translator keeps no sequence numbers, without which no end would believe one.
 fn request(map: Map, client: Client) -> Option<mapping::Request> {
     let subject = Subject::Client(client);
     let requester = Requester::NatPmp;
@@ -221,14 +223,17 @@ fn request(map: Map, client: Client) -> Option<mapping::Request> {
         peer: false,
         filters: FilterChange::default(),
         description: None,
+        memo: None,
     }))
 }
 
 /// Says a refusal in NAT-PMP's codes (RFC 6886 §3.5).
 fn result_code(refusal: Refusal) -> ResultCode {
     match refusal {
-        Refusal::ForeignMapping { .. }
+        Refusal::ExternalPortDenied
+        | Refusal::ForeignMapping { .. }
         | Refusal::NoLease
+        | Refusal::OutboundMapping
         | Refusal::PortDenied
         | Refusal::StaticMapping
         | Refusal::Waiting => ResultCode::Refused,

@@ -1,7 +1,6 @@
 //! The machine of UDP 5351: PCP itself, and NAT-PMP's machine beside it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::time::Duration;
 
 use mapping::{GenerationId, Instant, Now, Outcome, Snapshot};
 use natpmp::{Announcer, CLIENTS, Caller, Counters, DropReason, Exchange, Limits, Timer, Transmit};
@@ -14,6 +13,7 @@ use crate::wire::{Field, Malformed, Opcode, Request, ResultCode, emit_error};
 
 mod answer;
 mod ask;
+mod memo;
 mod options;
 mod refuse;
 mod update;
@@ -40,8 +40,6 @@ pub struct Settings {
     pub dialects: Dialects,
     /// How much is done for clients, by each protocol.
     pub limits: Limits,
-    /// The least lifetime of what PCP opens (RFC 6887 §15).
-    pub min_lifetime: Duration,
     /// Whether PCP opens ports (RFC 6887 §11).
     pub map: bool,
     /// Whether PCP keeps outbound mappings, where anything carries them (RFC 6887 §12).
@@ -57,7 +55,6 @@ impl Default for Settings {
         Self {
             dialects: Dialects::Both,
             limits: Limits::default(),
-            min_lifetime: MIN_LIFETIME,
             map: true,
             peer: true,
             third_party: false,
@@ -166,8 +163,8 @@ impl Server {
         let epoch = snapshot.pcp_epoch(now);
         match answer(&request, &waiting.asked, outcome, snapshot) {
             Ok(answer) => {
-                if let Some((mapping, heard)) = answer.heard(&request, &waiting) {
-                    self.updates.remember(mapping, heard, snapshot);
+                if let Some(mapping) = answer.mapping {
+                    self.updates.handle_asked(mapping);
                 }
                 self.succeed(waiting.caller, &request, &answer, snapshot, epoch);
             }
@@ -185,12 +182,14 @@ impl Server {
             self.natpmp.handle_snapshot(snapshot, now);
         }
         if self.settings.dialects.pcp() {
+            let is_start = self.prefix == Prefix::Unseen;
             self.look_at_prefix(snapshot);
             // a start that lost nothing has nothing to tell, unless the last run was cut off in
             // the middle of its series
             let cut_off = u64::from(snapshot.pcp_epoch(now)) < Announcer::SERIES.as_secs();
             let epoch = snapshot.counters().pcp_epoch;
-            if self.exchange.handle_epoch(epoch, cut_off, now) {
+            // the last run may have ended before every client was told
+            if self.exchange.handle_epoch(epoch, cut_off, now) || is_start {
                 self.updates.handle_renumbering(snapshot, now.mono);
             }
         }
@@ -394,9 +393,6 @@ const CLIENTS_IPV6: SocketAddr = SocketAddr::V6(SocketAddrV6::new(
     0,
     0,
 ));
-
-/// RFC 6887 §15: the least lifetime.
-const MIN_LIFETIME: Duration = Duration::from_secs(120);
 
 /// Clients that ask are heard between so many updates.
 const UPDATES_AT_ONCE: usize = 64;

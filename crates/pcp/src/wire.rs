@@ -98,7 +98,7 @@ impl<'a> Request<'a> {
     /// Iterates over the options.
     #[must_use]
     pub const fn options(&self) -> Options<'a> {
-        let offset = HEADER + self.body.len();
+        let offset = self.body.total();
         Options::new(self.options, offset)
     }
 
@@ -166,7 +166,7 @@ impl<'a> Response<'a> {
     /// Iterates over the options.
     #[must_use]
     pub const fn options(&self) -> Options<'a> {
-        let offset = HEADER + self.body.len();
+        let offset = self.body.total();
         Options::new(self.options, offset)
     }
 
@@ -253,6 +253,11 @@ impl Body {
             }
             Opcode::Authentication | Opcode::Unknown(_) => None,
         }
+    }
+
+    /// Returns how long a message without options is.
+    pub(crate) const fn total(self) -> usize {
+        HEADER + self.len()
     }
 
     const fn len(self) -> usize {

@@ -39,7 +39,7 @@ pub struct Config {
     pub keep: translator::Keep,
     /// Names.
     pub dns: Dns,
-    /// The policy that seeds an empty store.
+    /// What devices may open from the next start on.
     pub policy: Policy,
     /// The port control protocols that are served.
     pub protocols: Protocols,

@@ -46,10 +46,8 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
             site: site.clone(),
             state: config.state.clone(),
             boot_id: net::boot_id()?,
-            seed: gateway::Seed {
-                policy: config.policy.clone(),
-                ..gateway::Seed::default()
-            },
+            policy: config.policy.clone(),
+            key: None,
         },
         clock,
     )

@@ -1,11 +1,12 @@
 //! Rows of what people decide, of what waits for them, and of pinholes; filters as text.
 
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use mapping::{
-    Access, Expiry, External, ExternalPort, Filters, HostPolicy, Mac, Permission, Pinhole,
-    PinholeId, PortClass, Protocol, RemoteFilter, Requester, Revision, Waiting,
+    Access, AskedPinhole, Expiry, External, ExternalPort, Filters, HostPolicy, Mac, Permission,
+    Pinhole, PinholeId, PortClass, Protocol, RemoteFilter, Requester, Revision, Waiting,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,7 @@ pub(crate) fn waiting(waiting: &Arc<Waiting>) -> impl Serialize + use<> {
             wall(waiting.last_asked),
             expires_boot,
             expires_at,
+            waiting.pinhole.as_ref().map(asked_pinhole_text),
         ),
     )
 }
@@ -101,6 +103,22 @@ pub(crate) fn host_policy_of(text: &str, until: Option<Expiry>) -> Option<HostPo
         quota: text.quota,
         until,
     })
+}
+
+/// Of a request that waits: the address, and the remote if there is one.
+fn asked_pinhole_text(asked: &AskedPinhole) -> String {
+    let remote = asked.remote.map(|remote| filters_text(&[remote]));
+    // an address and a text always have a JSON text
+    serde_json::to_string(&(asked.addr, remote)).unwrap_or_default()
+}
+
+fn asked_pinhole_of(text: &str) -> Option<AskedPinhole> {
+    let (addr, remote): (Ipv6Addr, Option<String>) = serde_json::from_str(text).ok()?;
+    let remote = match remote {
+        Some(text) => Some(*filters_of(&text)?.first()?),
+        None => None,
+    };
+    Some(AskedPinhole { addr, remote })
 }
 
 /// A JSON array of pairs: prefix, and port or 0.
@@ -163,6 +181,10 @@ pub(crate) fn read_waiting(columns: &Columns<'_>) -> Result<Waiting, LoadError> 
         None => None,
     };
     let external = external_of(&columns.get::<String>("external_kind")?, port);
+    let pinhole = match columns.get::<Option<String>>("pinhole")? {
+        Some(text) => Some(asked_pinhole_of(&text).ok_or_else(|| columns.invalid("pinhole"))?),
+        None => None,
+    };
     Ok(Waiting {
         id: mapping::MappingId(columns.number("id")?),
         host: columns.text("host")?,
@@ -171,6 +193,7 @@ pub(crate) fn read_waiting(columns: &Columns<'_>) -> Result<Waiting, LoadError> 
         internal_port: columns.internal_port("internal_port")?,
         external: external.ok_or_else(|| columns.invalid("external_kind"))?,
         via: columns.via()?,
+        pinhole,
         filters: columns.filters("filters")?,
         requester: columns.requester()?,
         nonce: columns.nonce()?,

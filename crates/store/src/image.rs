@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use mapping::{
     Anchor, BootId, BootNumber, Counters, Epoch, Expiry, ExternalPort, Generation, GenerationId,
-    Host, Image, Instant, InternalPort, Lease, Mac, Mapping, MappingId, MappingNonce, Meta, Nsp,
-    Revision, Wall,
+    Host, Image, Instant, InternalPort, Lease, Mac, Mapping, MappingId, MappingNonce, Memo, Meta,
+    Nsp, Revision, Wall,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -180,6 +180,7 @@ fn mapping(columns: &Columns<'_>) -> Result<Mapping, LoadError> {
         requester: columns.requester()?,
         nonce: columns.nonce()?,
         description: columns.get("description")?,
+        memo: columns.get::<Option<Vec<u8>>>("memo")?.map(Memo::from),
         expires: columns.expiry("expires_boot", "expires_at")?,
         opened_at: columns.wall("opened_at")?,
         changed_in: Revision(0),

@@ -17,6 +17,7 @@ pub(crate) struct Rows {
     /// lines to insert.
     arrays: [String; 13],
     meta: Meta,
+    policy: Option<String>,
 }
 
 impl Rows {
@@ -30,6 +31,7 @@ impl Rows {
             waiting,
             audit,
             meta,
+            policy,
         } = delta;
         let gone_mappings = mappings.iter().filter(|(_, row)| row.is_none());
         let gone_generations = generations.iter().filter(|(_, row)| row.is_none());
@@ -52,6 +54,7 @@ impl Rows {
                 array(audit.iter().map(line))?,
             ],
             meta: *meta,
+            policy: policy.as_deref().map(policy_text),
         })
     }
 
@@ -89,6 +92,7 @@ impl Rows {
             .bind(counters.system_update_id)
             .bind(counters.serial)
             .bind(counters.shared_ipv4.map(|addr| addr.to_string()))
+            .bind(self.policy)
             .bind(anchor.boot.0)
             .bind(anchor.boot_id.0.to_vec())
             .bind(instant(anchor.mono))
@@ -140,6 +144,7 @@ fn mapping(mapping: &Arc<Mapping>) -> impl Serialize {
         mapping.via.as_str(),
         mapping.peer,
         decisions::filters_text(&mapping.filters),
+        mapping.memo.as_deref().map(hex),
     )
 }
 
@@ -208,12 +213,19 @@ struct PolicyText {
     new_device: String,
     auto_allow: String,
     always_reject: Vec<String>,
+    /// Stores made before the key was known have none.
+    #[serde(default = "min_lease_s")]
+    min_lease_s: u64,
     max_lease_s: u64,
     max_per_device: u32,
 }
 
 fn allow() -> String {
     mapping::Access::Allow.as_str().to_owned()
+}
+
+fn min_lease_s() -> u64 {
+    Policy::default().min_lease.as_secs()
 }
 
 pub(crate) fn policy_text(policy: &Policy) -> String {
@@ -225,6 +237,7 @@ pub(crate) fn policy_text(policy: &Policy) -> String {
             .iter()
             .map(ToString::to_string)
             .collect(),
+        min_lease_s: policy.min_lease.as_secs(),
         max_lease_s: policy.max_lease.as_secs(),
         max_per_device: policy.max_per_device,
     };
@@ -242,6 +255,7 @@ pub(crate) fn policy_of(text: &str) -> Option<Policy> {
             .iter()
             .map(|range| range.parse().ok())
             .collect::<Option<_>>()?,
+        min_lease: std::time::Duration::from_secs(text.min_lease_s),
         max_lease: std::time::Duration::from_secs(text.max_lease_s),
         max_per_device: text.max_per_device,
     })

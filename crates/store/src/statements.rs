@@ -21,14 +21,16 @@ INSERT INTO hosts (mac, addr, name, name_pinned, lease_boot, lease_end, declared
         value ->> 11
     FROM json_each(?);
 INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester,
-        nonce, description, expires_boot, expires_at, opened_at, via, peer, filters)
+        nonce, description, expires_boot, expires_at, opened_at, via, peer, filters, memo)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
         value ->> 6, unhex(value ->> 7), CAST(unhex(value ->> 8) AS TEXT), value ->> 9,
-        value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
+        value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14,
+        unhex(value ->> 15)
     FROM json_each(?) WHERE true
     ON CONFLICT (id) DO UPDATE SET requester = excluded.requester, nonce = excluded.nonce,
         description = excluded.description, expires_boot = excluded.expires_boot,
-        expires_at = excluded.expires_at, via = excluded.via, filters = excluded.filters;
+        expires_at = excluded.expires_at, via = excluded.via, filters = excluded.filters,
+        memo = excluded.memo;
 INSERT INTO generations (id, delegated, nsp, preferred, valid_boot, valid_until)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
     FROM json_each(?) WHERE true
@@ -46,12 +48,12 @@ INSERT INTO pinholes (id, host, addr, protocol, port, remote, filters, requester
     FROM json_each(?);
 INSERT INTO waiting (id, host, server, protocol, internal_port, external_kind, external_port,
         via, filters, requester, nonce, description, first_asked, last_asked, expires_boot,
-        expires_at)
+        expires_at, pinhole)
     SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]',
         value ->> '$[0][4]', value ->> '$[0][5]', value ->> '$[0][6]', value ->> '$[0][7]',
         value ->> '$[1][0]', value ->> '$[1][1]', unhex(value ->> '$[1][2]'),
         CAST(unhex(value ->> '$[1][3]') AS TEXT), value ->> '$[1][4]', value ->> '$[1][5]',
-        value ->> '$[1][6]', value ->> '$[1][7]'
+        value ->> '$[1][6]', value ->> '$[1][7]', value ->> '$[1][8]'
     FROM json_each(?);
 INSERT INTO audit (at, requester, action, target)
     SELECT value ->> 0, value ->> 1, value ->> 2, CAST(unhex(value ->> 3) AS TEXT)
@@ -60,7 +62,8 @@ DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?;
 UPDATE meta SET revision = ?, next_mapping = ?, next_generation = ?,
     pcp_epoch_boot = ?, pcp_epoch_at = ?, pcp_epoch_value = ?,
     natpmp_epoch_boot = ?, natpmp_epoch_at = ?, natpmp_epoch_value = ?,
-    upnp_boot_id = ?, system_update_id = ?, serial = ?, shared_ipv4 = ?;
+    upnp_boot_id = ?, system_update_id = ?, serial = ?, shared_ipv4 = ?,
+    policy = coalesce(?, policy);
 INSERT INTO anchors (boot, boot_id, mono, wall) VALUES (?, ?, ?, ?)
     ON CONFLICT (boot) DO UPDATE SET boot_id = excluded.boot_id, mono = excluded.mono,
         wall = excluded.wall;
@@ -112,7 +115,7 @@ FROM hosts ORDER BY mac";
 
 pub(crate) const LOAD_MAPPINGS: &str = "
 SELECT id, host, server, protocol, internal_port, external_port, requester, nonce, description,
-    expires_boot, expires_at, opened_at, via, peer, filters
+    expires_boot, expires_at, opened_at, via, peer, filters, memo
 FROM mappings ORDER BY id";
 
 pub(crate) const LOAD_GENERATIONS: &str = "
@@ -129,7 +132,7 @@ FROM pinholes ORDER BY id";
 
 pub(crate) const LOAD_WAITING: &str = "
 SELECT id, host, server, protocol, internal_port, external_kind, external_port, via, filters,
-    requester, nonce, description, first_asked, last_asked, expires_boot, expires_at
+    requester, nonce, description, first_asked, last_asked, expires_boot, expires_at, pinhole
 FROM waiting ORDER BY id";
 
 /// Newest first, below an id.

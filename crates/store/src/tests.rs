@@ -311,6 +311,12 @@ fn policies_come_back() {
 
     assert_eq!(rows::policy_of(&rows::policy_text(&policy)), Some(policy));
     assert_eq!(rows::policy_of("{}"), None);
+    // of the first shape of the store
+    let text =
+        r#"{"auto_allow":"high","always_reject":["23"],"max_lease_s":60,"max_per_device":3}"#;
+    let policy = rows::policy_of(text).unwrap();
+    assert_eq!(policy.new_device, mapping::Access::Allow);
+    assert_eq!(policy.min_lease, Policy::default().min_lease);
 }
 
 /// A core and its store.
@@ -405,6 +411,7 @@ impl Home {
             peer: false,
             filters: mapping::FilterChange::default(),
             description: Some(format!("port {port}")),
+            memo: None,
         };
         self.commit(&[Request::Map(request)]).await;
     }
@@ -456,6 +463,7 @@ impl Home {
             peer: false,
             filters: filters.clone(),
             description: Some("o'hara\0\"x".to_owned()),
+            memo: Some([0, 1, 0xff].as_slice().into()),
         };
         let exact = |port| External::Exact(mapping::ExternalPort::new(port).unwrap());
         for (port, external) in [

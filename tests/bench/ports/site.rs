@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use gateway::Seed;
 use lab::http::Api;
 use lab::{Node, Switch, cable};
 use mapping::{LeaseRequest, Mac, Outcome, Policy, PortClass, Request, Site as Lan};
@@ -369,14 +368,12 @@ async fn grant_leases(folder: &Path) -> Result<()> {
         site: Lan::new(GATEWAY, 16, ZONE.to_owned())?,
         state: folder.join("state"),
         boot_id: net::boot_id()?,
-        seed: Seed {
-            policy: Policy {
-                auto_allow: PortClass::All,
-                max_per_device: u32::MAX,
-                ..Policy::default()
-            },
-            key: None,
+        policy: Policy {
+            auto_allow: PortClass::All,
+            max_per_device: u32::MAX,
+            ..Policy::default()
         },
+        key: None,
     };
     let (handle, writer) = gateway::start(config, net::Clock::new()).await?;
     let cancel = CancellationToken::new();

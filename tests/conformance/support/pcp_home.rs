@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mapping::{
-    BootId, Carriers, Core, External, ExternalPort, Instant, InternalPort, LeaseRequest, Mac,
-    MapRequest, MappingNonce, Now, Outcome, Policy, PrefixRequest, Protocol, Request, Requester,
-    Site, Subject, Wall,
+    Access, BootId, Carriers, Core, External, ExternalPort, HostPolicyRequest, Instant,
+    InternalPort, LeaseRequest, Mac, MapRequest, MappingNonce, Now, Outcome, Policy, PortClass,
+    PrefixRequest, Protocol, Request, Requester, Site, Subject, Wall,
 };
 use natpmp::Caller;
 use pcp::wire::{Body, Map, PcpOption, Peer, Response, ResultCode, emit_option};
@@ -67,6 +67,15 @@ impl Home {
         home
     }
 
+    /// The program ends and starts again; what stands in the store is there.
+    pub fn restart(&mut self, dialects: Dialects) {
+        self.waiting.clear();
+        self.server = Server::new(Settings {
+            dialects,
+            ..Settings::default()
+        });
+    }
+
     pub fn wait(&mut self, secs: u64) {
         self.now.mono += Duration::from_secs(secs);
         self.now.wall = self.now.wall + Duration::from_secs(secs);
@@ -97,6 +106,7 @@ impl Home {
             peer: false,
             filters: mapping::FilterChange::default(),
             description: None,
+            memo: None,
         }));
         assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
     }
@@ -184,7 +194,25 @@ impl Home {
         snapshot.mappings().map(|mapping| line(mapping)).collect()
     }
 
-    fn decide(&mut self, request: &Request) -> Outcome {
+    /// Other rules hold from now on, for what is asked.
+    pub fn rule_all(&mut self, policy: Policy) {
+        self.core.handle_policy(policy, self.now);
+        self.core.finish(self.now);
+    }
+
+    /// A person decides about the camera.
+    pub fn rule(&mut self, access: Access, ports: Option<PortClass>) {
+        self.decide(&Request::HostPolicy(HostPolicyRequest {
+            host: mac(CAMERA),
+            requester: Requester::Cli,
+            access: Some(access),
+            ports,
+            quota: None,
+            lasts: None,
+        }));
+    }
+
+    pub fn decide(&mut self, request: &Request) -> Outcome {
         let (outcome, _) = self.core.handle_request(request, self.now);
         self.core.finish(self.now);
         outcome

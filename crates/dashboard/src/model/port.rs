@@ -21,6 +21,9 @@ pub struct MappingView {
     pub name: String,
     /// The server's private address.
     pub server: Ipv4Addr,
+    /// The server's own IPv6 address, where the port is or shall be a pinhole to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinhole: Option<Ipv6Addr>,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// Where remotes knock.
@@ -174,6 +177,7 @@ impl MappingView {
                 .map(|h| h.name.to_string())
                 .unwrap_or_default(),
             server: mapping.server,
+            pinhole: None,
             protocol: mapping.protocol.to_string(),
             external_port: mapping.external_port.get(),
             internal_port: mapping.internal_port.get(),
@@ -183,6 +187,30 @@ impl MappingView {
             description: mapping.description.clone(),
             opened_at: mapping.opened_at.as_secs(),
             expires_in_s: mapping.expires.map(|expiry| left(snapshot, expiry, now)),
+        }
+    }
+
+    /// Shows the pinhole that came of the request with this number.
+    #[must_use]
+    pub fn opened(id: u64, pinhole: &Pinhole, snapshot: &Snapshot, now: Now) -> Self {
+        let host = snapshot.host(pinhole.host);
+        let filters = pinhole.remote.iter().chain(pinhole.filters.iter());
+        Self {
+            id,
+            state: open(),
+            host: pinhole.host.to_string(),
+            name: host.map(|host| host.name.to_string()).unwrap_or_default(),
+            server: host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr),
+            pinhole: Some(pinhole.addr),
+            protocol: pinhole.protocol.to_string(),
+            external_port: pinhole.port.get(),
+            internal_port: pinhole.port.get(),
+            via: mapping::Via::Ipv6.as_str().to_owned(),
+            filters: filters.map(ToString::to_string).collect(),
+            requester: pinhole.requester.as_str().to_owned(),
+            description: pinhole.description.clone(),
+            opened_at: pinhole.opened_at.as_secs(),
+            expires_in_s: Some(left(snapshot, pinhole.expires, now)),
         }
     }
 
@@ -203,6 +231,7 @@ impl MappingView {
                 .map(|host| host.name.to_string())
                 .unwrap_or_default(),
             server: waiting.server,
+            pinhole: waiting.pinhole.map(|asked| asked.addr),
             protocol: waiting.protocol.to_string(),
             external_port: wanted.map_or(internal, ExternalPort::get),
             internal_port: internal,

@@ -66,6 +66,7 @@ impl From<Refusal> for ProblemAnswer {
 pub(super) const fn code(refusal: Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::AddressNotFree => (StatusCode::CONFLICT, "address-not-free"),
+        Refusal::ExternalPortDenied => (StatusCode::FORBIDDEN, "external-port-denied"),
         Refusal::ExternalPortTaken => (StatusCode::CONFLICT, "external-port-taken"),
         Refusal::ForeignMapping { .. } => (StatusCode::CONFLICT, "foreign-mapping"),
         Refusal::NameNotFree => (StatusCode::CONFLICT, "name-not-free"),
@@ -73,6 +74,7 @@ pub(super) const fn code(refusal: Refusal) -> (StatusCode, &'static str) {
         Refusal::NoPrefix => (StatusCode::SERVICE_UNAVAILABLE, "no-prefix"),
         Refusal::NotCarried => (StatusCode::NOT_IMPLEMENTED, "not-carried"),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not-found"),
+        Refusal::OutboundMapping => (StatusCode::CONFLICT, "outbound-mapping"),
         Refusal::PortDenied => (StatusCode::FORBIDDEN, "port-denied"),
         Refusal::PrefixInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "prefix-invalid"),
         Refusal::QuotaExceeded => (StatusCode::CONFLICT, "quota-exceeded"),

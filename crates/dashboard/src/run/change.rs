@@ -141,6 +141,7 @@ fn map_request(host: Mac, wish: NewMapping) -> Result<MapRequest, ProblemAnswer>
         peer: false,
         filters: FilterChange::default(),
         description: Some(wish.description),
+        memo: None,
     })
 }
 

@@ -24,15 +24,17 @@ pub(super) async fn approve(
     body: Bytes,
 ) -> Result<Json<MappingView>, ProblemAnswer> {
     let lasts = lasts(approval(&body)?.for_s)?;
-    match decide(&shared, id, Decision::Allow(lasts)).await? {
-        Grant::Mapped { mapping, .. } => {
-            let (snapshot, now) = shared.context.look();
-            Ok(Json(MappingView::new(&mapping, &snapshot, now)))
+    let granted = decide(&shared, id, Decision::Allow(lasts)).await?;
+    let (snapshot, now) = shared.context.look();
+    match granted {
+        Grant::Mapped { mapping, .. } => Ok(Json(MappingView::new(&mapping, &snapshot, now))),
+        Grant::Pinholed { pinhole, .. } => {
+            let view = MappingView::opened(id, &pinhole, &snapshot, now);
+            Ok(Json(view))
         }
         Grant::Done
         | Grant::Leased(_)
         | Grant::MappedSet { .. }
-        | Grant::Pinholed { .. }
         | Grant::Prefixed(_)
         | Grant::Unmapped(_) => Err(broken()),
     }

@@ -215,7 +215,8 @@ impl Home {
                     site: site.unwrap(),
                     state,
                     boot_id: BootId([1; 16]),
-                    seed: gateway::Seed::default(),
+                    policy: mapping::Policy::default(),
+                    key: None,
                 };
                 let (handle, writer) = gateway::start(config, Clock::new()).await.unwrap();
                 let cancel = CancellationToken::new();

@@ -19,13 +19,15 @@ pub const fn reaction(refusal: Refusal) -> Reaction {
     match refusal {
         Refusal::AddressNotFree => Reaction::Nak,
         Refusal::Unavailable => Reaction::Silence(DropReason::Unavailable),
-        Refusal::ExternalPortTaken
+        Refusal::ExternalPortDenied
+        | Refusal::ExternalPortTaken
         | Refusal::ForeignMapping { .. }
         | Refusal::NameNotFree
         | Refusal::NoPrefix
         | Refusal::NoLease
         | Refusal::NotCarried
         | Refusal::NotFound
+        | Refusal::OutboundMapping
         | Refusal::PortDenied
         | Refusal::PrefixInvalid(_)
         | Refusal::QuotaExceeded

@@ -92,12 +92,12 @@ async fn a_lease_is_granted_only_when_its_name_resolves() {
     let site = home_with(&[]).snapshot().site().clone();
     let state = folder.path().to_owned();
     let boot_id = mapping::BootId([1; 16]);
-    let seed = gateway::Seed::default();
     let config = gateway::Config {
         site,
         state,
         boot_id,
-        seed,
+        policy: mapping::Policy::default(),
+        key: None,
     };
     let (handle, writer) = gateway::start(config, Clock::new()).await.unwrap();
     let cancel = CancellationToken::new();

@@ -505,6 +505,7 @@ fn map_request(addr: Ipv4Addr, port: u16) -> Request {
         peer: false,
         filters: mapping::FilterChange::default(),
         description: None,
+        memo: None,
     })
 }
 

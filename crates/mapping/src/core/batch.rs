@@ -85,6 +85,7 @@ impl Core {
             permissions: work.permissions,
             pinholes: work.pinholes,
             waiting: work.waiting,
+            policy: work.policy,
             audit: work.audit,
             meta: self.meta(anchor),
         };

@@ -1,46 +1,89 @@
-//! What people are asked, and what they decide about ports and hosts.
+//! What people are asked, and what they decide about ports.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::map::{is_admin, truncated};
-use super::permit::Grade;
+use super::map::truncated;
 use super::{Core, Ends};
-use crate::snapshot::PortKey;
+use crate::snapshot::{AskKey, PortKey};
 use crate::{
-    Access, AuditAction, Change, Client, CloseReason, DecideRequest, Decision, Expiry, External,
-    FilterChange, Filters, Grant, Host, HostPolicy, HostPolicyRequest, Mac, MapRequest, Mapping,
-    MappingId, Now, Outcome, Permission, Refusal, Requester, Subject, Via, Waiting, Waits,
+    AskedPinhole, AuditAction, Change, Client, CloseReason, DecideRequest, Decision, External,
+    ExternalPort, FilterChange, Filters, Grant, Host, Mac, MapRequest, Mapping, MappingId, Now,
+    Outcome, Permission, Pinhole, PinholeRequest, PinholeTuple, Refusal, Requester, Subject, Via,
+    Waiting, Waits,
 };
 
 impl Core {
-    /// Asks a person about a port; a request that waits already is only seen again.
+    /// Asks a person about a port.
     pub(super) fn ask(&mut self, host: &Host, request: &MapRequest, via: Via, now: Now) -> Refusal {
         let Ok(filters) = request.filters.apply(&Filters::default()) else {
             return Refusal::TooManyFilters;
         };
-        let key = (host.mac, request.protocol, request.internal_port);
-        let known = self.snapshot.waiting_by.get(&key);
-        let known = known.and_then(|id| self.snapshot.waiting.get(id)).cloned();
-        if known.is_none() && self.held(host) >= self.quota(host) {
-            return Refusal::QuotaExceeded;
-        }
         let waiting = Waiting {
-            id: known.as_ref().map_or(self.next_mapping, |known| known.id),
+            id: self.next_mapping,
             host: host.mac,
             server: host.addr,
             protocol: request.protocol,
             internal_port: request.internal_port,
             external: request.external,
             via,
+            pinhole: None,
             filters,
             requester: request.requester,
             nonce: request.nonce,
             description: truncated(request.description.as_deref()),
-            first_asked: known.as_ref().map_or(now.wall, |known| known.first_asked),
+            first_asked: now.wall,
             last_asked: now.wall,
             expires: self.expiry(self.snapshot.policy.max_lease, now),
         };
+        self.wait(host, waiting, now)
+    }
+
+    /// Asks a person about a pinhole.
+    pub(super) fn ask_for_pinhole(
+        &mut self,
+        host: &Host,
+        request: &PinholeRequest,
+        now: Now,
+    ) -> Refusal {
+        let Ok(filters) = request.filters.apply(&Filters::default()) else {
+            return Refusal::TooManyFilters;
+        };
+        let tuple = &request.tuple;
+        let waiting = Waiting {
+            id: self.next_mapping,
+            host: host.mac,
+            server: host.addr,
+            protocol: tuple.protocol,
+            internal_port: tuple.port,
+            external: External::Exact(ExternalPort(tuple.port.0)),
+            via: Via::Ipv6,
+            pinhole: Some(AskedPinhole {
+                addr: tuple.addr,
+                remote: tuple.remote,
+            }),
+            filters,
+            requester: request.requester,
+            nonce: request.nonce,
+            description: truncated(request.description.as_deref()),
+            first_asked: now.wall,
+            last_asked: now.wall,
+            expires: self.expiry(self.snapshot.policy.max_lease, now),
+        };
+        self.wait(host, waiting, now)
+    }
+
+    /// Lets a request wait; one that waits already is only seen again.
+    fn wait(&mut self, host: &Host, mut waiting: Waiting, now: Now) -> Refusal {
+        let known = self.snapshot.waiting_by.get(&waiting_key(&waiting));
+        let known = known.and_then(|id| self.snapshot.waiting.get(id)).cloned();
+        if known.is_none() && self.held(host) >= self.quota(host) {
+            return Refusal::QuotaExceeded;
+        }
+        if let Some(known) = &known {
+            (waiting.id, waiting.first_asked) = (known.id, known.first_asked);
+        }
         match known {
             Some(known) if !is_news(&known, &waiting, now) => {}
             Some(known) => {
@@ -99,13 +142,21 @@ impl Core {
 
     /// A port that opens is not asked about any more; another external port still is.
     pub(super) fn answer_waiting(&mut self, opened: &Mapping) {
-        let waiting = self.snapshot.waiting_by.get(&key_of(opened));
+        let (host, protocol, port) = key_of(opened);
+        let waiting = self.snapshot.waiting_by.get(&(host, protocol, port, false));
         let waiting = waiting.and_then(|id| self.snapshot.waiting_request(*id));
         let answered = waiting.filter(|waiting| match waiting.external {
             External::Exact(port) | External::Required(port) => port == opened.external_port,
             External::Any(_) | External::Suggested(_) => true,
         });
         if let Some(id) = answered.map(|waiting| waiting.id) {
+            self.forget_waiting(id);
+        }
+    }
+
+    pub(super) fn answer_waiting_pinhole(&mut self, opened: &Pinhole) {
+        let key = (opened.host, opened.protocol, opened.port, true);
+        if let Some(id) = self.snapshot.waiting_by.get(&key).copied() {
             self.forget_waiting(id);
         }
     }
@@ -126,12 +177,17 @@ impl Core {
         let open = self.snapshot.mapping(request.id).cloned();
         match (waiting, open, request.decision) {
             (Some(waiting), _, Decision::Allow(lasts)) => {
-                self.permit(waiting_key(&waiting), true, lasts, request.requester, now);
-                self.open_waiting(&waiting, lasts, now)
+                self.permit(asked_port(&waiting), true, lasts, request.requester, now);
+                let opened = self.open_waiting(&waiting, lasts, now)?;
+                self.open_other(&waiting, lasts, now);
+                Ok(opened)
             }
             (Some(waiting), _, Decision::Deny) => {
                 self.forget_waiting(waiting.id);
-                self.permit(waiting_key(&waiting), false, None, request.requester, now);
+                if let Some(other) = self.other_waiting(&waiting) {
+                    self.forget_waiting(other.id);
+                }
+                self.permit(asked_port(&waiting), false, None, request.requester, now);
                 // the answer is about the internal port, whichever external one leads there
                 let (host, reason) = (waiting.host, CloseReason::Denied);
                 self.close_if_not_permitted(host, reason, request.requester, now);
@@ -168,14 +224,14 @@ impl Core {
         now: Now,
     ) -> Result<(Grant, Waits), Refusal> {
         self.forget_waiting(waiting.id);
+        if let Some(asked) = waiting.pinhole {
+            return self.open_asked_pinhole(waiting, asked, lasts, now);
+        }
         // people know it by its number
         let next = std::mem::replace(&mut self.next_mapping, waiting.id);
         let opened = self.try_map(
             &MapRequest {
-                subject: Subject::Client(Client {
-                    addr: waiting.server.into(),
-                    mac: Some(waiting.host),
-                }),
+                subject: of_asker(waiting, waiting.server.into()),
                 requester: waiting.requester,
                 protocol: waiting.protocol,
                 internal_port: waiting.internal_port,
@@ -189,11 +245,67 @@ impl Core {
                     add: waiting.filters.to_vec(),
                 },
                 description: Some(waiting.description.clone()),
+                memo: None,
             },
             now,
         );
         self.next_mapping = next;
         Ok(self.as_grant(opened?, now))
+    }
+
+    fn open_asked_pinhole(
+        &mut self,
+        waiting: &Waiting,
+        asked: AskedPinhole,
+        lasts: Option<Duration>,
+        now: Now,
+    ) -> Result<(Grant, Waits), Refusal> {
+        let pinhole = self.try_pinhole(
+            &PinholeRequest {
+                subject: of_asker(waiting, asked.addr.into()),
+                requester: waiting.requester,
+                tuple: PinholeTuple {
+                    addr: asked.addr,
+                    protocol: waiting.protocol,
+                    port: waiting.internal_port,
+                    remote: asked.remote,
+                },
+                filters: FilterChange {
+                    clear: false,
+                    add: waiting.filters.to_vec(),
+                },
+                lifetime: lasts.unwrap_or(self.snapshot.policy.max_lease),
+                nonce: None,
+                description: Some(waiting.description.clone()),
+            },
+            now,
+        )?;
+        let waits = Waits {
+            packets: Some(pinhole.changed_in),
+            names: None,
+        };
+        let lifetime = self.snapshot.remaining(pinhole.expires, now);
+        Ok((Grant::Pinholed { pinhole, lifetime }, waits))
+    }
+
+    /// The answer is about the port: what else waits for it opens too, if it can; else it waits on.
+    fn open_other(&mut self, opened: &Waiting, lasts: Option<Duration>, now: Now) {
+        if let Some(other) = self.other_waiting(opened) {
+            let before = self.clone();
+            if self.open_waiting(&other, lasts, now).is_err() {
+                *self = before;
+            }
+        }
+    }
+
+    /// Returns the request for a pinhole beside that for a mapping, or the other way round.
+    fn other_waiting(&self, waiting: &Waiting) -> Option<Arc<Waiting>> {
+        let (host, protocol, port, pinhole) = waiting_key(waiting);
+        let other = self
+            .snapshot
+            .waiting_by
+            .get(&(host, protocol, port, !pinhole));
+        other.and_then(|id| self.snapshot.waiting.get(id)).cloned()
     }
 
     fn as_grant(&self, mapping: Arc<Mapping>, now: Now) -> (Grant, Waits) {
@@ -204,7 +316,7 @@ impl Core {
         (self.granted(mapping, now), waits)
     }
 
-    const fn packets(&self) -> Waits {
+    pub(super) const fn packets(&self) -> Waits {
         Waits {
             packets: Some(self.snapshot.packets_in),
             names: None,
@@ -324,96 +436,6 @@ impl Core {
             self.drop_permission(&key);
         }
     }
-
-    pub(super) fn set_host_policy(
-        &mut self,
-        request: &HostPolicyRequest,
-        now: Now,
-    ) -> (Outcome, Waits) {
-        let Some(known) = self.snapshot.host(request.host).cloned() else {
-            return (Outcome::Refused(Refusal::NotFound), Waits::default());
-        };
-        let policy = request.access.map(|access| HostPolicy {
-            access,
-            ports: request.ports,
-            quota: request.quota,
-            until: request.lasts.map(|lasts| self.expiry(lasts, now)),
-        });
-        self.change_host_policy(&known, policy, CloseReason::Denied, request.requester, now);
-        (Outcome::Granted(Grant::Done), self.packets())
-    }
-
-    /// The time ended for which a person decided about a host.
-    pub(super) fn end_host_policy(&mut self, mac: Mac, now: Now) {
-        if let Some(known) = self.snapshot.host(mac).cloned() {
-            self.change_host_policy(&known, None, CloseReason::Expired, Requester::Policy, now);
-        }
-    }
-
-    fn change_host_policy(
-        &mut self,
-        known: &Arc<Host>,
-        policy: Option<HostPolicy>,
-        reason: CloseReason,
-        requester: Requester,
-        now: Now,
-    ) {
-        if let Some(until) = policy_end(known) {
-            self.unschedule(until, Ends::HostPolicy(known.mac));
-        }
-        let host = Arc::new(Host {
-            policy,
-            ..Host::clone(known)
-        });
-        if let Some(until) = policy_end(&host) {
-            self.schedule(until, Ends::HostPolicy(host.mac));
-        }
-        self.replace_host(Some(known), &host);
-        let said = policy.map_or("default", |policy| policy.access.as_str());
-        let target = format!("{} {} {said}", host.mac, host.name);
-        self.audit(requester, AuditAction::HostPolicy, target, now);
-        self.record(Change::HostPolicyChanged(Arc::clone(&host)));
-        self.close_if_not_permitted(host.mac, reason, requester, now);
-        let denied = self.snapshot.host_policy(&host).access == Access::Deny;
-        if denied {
-            self.forget_waiting_of(host.mac);
-        }
-    }
-
-    /// Closes what a host holds that it could not open now; an admin's mappings are under no
-    /// policy.
-    fn close_if_not_permitted(
-        &mut self,
-        host: Mac,
-        reason: CloseReason,
-        requester: Requester,
-        now: Now,
-    ) {
-        let Some(host) = self.snapshot.host(host).cloned() else {
-            return;
-        };
-        let closing: Vec<_> = self
-            .snapshot
-            .mappings_of(host.addr)
-            .filter(|mapping| mapping.expires.is_some() && !is_admin(mapping.requester))
-            .filter(|mapping| !self.may_stay(&host, mapping))
-            .map(|mapping| mapping.id)
-            .collect();
-        let pinholes: Vec<_> = self
-            .snapshot
-            .pinholes_of(host.mac)
-            .filter(|it| {
-                self.grade_client(&host, it.protocol, it.port, it.port.get()) != Grade::Opens
-            })
-            .map(|pinhole| pinhole.id)
-            .collect();
-        for id in closing {
-            self.close_mapping(id, reason, requester, now);
-        }
-        for id in pinholes {
-            self.close_pinhole(id, reason, requester, now);
-        }
-    }
 }
 
 /// Tells whether a request that is seen again must be stored again: hasty clients ask every
@@ -427,15 +449,21 @@ fn is_news(known: &Waiting, new: &Waiting, now: Now) -> bool {
     same != *known || now.wall.since(known.last_asked) >= SEEN_EVERY
 }
 
-const fn policy_end(host: &Host) -> Option<Expiry> {
-    match host.policy {
-        Some(policy) => policy.until,
-        None => None,
-    }
+fn waiting_key(waiting: &Waiting) -> AskKey {
+    let (host, protocol, port) = asked_port(waiting);
+    (host, protocol, port, waiting.pinhole.is_some())
 }
 
-fn waiting_key(waiting: &Waiting) -> PortKey {
+fn asked_port(waiting: &Waiting) -> PortKey {
     (waiting.host, waiting.protocol, waiting.internal_port)
+}
+
+/// Who asked, asks again.
+const fn of_asker(waiting: &Waiting, addr: IpAddr) -> Subject {
+    Subject::Client(Client {
+        addr,
+        mac: Some(waiting.host),
+    })
 }
 
 fn key_of(mapping: &Mapping) -> PortKey {

@@ -1,13 +1,12 @@
 //! Which external port a mapping gets: of the server's own address, and of the IPv4 address that
 //! all share.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::Core;
 use super::map::may_change;
 use super::permit::Grade;
-use crate::{External, ExternalPort, Host, MapRequest, Mapping, Protocol, Refusal, Requester, Via};
+use crate::{External, ExternalPort, Host, MapRequest, Mapping, Refusal, Requester, Via};
 
 impl Core {
     /// Chooses the external port of a new mapping.
@@ -17,27 +16,38 @@ impl Core {
         request: &MapRequest,
         via: Via,
     ) -> Result<Assigned, Refusal> {
-        let free = |port: &ExternalPort| {
-            self.grade_external(host, request, *port) == Grade::Opens
-                && self.is_free(host, request, *port, via)
-        };
         match request.external {
             External::Exact(port) => {
-                let holders = self.holders(host.addr, request.protocol, port, via);
+                let holders = self.holders(host, request, port, via);
                 let (requester, nonce) = (request.requester, request.nonce);
                 let own = |mapping: &Arc<Mapping>| {
                     mapping.host == host.mac && may_change(mapping, requester, nonce)
                 };
-                let taken =
-                    !holders.iter().all(own) || self.companion_is_taken(host, request, port, via);
+                let taken = !holders.iter().all(own) || self.is_reserved(host, request, port, via);
                 self.exactly(host, request, port, taken)
             }
             External::Required(port) => {
-                self.exactly(host, request, port, !self.is_free(host, request, port, via))
+                let elsewhere = self.outbound_port(host, request, via);
+                let taken = elsewhere.is_some_and(|out| out != port)
+                    || !self.is_free(host, request, port, via);
+                self.exactly(host, request, port, taken)
             }
-            External::Any(port) => self.search(Some(port), request, free),
-            External::Suggested(port) => self.search(port, request, free),
+            External::Any(port) => self.search(host, request, via, [Some(port), None]),
+            External::Suggested(port) => {
+                let outbound = self.outbound_port(host, request, via);
+                self.search(host, request, via, [outbound, port])
+            }
         }
+    }
+
+    /// RFC 6887 §11.3: an inbound mapping gets the port of the outbound one that its internal port
+    /// has at the shared address.
+    fn outbound_port(&self, host: &Host, request: &MapRequest, via: Via) -> Option<ExternalPort> {
+        let (protocol, internal) = (request.protocol, request.internal_port);
+        self.snapshot
+            .mappings_by_internal(host.addr, protocol, internal)
+            .find(|mapping| mapping.peer && !request.peer && via.has_ipv4())
+            .map(|mapping| mapping.external_port)
     }
 
     fn exactly(
@@ -48,7 +58,7 @@ impl Core {
         taken: bool,
     ) -> Result<Assigned, Refusal> {
         match self.grade_external(host, request, port) {
-            Grade::Denied => Err(Refusal::PortDenied),
+            Grade::Denied => Err(Refusal::ExternalPortDenied),
             Grade::Asks | Grade::Opens if taken => Err(Refusal::ExternalPortTaken),
             Grade::Asks => Ok(Assigned::Asks),
             Grade::Opens => Ok(Assigned::Port(port)),
@@ -59,18 +69,24 @@ impl Core {
     /// server itself, and of whoever has it at the shared IPv4 address.
     pub(super) fn holders(
         &self,
-        server: Ipv4Addr,
-        protocol: Protocol,
+        host: &Host,
+        request: &MapRequest,
         port: ExternalPort,
         via: Via,
     ) -> Vec<Arc<Mapping>> {
-        let snapshot = &self.snapshot;
+        let (snapshot, protocol) = (&self.snapshot, request.protocol);
+        // an inbound and an outbound mapping of one internal port do not stand in each other's way
+        let apart = |held: &&Arc<Mapping>| {
+            held.peer != request.peer
+                && held.host == host.mac
+                && held.internal_port == request.internal_port
+        };
         let own = snapshot
-            .mapping_by_external(server, protocol, port)
+            .mapping_by_external(host.addr, protocol, port)
             .filter(|_| via.has_ipv6());
         let shared = snapshot
-            .mapping_by_shared(protocol, port)
-            .filter(|_| via.has_ipv4())
+            .mappings_by_shared(protocol, port)
+            .filter(|held| via.has_ipv4() && !apart(held))
             .filter(|shared| own.is_none_or(|own| own.id != shared.id));
         own.into_iter().chain(shared).cloned().collect()
     }
@@ -82,51 +98,82 @@ impl Core {
         port: ExternalPort,
         via: Via,
     ) -> bool {
-        self.holders(host.addr, request.protocol, port, via)
-            .is_empty()
-            && !self.companion_is_taken(host, request, port, via)
+        self.holders(host, request, port, via).is_empty()
+            && !self.is_reserved(host, request, port, via)
     }
 
-    /// NP-5: who maps a port of the shared address by NAT-PMP has that of the other protocol too
-    /// (RFC 6886 §3.3).
-    fn companion_is_taken(
+    /// Tells whether a port of the shared address that has no mapping is another host's all the
+    /// same: it gave it up a short while ago, or, NP-5, it maps that of the other protocol by
+    /// NAT-PMP (RFC 6886 §3.3), or this one would be.
+    fn is_reserved(&self, host: &Host, request: &MapRequest, port: ExternalPort, via: Via) -> bool {
+        if !via.has_ipv4() {
+            return false;
+        }
+        let protocol = request.protocol;
+        let natpmp = request.requester == Requester::NatPmp;
+        let mut companions = self.snapshot.mappings_by_shared(protocol.companion(), port);
+        let is_companion = companions.any(|mapping| {
+            mapping.host != host.mac && (natpmp || mapping.requester == Requester::NatPmp)
+        });
+        is_companion || self.shared.is_kept_from(host.mac, protocol, port)
+    }
+
+    /// The wanted ports, the internal port, then the next free one above 1023.
+    fn search(
         &self,
         host: &Host,
         request: &MapRequest,
-        port: ExternalPort,
         via: Via,
-    ) -> bool {
-        let companion = match request.protocol {
-            Protocol::Tcp => Protocol::Udp,
-            Protocol::Udp => Protocol::Tcp,
-        };
-        let natpmp = request.requester == Requester::NatPmp;
-        via.has_ipv4()
-            && self
-                .snapshot
-                .mapping_by_shared(companion, port)
-                .is_some_and(|mapping| {
-                    mapping.host != host.mac && (natpmp || mapping.requester == Requester::NatPmp)
-                })
-    }
-
-    /// The wanted port, the internal port, then the next free one above 1023.
-    fn search(
-        &self,
-        wanted: Option<ExternalPort>,
-        request: &MapRequest,
-        free: impl Fn(&ExternalPort) -> bool,
+        wanted: [Option<ExternalPort>; 2],
     ) -> Result<Assigned, Refusal> {
+        let free = |port: &ExternalPort| {
+            self.grade_external(host, request, *port) == Grade::Opens
+                && self.is_free(host, request, *port, via)
+        };
         let internal = request.internal_port.get();
-        let start = wanted.map_or(internal, ExternalPort::get);
-        let above = (start.max(FIRST_HIGH)..=u16::MAX).chain(FIRST_HIGH..start);
+        let wanted = wanted.into_iter().flatten();
+        let start = wanted.clone().next().map_or(internal, ExternalPort::get);
+        let above = self.gaps(request, via, start.max(FIRST_HIGH));
+        let below = self.gaps(request, via, FIRST_HIGH);
         wanted
-            .into_iter()
             .chain(ExternalPort::new(internal))
-            .chain(above.filter_map(ExternalPort::new))
+            .chain(above)
+            .chain(below)
+            .chain(self.spare(host, request))
             .find(free)
             .map(Assigned::Port)
             .ok_or(Refusal::ExternalPortTaken)
+    }
+
+    /// Iterates over the ports from `start` on, without those that others have at the shared
+    /// address: there may be many, and they cost nothing here.
+    fn gaps(
+        &self,
+        request: &MapRequest,
+        via: Via,
+        start: u16,
+    ) -> impl Iterator<Item = ExternalPort> {
+        let gap = move |port: u16| match via.has_ipv4() {
+            true => {
+                let (protocol, requester) = (request.protocol, request.requester);
+                self.shared.next_gap(protocol, requester, port)
+            }
+            false => Some(port),
+        };
+        std::iter::successors(gap(start), move |port| gap(port.checked_add(1)?))
+            .filter_map(ExternalPort::new)
+    }
+
+    /// Iterates over what [`Self::gaps`] leaves out, and the host may have all the same: the
+    /// companions of its own ports, and what is kept for it.
+    fn spare(&self, host: &Host, request: &MapRequest) -> impl Iterator<Item = ExternalPort> {
+        let companion = request.protocol.companion();
+        let companions = self
+            .snapshot
+            .mappings_of(host.addr)
+            .filter(move |mapping| mapping.protocol == companion)
+            .map(|mapping| mapping.external_port);
+        companions.chain(self.shared.kept_for(host.mac, request.protocol))
     }
 }
 

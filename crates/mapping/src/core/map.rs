@@ -51,7 +51,7 @@ impl Core {
             Assigned::Port(port) => port,
             Assigned::Asks => return Err(self.ask(&host, request, via, now)),
         };
-        let replaced = self.holders(host.addr, request.protocol, external, via);
+        let replaced = self.holders(&host, request, external, via);
         if replaced.is_empty() && self.held(&host) >= self.quota(&host) {
             return Err(Refusal::QuotaExceeded);
         }
@@ -119,10 +119,10 @@ impl Core {
         via: Via,
         now: Now,
     ) -> Result<Option<Arc<Mapping>>, Refusal> {
-        let (protocol, internal) = (request.protocol, request.internal_port);
+        let internal = request.internal_port;
         let found = match request.external {
             External::Any(port) | External::Exact(port) => {
-                let holders = self.holders(host.addr, protocol, port, via);
+                let holders = self.holders(host, request, port, via);
                 let own = |mapping: &Arc<Mapping>| {
                     mapping.internal_port == internal && mapping.host == host.mac
                 };
@@ -191,6 +191,7 @@ impl Core {
             requester: request.requester,
             nonce: request.nonce,
             description: truncated(request.description.as_deref()),
+            memo: request.memo.clone(),
             expires: self
                 .lifetime(host, request, now)
                 .map(|life| self.expiry(life, now)),
@@ -217,10 +218,6 @@ impl Core {
         if mapping.via.has_ipv6() {
             snapshot.by_external.insert(external(&mapping), mapping.id);
         }
-        if mapping.via.has_ipv4() {
-            let shared = (mapping.protocol, mapping.external_port);
-            snapshot.by_shared.insert(shared, mapping.id);
-        }
         let internal = (
             mapping.server,
             mapping.protocol,
@@ -234,10 +231,11 @@ impl Core {
         if let Some(expiry) = mapping.expires {
             self.schedule(expiry, Ends::Mapping(mapping.id));
         }
-        let host = mapping.host;
-        if self.snapshot.mappings.insert(mapping.id, mapping).is_none() {
-            self.hold(host);
+        let row = Arc::clone(&mapping);
+        if self.snapshot.mappings.insert(mapping.id, row).is_none() {
+            self.hold(mapping.host);
         }
+        self.take_shared(&mapping);
     }
 
     /// Lets the translator pass what a mapping of a host that is here opens.
@@ -259,7 +257,7 @@ impl Core {
         now: Now,
     ) -> Result<Arc<Mapping>, Refusal> {
         let Some(old) = existing.expires else {
-            return Ok(Arc::clone(existing)); // M-3: a static mapping is given as it is
+            return Ok(self.given(existing, request));
         };
         let host = self.snapshot.host(existing.host).cloned();
         let host = host.ok_or(Refusal::NoLease)?;
@@ -271,6 +269,7 @@ impl Core {
             mapping.filters = filters.map_err(|TooMany| Refusal::TooManyFilters)?;
             mapping.requester = request.requester;
             mapping.nonce = request.nonce;
+            mapping.memo.clone_from(&request.memo);
             // RFC 7220 §3: an empty description takes the old one away
             if let Some(description) = &request.description {
                 mapping.description = truncated(Some(description));
@@ -290,7 +289,7 @@ impl Core {
             self.touch_packets();
         }
         let mapping = Arc::new(mapping);
-        if moved {
+        if moved || mapping.requester != existing.requester {
             self.insert_mapping(Arc::clone(&mapping));
         } else {
             if let Some(new) = expires {
@@ -307,6 +306,23 @@ impl Core {
         Ok(mapping)
     }
 
+    /// M-3: a static mapping is given as it is; only who was given it is noted.
+    fn given(&mut self, existing: &Arc<Mapping>, request: &MapRequest) -> Arc<Mapping> {
+        if request.memo.is_none() || request.memo == existing.memo {
+            return Arc::clone(existing);
+        }
+        let mapping = Arc::new(Mapping {
+            memo: request.memo.clone(),
+            ..Mapping::clone(existing)
+        });
+        let (id, row) = (mapping.id, Arc::clone(&mapping));
+        self.snapshot.mappings.insert(id, Arc::clone(&row));
+        let work = self.work();
+        work.mappings.insert(id, Some(row));
+        work.dirty = true;
+        mapping
+    }
+
     /// A mapping that was opened before there was an IPv4 address gets its port there, if that
     /// is free.
     fn widened(&self, host: &Host, existing: &Mapping, request: &MapRequest, via: Via) -> Via {
@@ -320,12 +336,21 @@ impl Core {
     /// `None` is static: only an admin may ask for it. What a person allowed for a time does not
     /// outlive that time.
     fn lifetime(&self, host: &Host, request: &MapRequest, now: Now) -> Option<Duration> {
-        let longest = self.longest(host, request, now);
+        let port = (request.protocol, request.internal_port);
+        let longest = self.longest(host, request.subject, port, request.peer, now);
         match (request.lifetime, request.subject) {
-            (Some(asked), _) => Some(asked.min(longest)),
+            // M-6; what a person set an end to does not outlive it
+            (Some(asked), Subject::Client(_)) => Some(self.bounded(asked).min(longest)),
+            (Some(asked), Subject::Admin(_)) => Some(asked.min(longest)),
             (None, Subject::Client(_)) => Some(longest),
             (None, Subject::Admin(_)) => None,
         }
+    }
+
+    /// RFC 6887 §15: not shorter than the policy's least, nor longer than its most.
+    pub(super) fn bounded(&self, asked: Duration) -> Duration {
+        let policy = &self.snapshot.policy;
+        asked.max(policy.min_lease).min(policy.max_lease)
     }
 
     pub(super) fn foreign(&self, mapping: &Mapping, now: Now) -> Refusal {

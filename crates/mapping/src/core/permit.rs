@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Core;
 use crate::{
     Access, Expiry, ExternalPort, Host, HostPolicy, InternalPort, MapRequest, Mapping, Now,
-    Permission, Protocol, Subject,
+    Permission, Pinhole, Protocol, Subject,
 };
 
 /// What becomes of a port that is asked for.
@@ -85,38 +85,68 @@ impl Core {
         }
     }
 
+    /// Tells whether a device could open its pinhole now.
+    pub(super) fn may_pierce(&self, host: &Host, pinhole: &Pinhole) -> bool {
+        let (protocol, port) = (pinhole.protocol, pinhole.port);
+        !self.snapshot.policy.always_rejects(port.get())
+            && self.grade_client(host, protocol, port, port.get()) == Grade::Opens
+    }
+
     /// Tells whether a device could open its mapping now.
     pub(super) fn may_stay(&self, host: &Host, mapping: &Mapping) -> bool {
+        let ports = [mapping.internal_port.get(), mapping.external_port.get()];
+        if ports
+            .into_iter()
+            .any(|port| self.snapshot.policy.always_rejects(port))
+        {
+            return false;
+        }
         if mapping.peer {
             return self.snapshot.host_policy(host).access != Access::Deny;
         }
         let (protocol, internal) = (mapping.protocol, mapping.internal_port);
-        [internal.get(), mapping.external_port.get()]
+        ports
             .into_iter()
             .all(|port| self.grade_client(host, protocol, internal, port) == Grade::Opens)
     }
 
-    /// Returns the longest lifetime that a mapping may get now.
-    pub(super) fn longest(&self, host: &Host, request: &MapRequest, now: Now) -> Duration {
+    /// Returns the longest lifetime that a mapping or a pinhole may get now.
+    pub(super) fn longest(
+        &self,
+        host: &Host,
+        subject: Subject,
+        port: (Protocol, InternalPort),
+        peer: bool,
+        now: Now,
+    ) -> Duration {
         let longest = self.snapshot.policy.max_lease;
-        if matches!(request.subject, Subject::Admin(_)) {
+        if matches!(subject, Subject::Admin(_)) {
             return longest;
         }
         let left = |until| self.snapshot.remaining(until, now).min(longest);
-        match self.permission(host, request.protocol, request.internal_port) {
+        let (protocol, internal) = port;
+        match self.permission(host, protocol, internal) {
             Some(permission) => permission.until.map_or(longest, left),
-            None => self.borrowed_until(host, request).map_or(longest, left),
+            None if peer => longest,
+            None => {
+                let until = self.borrowed_until(host, protocol, internal);
+                until.map_or(longest, left)
+            }
         }
     }
 
     /// Returns when a port closes again that opens only because of what holds for the host for a
     /// time.
-    fn borrowed_until(&self, host: &Host, request: &MapRequest) -> Option<Expiry> {
+    fn borrowed_until(
+        &self,
+        host: &Host,
+        protocol: Protocol,
+        internal: InternalPort,
+    ) -> Option<Expiry> {
         let until = host.policy?.until?;
         let later = self.snapshot.default_policy();
-        let (protocol, internal) = (request.protocol, request.internal_port);
         let opens = self.grade_by(later, host, protocol, internal, internal.get()) == Grade::Opens;
-        (!opens && !request.peer).then_some(until)
+        (!opens).then_some(until)
     }
 
     fn permission(

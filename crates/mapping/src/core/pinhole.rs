@@ -9,8 +9,8 @@ use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
     AuditAction, Carriers, Change, ClosePinholeRequest, CloseReason, Epoch, Expiry, Filters, Grant,
-    Host, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget, Refusal,
-    Requester, Subject, UpdatePinholeRequest, Waits,
+    Host, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget,
+    PinholeTuple, Refusal, Requester, Subject, UpdatePinholeRequest, Waits,
 };
 
 impl Core {
@@ -94,13 +94,28 @@ impl Core {
         }
     }
 
-    fn try_pinhole(&mut self, request: &PinholeRequest, now: Now) -> Result<Arc<Pinhole>, Refusal> {
+    pub(super) fn try_pinhole(
+        &mut self,
+        request: &PinholeRequest,
+        now: Now,
+    ) -> Result<Arc<Pinhole>, Refusal> {
         let host = self.subject(request.subject)?;
         if !self.snapshot.carriers.pinholes {
             return Err(Refusal::NotCarried);
         }
-        self.may_have(&host, request)?;
-        let lifetime = request.lifetime.min(self.snapshot.policy.max_lease);
+        let tuple = &request.tuple;
+        match self.grade_pinhole(&host, request) {
+            Grade::Denied => return Err(Refusal::PortDenied),
+            Grade::Asks => return Err(self.ask_for_pinhole(&host, request, now)),
+            Grade::Opens => {}
+        }
+        let is_new = self.snapshot.pinhole_by_tuple(tuple).is_none();
+        if is_new && self.held(&host) >= self.quota(&host) {
+            return Err(Refusal::QuotaExceeded);
+        }
+        let port = (tuple.protocol, tuple.port);
+        let longest = self.longest(&host, request.subject, port, false, now);
+        let lifetime = self.bounded(request.lifetime).min(longest);
         let expires = self.expiry(lifetime, now);
         let known = self.snapshot.pinhole_by_tuple(&request.tuple).cloned();
         let no_filters = Filters::default();
@@ -127,6 +142,7 @@ impl Core {
             let action = AuditAction::PinholeOpened;
             self.audit(request.requester, action, describe(&pinhole), now);
             self.put_pinhole(Arc::clone(&pinhole));
+            self.answer_waiting_pinhole(&pinhole);
             self.record(Change::PinholeOpened(Arc::clone(&pinhole)));
             self.touch_packets();
             return Ok(pinhole);
@@ -137,9 +153,21 @@ impl Core {
         if request.nonce.is_some() && known.nonce.is_some() && request.nonce != known.nonce {
             return Err(self.foreign_pinhole(&known, now));
         }
-        let mut pinhole = Pinhole::clone(&known);
-        if may_change(&known, request.requester, request.nonce) {
-            pinhole.expires = expires;
+        let renewed = self.renewed(&known, request, filters, lifetime, now);
+        Ok(self.renew_pinhole(&known, renewed))
+    }
+
+    fn renewed(
+        &self,
+        known: &Pinhole,
+        request: &PinholeRequest,
+        filters: Filters,
+        lifetime: Duration,
+        now: Now,
+    ) -> Pinhole {
+        let mut pinhole = Pinhole::clone(known);
+        if may_change(known, request.requester, request.nonce) {
+            pinhole.expires = self.expiry(lifetime, now);
             pinhole.filters = filters;
             pinhole.requester = request.requester;
             pinhole.nonce = request.nonce;
@@ -147,8 +175,13 @@ impl Core {
                 pinhole.description = truncated(Some(description));
             }
         } else {
-            pinhole.expires = self.kept_open(&known, lifetime, now);
+            pinhole.expires = self.kept_open(known, lifetime, now);
         }
+        pinhole
+    }
+
+    /// Puts what a renewal makes of a pinhole in its place.
+    fn renew_pinhole(&mut self, known: &Pinhole, mut pinhole: Pinhole) -> Arc<Pinhole> {
         if pinhole.filters != known.filters {
             pinhole.changed_in = self.next_revision();
             self.touch_packets();
@@ -157,25 +190,19 @@ impl Core {
         let pinhole = Arc::new(pinhole);
         self.put_pinhole(Arc::clone(&pinhole));
         self.record(Change::PinholeRenewed(Arc::clone(&pinhole)));
-        Ok(pinhole)
+        pinhole
     }
 
-    /// The policy and the quota are those of mappings. Nobody can be asked yet about a pinhole.
-    fn may_have(&self, host: &Host, request: &PinholeRequest) -> Result<(), Refusal> {
-        let tuple = &request.tuple;
-        if self.snapshot.policy.always_rejects(tuple.port.get()) {
-            return Err(Refusal::PortDenied);
+    /// The policy is that of mappings.
+    fn grade_pinhole(&self, host: &Host, request: &PinholeRequest) -> Grade {
+        let PinholeTuple { protocol, port, .. } = request.tuple;
+        if self.snapshot.policy.always_rejects(port.get()) {
+            Grade::Denied
+        } else if matches!(request.subject, Subject::Admin(_)) {
+            Grade::Opens
+        } else {
+            self.grade_client(host, protocol, port, port.get())
         }
-        let by_admin = matches!(request.subject, Subject::Admin(_));
-        let grade = self.grade_client(host, tuple.protocol, tuple.port, tuple.port.get());
-        if !by_admin && grade != Grade::Opens {
-            return Err(Refusal::PortDenied);
-        }
-        let is_new = self.snapshot.pinhole_by_tuple(tuple).is_none();
-        if is_new && self.held(host) >= self.quota(host) {
-            return Err(Refusal::QuotaExceeded);
-        }
-        Ok(())
     }
 
     fn try_update(
@@ -184,19 +211,19 @@ impl Core {
         now: Now,
     ) -> Result<Arc<Pinhole>, Refusal> {
         let known = self.own(request.subject, request.id)?;
-        let lifetime = request.lifetime.min(self.snapshot.policy.max_lease);
+        let host = self.snapshot.host(known.host).ok_or(Refusal::NoLease)?;
+        let port = (known.protocol, known.port);
+        let longest = self.longest(host, request.subject, port, false, now);
+        let lifetime = self.bounded(request.lifetime).min(longest);
         let expires = match may_change(&known, request.requester, None) {
             true => self.expiry(lifetime, now),
             false => self.kept_open(&known, lifetime, now),
         };
-        let pinhole = Arc::new(Pinhole {
+        let pinhole = Pinhole {
             expires,
             ..Pinhole::clone(&known)
-        });
-        self.unschedule(known.expires, Ends::Pinhole(known.id));
-        self.put_pinhole(Arc::clone(&pinhole));
-        self.record(Change::PinholeRenewed(Arc::clone(&pinhole)));
-        Ok(pinhole)
+        };
+        Ok(self.renew_pinhole(&known, pinhole))
     }
 
     fn try_close(&mut self, request: &ClosePinholeRequest, now: Now) -> Result<usize, Refusal> {

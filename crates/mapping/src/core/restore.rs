@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Core, Ends};
 use crate::{
     Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, HostPolicy, Image, Lease, Mapping,
-    Now, Permission, Pinhole, Requester, Revision, Site, Waiting, Wall,
+    Now, Permission, Pinhole, Policy, Requester, Revision, Site, Waiting, Wall,
 };
 
 impl Core {
@@ -65,8 +65,8 @@ impl Core {
     /// Returns the core of an image that was read again because a batch could not be stored.
     ///
     /// What followers have counted goes on from here: revision, serial, SystemUpdateID. What is
-    /// not stored is kept: the WAN addresses and the declined addresses. The facts are
-    /// forgotten, since nobody knows whether the image holds that batch.
+    /// not stored is kept: the policy, the WAN addresses, the declined addresses, and the shared ports that
+    /// are kept for their hosts. The facts are forgotten, since nobody knows whether the image holds that batch.
     ///
     /// # Errors
     /// As for [`Self::restore`].
@@ -77,10 +77,17 @@ impl Core {
         stored.system_update_id = later(seen.system_update_id, stored.system_update_id);
         stored.upnp_boot_id = seen.upnp_boot_id;
         image.meta.revision = image.meta.revision.max(shown.revision);
+        let is_stored = image.policy == *shown.policy;
+        image.policy = Policy::clone(&shown.policy);
         let mut core = Self::restore(Site::clone(&shown.site), image, self.boot_id, now)?;
+        if !is_stored {
+            let policy = Arc::clone(&shown.policy);
+            core.work().policy = Some(policy);
+        }
         core.snapshot.wan_addresses = Arc::clone(&shown.wan_addresses);
         core.snapshot.carriers = shown.carriers;
         core.snapshot.declined = shown.declined.clone();
+        core.keep_on(&self.shared);
         for (addr, until) in &shown.declined {
             core.ends.insert((*until, Ends::Declined(*addr)));
         }

@@ -74,6 +74,8 @@ impl Core {
         let request = MapRequest {
             internal_port: internal,
             external: External::Required(external),
+            // the first one stands for all
+            memo: None,
             ..first.clone()
         };
         let host = self.subject(request.subject).ok()?;

@@ -108,7 +108,7 @@ fn m_4_ports_of_port_control_never_open_whatever_the_policy_says() {
             protocol: Protocol::Udp,
             ..upnp(camera, port)
         };
-        assert_eq!(home.open(udp.clone()), Err(Refusal::PortDenied));
+        assert_eq!(home.open(udp.clone()), Err(Refusal::ExternalPortDenied));
         let external = External::Suggested(None);
         let moved = home.open(MapRequest { external, ..udp }).unwrap().0;
         assert!(![5350, 5351].contains(&moved.external_port.get()));
@@ -314,6 +314,34 @@ fn lifetime_is_cut_to_the_longest_lease() {
 
     assert_eq!(home.open(permanent).unwrap().1, Some(week));
     assert_eq!(home.open(century).unwrap().1, Some(week));
+}
+
+#[test]
+fn m_6_every_device_gets_the_least_lifetime_and_a_person_what_it_says() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    let second = Some(Duration::from_secs(1));
+    let least = Some(Policy::default().min_lease);
+    let short = |request| MapRequest {
+        lifetime: second,
+        ..request
+    };
+    let natpmp = MapRequest {
+        requester: Requester::NatPmp,
+        nonce: None,
+        ..pcp(camera, 8082, 0)
+    };
+    for request in [pcp(camera, 8080, 1), upnp(camera, 8081), natpmp] {
+        let (mapping, lifetime) = home.open(short(request)).unwrap();
+        assert_eq!(lifetime, least, "{}", mapping.requester.as_str());
+    }
+    let by_admin = MapRequest {
+        subject: Subject::Admin(CAMERA),
+        requester: Requester::Cli,
+        nonce: None,
+        ..pcp(camera, 8083, 0)
+    };
+    assert_eq!(home.open(short(by_admin)).unwrap().1, second);
 }
 
 #[test]
@@ -931,6 +959,7 @@ fn pcp(addr: Ipv4Addr, port: u16, nonce: u8) -> MapRequest {
         peer: false,
         filters: FilterChange::default(),
         description: None,
+        memo: None,
     }
 }
 

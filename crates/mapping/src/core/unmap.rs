@@ -40,9 +40,9 @@ impl Core {
             self.snapshot.by_external.remove(&external(&mapping));
             self.snapshot.admission.remove(&external(&mapping));
         }
-        if mapping.via.has_ipv4() {
-            let shared = (mapping.protocol, mapping.external_port);
-            self.snapshot.by_shared.remove(&shared);
+        self.give_up_shared(&mapping);
+        if reason != CloseReason::Superseded {
+            self.keep_shared(&mapping, now);
         }
         let internal = (mapping.server, mapping.protocol, mapping.internal_port, id);
         self.snapshot.by_internal.remove(&internal);
@@ -61,6 +61,10 @@ impl Core {
         self.touch_packets();
     }
 
+    // DEVIATION RFC 6887 §15: what is deleted closes at once, though its server may have sent
+    // lately, because what is closed must be closed, and the port is kept from others all the same
+    // (M-8): at the shared address for as long as an idle mapping lives, at the server's own for
+    // ever.
     fn try_unmap(&mut self, request: &UnmapRequest, now: Now) -> Result<usize, Refusal> {
         let host = match (request.subject, request.target) {
             (Subject::Admin(_), UnmapTarget::Id(_)) => None,
@@ -107,7 +111,7 @@ impl Core {
             UnmapTarget::All(protocol) => {
                 let mappings = snapshot.mappings_of(server);
                 mappings
-                    .filter(|mapping| mapping.protocol == protocol)
+                    .filter(|mapping| mapping.protocol == protocol && !mapping.peer)
                     .cloned()
                     .collect()
             }
@@ -115,7 +119,7 @@ impl Core {
                 let own = snapshot.mapping_by_external(server, protocol, port);
                 let shared = || {
                     let mapping = snapshot.mapping_by_shared(protocol, port);
-                    mapping.filter(|mapping| mapping.server == server)
+                    mapping.filter(|mapping| mapping.server == server && !mapping.peer)
                 };
                 let mapping = own.or_else(shared).ok_or(Refusal::NotFound)?;
                 vec![Arc::clone(mapping)]
@@ -127,22 +131,21 @@ impl Core {
                 let mapping = snapshot.mapping(id).filter(own).ok_or(Refusal::NotFound)?;
                 vec![Arc::clone(mapping)]
             }
-            UnmapTarget::Internal(protocol, port, _) => snapshot
-                .mappings_by_internal(server, protocol, port)
-                .cloned()
-                .collect(),
+            UnmapTarget::Internal(protocol, port, _) => {
+                let found = snapshot.mappings_by_internal(server, protocol, port);
+                inbound(found.cloned().collect(), request.requester)?
+            }
             UnmapTarget::InternalSet(protocol, first, size, _) => {
                 let last = first.get().saturating_add(size.get() - 1);
-                (first.get()..=last)
+                let found = (first.get()..=last)
                     .filter_map(InternalPort::new)
-                    .flat_map(|port| snapshot.mappings_by_internal(server, protocol, port))
-                    .cloned()
-                    .collect()
+                    .flat_map(|port| snapshot.mappings_by_internal(server, protocol, port));
+                inbound(found.cloned().collect(), request.requester)?
             }
             UnmapTarget::Range(protocol, first, last) => {
                 let mappings: Vec<_> = snapshot
                     .mappings_of(server)
-                    .filter(|mapping| mapping.protocol == protocol)
+                    .filter(|mapping| mapping.protocol == protocol && !mapping.peer)
                     .filter(|mapping| (first..=last).contains(&mapping.external_port))
                     .cloned()
                     .collect();
@@ -171,4 +174,14 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// RFC 6887 §15.1: who deletes by an internal port means the inbound mappings. What PEER made ends
+/// by itself; only PCP is told that it is there.
+fn inbound(found: Vec<Arc<Mapping>>, requester: Requester) -> Result<Vec<Arc<Mapping>>, Refusal> {
+    let (outbound, inbound): (Vec<_>, Vec<_>) = found.into_iter().partition(|it| it.peer);
+    if inbound.is_empty() && !outbound.is_empty() && requester == Requester::Pcp {
+        return Err(Refusal::OutboundMapping);
+    }
+    Ok(inbound)
 }

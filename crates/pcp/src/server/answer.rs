@@ -3,11 +3,9 @@
 use std::net::Ipv6Addr;
 
 use mapping::{Grant, Mapping, MappingId, Outcome, Snapshot, Via};
-use natpmp::Waiting;
 
-use super::ask::{Asked, Wish};
+use super::ask::Asked;
 use super::refuse::{error_lifetime, refusal_code, seconds};
-use super::update::Heard;
 use crate::wire::{
     Body, Ipv4Prefixes, MAX, Map, PcpOption, Peer, PortSet, Prefix64, Request, Response,
     ResultCode, emit_option,
@@ -22,7 +20,7 @@ pub(super) struct Answer<'a> {
     pub(super) description: Option<&'a str>,
     /// The ports that were opened or closed, if they are more than one (RFC 7753 §4.2).
     pub(super) port_set: Option<PortSet>,
-    mapping: Option<MappingId>,
+    pub(super) mapping: Option<MappingId>,
 }
 
 impl<'a> Answer<'a> {
@@ -57,7 +55,9 @@ impl<'a> Answer<'a> {
                         emit_option(PcpOption::Description(stored), &mut options);
                     }
                 }
-                PcpOption::Prefix64(_) => emit_prefixes(snapshot, &mut options),
+                PcpOption::Prefix64(_) => {
+                    emit_prefixes(snapshot, room_for_prefixes(request), &mut options);
+                }
                 PcpOption::PortSet(_) => {
                     if let Some(set) = self.port_set {
                         emit_option(PcpOption::PortSet(set), &mut options);
@@ -74,27 +74,6 @@ impl<'a> Answer<'a> {
             options: &options,
         };
         response.emit()
-    }
-
-    /// Returns what is remembered of the client, to tell it when its mapping moves.
-    pub(super) fn heard(
-        &self,
-        request: &Request<'_>,
-        waiting: &Waiting<Asked>,
-    ) -> Option<(MappingId, Heard)> {
-        let suggested = match request.body {
-            Body::Announce => return None,
-            Body::Map(map) => map,
-            Body::Peer(peer) => peer.map,
-        };
-        let heard = Heard {
-            caller: waiting.caller,
-            asked: waiting.asked,
-            suggested: (suggested.external_port, suggested.external_addr),
-            body: self.body,
-            port_set: self.port_set,
-        };
-        self.mapping.map(|mapping| (mapping, heard))
     }
 }
 
@@ -168,7 +147,7 @@ pub(super) fn answer<'a>(
             ..Answer::closed(map)
         }),
         Outcome::Granted(Grant::Done | Grant::Leased(_) | Grant::Prefixed(_)) => Err(no_resources),
-        Outcome::Refused(refusal) => Err(refusal_code(*refusal, map, asked, snapshot)),
+        Outcome::Refused(refusal) => Err(refusal_code(*refusal, map, asked)),
     }
 }
 
@@ -201,7 +180,8 @@ pub(super) fn told(mapping: &Mapping, via: Via, snapshot: &Snapshot) -> Option<I
 pub(super) fn announcement(snapshot: &Snapshot, with_prefix: bool, epoch: u32) -> Vec<u8> {
     let mut options = Vec::new();
     if with_prefix {
-        emit_prefixes(snapshot, &mut options);
+        let room = (MAX - Body::Announce.total()) / PREFIX64;
+        emit_prefixes(snapshot, room, &mut options);
     }
     let response = Response {
         result: ResultCode::Success,
@@ -213,19 +193,35 @@ pub(super) fn announcement(snapshot: &Snapshot, with_prefix: bool, epoch: u32) -
     response.emit()
 }
 
-/// Writes the prefixes that lead here, the preferred one first, as many as fit. Each says that it
-/// is for the addresses of the LAN alone: a host must not make addresses of the Internet with it.
-fn emit_prefixes(snapshot: &Snapshot, options: &mut Vec<u8>) {
+/// Returns how many prefixes an answer has room for, besides its body and the other options that
+/// it may carry.
+pub(super) fn room_for_prefixes(request: &Request<'_>) -> usize {
+    let mut others = Vec::new();
+    for option in request.options().flatten() {
+        match option {
+            PcpOption::ThirdParty(_)
+            | PcpOption::PreferFailure
+            | PcpOption::Filter(_)
+            | PcpOption::Description(_)
+            | PcpOption::PortSet(_) => emit_option(option, &mut others),
+            PcpOption::Prefix64(_) | PcpOption::Invalid { .. } | PcpOption::Unknown { .. } => {}
+        }
+    }
+    let taken = request.body.total().saturating_add(others.len());
+    MAX.saturating_sub(taken) / PREFIX64
+}
+
+/// Writes the prefixes that lead here, the preferred one first, at most `room` of them. Each says
+/// that it is for the addresses of the LAN alone: a host must not make addresses of the Internet
+/// with it.
+fn emit_prefixes(snapshot: &Snapshot, room: usize, options: &mut Vec<u8>) {
     let site = snapshot.site();
     let ipv4 = Ipv4Prefixes::bytes(site.network(), site.prefix_len());
     let preferred = snapshot.preferred();
     let others = snapshot
         .generations()
         .filter(|it| preferred.is_none_or(|preferred| preferred.id != it.id));
-    for generation in preferred.into_iter().chain(others) {
-        if options.len() > MAX - LONGEST_BODY - PREFIX64 {
-            break;
-        }
+    for generation in preferred.into_iter().chain(others).take(room) {
         let prefix = generation.nsp.prefix().addr().octets();
         let Some(octets) = prefix.first_chunk() else {
             break;
@@ -257,13 +253,5 @@ fn asked_set(request: &Request<'_>) -> Option<PortSet> {
     sets.filter(|set| set.size > 1)
 }
 
-impl Asked {
-    /// Tells whether the client would rather have an error than another address or port.
-    pub(super) const fn is_exact(&self) -> bool {
-        matches!(self.wish, Wish::OpenExactly)
-    }
-}
-
-/// The header and the body of MAP, and an option with one prefix and one IPv4 prefix.
-const LONGEST_BODY: usize = 60;
+/// An option with one prefix and one IPv4 prefix.
 const PREFIX64: usize = 28;

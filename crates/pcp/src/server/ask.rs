@@ -13,6 +13,7 @@ use natpmp::Caller;
 
 use super::Settings;
 use super::answer::Answer;
+use super::memo;
 use super::options::{Wishes, of_announce, of_map, of_peer};
 use crate::wire::{Body, Map, Peer, PortSet, Request, ResultCode};
 
@@ -24,7 +25,6 @@ pub(super) struct Asked {
     pub(super) via: Via,
     /// Whether FILTER was processed.
     pub(super) filtered: bool,
-    pub(super) third_party: Option<Ipv6Addr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) fn judge<'a>(
         now,
     };
     let judged = match request.body {
-        Body::Announce => of_announce(request).map(|()| Judged::Answer(Answer::ANNOUNCE)),
+        Body::Announce => of_announce(request, snapshot).map(|()| Judged::Answer(Answer::ANNOUNCE)),
         Body::Map(map) => judge.map(map),
         Body::Peer(peer) => judge.peer(peer),
     };
@@ -147,7 +147,6 @@ impl<'a> Judge<'_, 'a> {
             wish,
             via,
             filtered: wishes.filtered,
-            third_party: wishes.third_party,
         };
         Ok(Judged::Ask(asked, request))
     }
@@ -164,14 +163,13 @@ impl<'a> Judge<'_, 'a> {
         let inside = self.inside(&wishes, protocol, port);
         let remote = remote(&peer, inside.addr).ok_or(ResultCode::MalformedRequest)?;
         let request = match inside.addr.to_ipv4_mapped() {
-            Some(server) => self.outbound(&inside, map, server, remote, &wishes)?,
+            Some(server) => self.outbound(&inside, peer, server, remote, &wishes)?,
             None => self.pinhole(&inside, map, Some(remote), true, &wishes)?,
         };
         let asked = Asked {
             wish: Wish::Peer,
             via: Via::Ipv4,
             filtered: false,
-            third_party: wishes.third_party,
         };
         Ok(Judged::Ask(asked, request))
     }
@@ -228,6 +226,7 @@ impl<'a> Judge<'_, 'a> {
             lifetime: Some(self.lifetime()),
             via,
             filters: wishes.filters.clone(),
+            memo: Some(self.client(map, server, via, wishes).memo()),
             ..map_request(inside, map, wishes)
         };
         let more = wishes.port_set.filter(|set| set.size > 1);
@@ -245,11 +244,12 @@ impl<'a> Judge<'_, 'a> {
     fn outbound(
         &self,
         inside: &Inside,
-        map: Map,
+        peer: Peer,
         server: Ipv4Addr,
         remote: RemoteFilter,
         wishes: &Wishes<'_>,
     ) -> Result<mapping::Request, ResultCode> {
+        let map = peer.map;
         let own = self.own(server, Via::Ipv4);
         // RFC 6887 §12.1: what is suggested is meant
         if own.is_some_and(|own| !suits(map.external_addr, own)) {
@@ -263,6 +263,13 @@ impl<'a> Judge<'_, 'a> {
             // RFC 6887 §12.1: PEER never cuts short
             lifetime: Some(self.lifetime().max(left.unwrap_or_default())),
             via: Via::Ipv4,
+            memo: Some(
+                memo::Client {
+                    peer: Some((peer.remote_port, peer.remote_addr)),
+                    ..self.client(map, server, Via::Ipv4, wishes)
+                }
+                .memo(),
+            ),
             ..map_request(inside, map, wishes)
         };
         // RFC 6887 §12.3: of a mapping that MAP made, the client learns and prolongs
@@ -330,9 +337,28 @@ impl<'a> Judge<'_, 'a> {
         }))
     }
 
-    /// M-6; the most is the policy's.
+    /// M-6: the core knows the least and the most.
     fn lifetime(&self) -> Duration {
-        Duration::from_secs(self.request.lifetime.into()).max(self.settings.min_lifetime)
+        Duration::from_secs(self.request.lifetime.into())
+    }
+
+    /// Returns what is kept of who asks.
+    fn client(&self, map: Map, server: Ipv4Addr, via: Via, wishes: &Wishes<'_>) -> memo::Client {
+        let set = wishes.port_set.filter(|set| set.size > 1);
+        memo::Client {
+            nonce: map.nonce,
+            source: self.caller.source,
+            local: self.caller.local,
+            told: self.own(server, via).unwrap_or(Ipv6Addr::UNSPECIFIED),
+            by_ipv4: via.has_ipv4(),
+            third_party: wishes.third_party.is_some(),
+            filtered: wishes.filtered,
+            exact: wishes
+                .exactly
+                .then_some((map.external_port, map.external_addr)),
+            port_set: set.map(|set| (set.size, set.parity)),
+            peer: None,
+        }
     }
 
     /// Returns where remotes reach a server.
@@ -361,6 +387,7 @@ fn map_request(inside: &Inside, map: Map, wishes: &Wishes<'_>) -> MapRequest {
         peer: false,
         filters: FilterChange::default(),
         description: wishes.description.map(str::to_owned),
+        memo: None,
     }
 }
 

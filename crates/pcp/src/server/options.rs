@@ -6,7 +6,8 @@ use std::num::NonZeroU16;
 use mapping::{FilterChange, Prefix6, RemoteFilter, Snapshot};
 
 use super::Settings;
-use crate::wire::{Filter, MAX, PcpOption, PortSet, Request, ResultCode};
+use super::answer::room_for_prefixes;
+use crate::wire::{Filter, PcpOption, PortSet, Request, ResultCode};
 
 /// What the options of MAP and PEER ask.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub(super) fn of_map<'a>(
             other => of_both(&mut wishes, request, other, settings)?,
         }
     }
-    fits(request)?;
+    fits(request, snapshot)?;
     Ok(wishes)
 }
 
@@ -82,7 +83,7 @@ pub(super) fn of_peer<'a>(
 
 /// Processes the options of ANNOUNCE: those of MAP and PEER make no sense with it
 /// (RFC 6887 §13), and it can ask for prefixes (RFC 7225 §4.1).
-pub(super) fn of_announce(request: &Request<'_>) -> Result<(), ResultCode> {
+pub(super) fn of_announce(request: &Request<'_>, snapshot: &Snapshot) -> Result<(), ResultCode> {
     let mut prefix64 = false;
     for option in request.options().flatten() {
         match option {
@@ -96,7 +97,7 @@ pub(super) fn of_announce(request: &Request<'_>) -> Result<(), ResultCode> {
             _ => {}
         }
     }
-    fits(request)
+    fits(request, snapshot)
 }
 
 /// Processes what is the same for MAP and PEER.
@@ -164,17 +165,13 @@ fn add_filter(
     Ok(())
 }
 
-/// P-7: an answer carries what the request carried, and one prefix where it was asked for.
-fn fits(request: &Request<'_>) -> Result<(), ResultCode> {
-    let is_asked = |option: &PcpOption<'_>| matches!(option, PcpOption::Prefix64(_));
-    let mut prefixes = request.options().flatten().filter(is_asked);
-    let longer = if prefixes.next().is_some() {
-        PREFIX64
-    } else {
-        0
-    };
-    let options = request.options.len().saturating_add(longer);
-    if options > MAX - LONGEST_BODY {
+/// P-7: an answer carries the options that are processed, and at least one prefix where one is
+/// asked for; the prefix alone may make it longer than the question was.
+fn fits(request: &Request<'_>, snapshot: &Snapshot) -> Result<(), ResultCode> {
+    let is_asked = |option: PcpOption<'_>| matches!(option, PcpOption::Prefix64(_));
+    let asks = request.options().flatten().any(is_asked);
+    let has_prefix = snapshot.generations().next().is_some();
+    if asks && has_prefix && room_for_prefixes(request) == 0 {
         return Err(ResultCode::MalformedRequest);
     }
     Ok(())
@@ -183,9 +180,3 @@ fn fits(request: &Request<'_>) -> Result<(), ResultCode> {
 fn is_description(option: &PcpOption<'_>) -> bool {
     option.code() == PcpOption::Description("").code()
 }
-
-/// By how much an answer with one prefix is at most longer than the question.
-const PREFIX64: usize = 8;
-
-/// The header and the body of MAP.
-const LONGEST_BODY: usize = 60;

@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
-use mapping::{PortClass, Refusal, Snapshot};
+use mapping::Refusal;
 
 use super::ask::{Asked, Wish};
 use crate::wire::{Map, ResultCode};
 
 /// Says a refusal in PCP's codes, and for how long the client may take it for granted.
-pub(super) fn refusal_code(
-    refusal: Refusal,
-    map: Map,
-    asked: &Asked,
-    snapshot: &Snapshot,
-) -> (ResultCode, u32) {
+pub(super) fn refusal_code(refusal: Refusal, map: Map, asked: &Asked) -> (ResultCode, u32) {
     // RFC 6887 §7.4: code 11 is for requests that mean what they suggest
     let is_exact = match asked.wish {
         Wish::OpenExactly => true,
@@ -27,15 +22,18 @@ pub(super) fn refusal_code(
         } => return (ResultCode::NotAuthorized, seconds(remaining)),
         // a person may say yes at any moment, so the client shall ask again soon
         Refusal::Waiting => return (ResultCode::NotAuthorized, SHORT),
-        Refusal::ForeignMapping { remaining: None } | Refusal::NoLease | Refusal::StaticMapping => {
-            ResultCode::NotAuthorized
-        }
         Refusal::ExternalPortTaken if is_exact => ResultCode::CannotProvideExternal,
-        // it is the external port that the policy denies
-        Refusal::PortDenied if is_exact && is_open(snapshot, map) => {
-            ResultCode::CannotProvideExternal
+        // RFC 6887 §11.3: a port that the policy prohibits cannot be assigned either, and the
+        // policy lasts (§7.4)
+        Refusal::ExternalPortDenied if is_exact => {
+            return (ResultCode::CannotProvideExternal, LONG);
         }
-        Refusal::PortDenied => ResultCode::NotAuthorized,
+        Refusal::ExternalPortDenied
+        | Refusal::ForeignMapping { remaining: None }
+        | Refusal::NoLease
+        | Refusal::OutboundMapping
+        | Refusal::PortDenied
+        | Refusal::StaticMapping => ResultCode::NotAuthorized,
         Refusal::NoPrefix | Refusal::PrefixInvalid(_) => ResultCode::NetworkFailure,
         Refusal::QuotaExceeded => ResultCode::UserExQuota,
         // RFC 6887 §7.4: code 13 is for requests with FILTER alone
@@ -74,13 +72,6 @@ pub(super) const fn error_lifetime(code: ResultCode) -> u32 {
 
 pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
-}
-
-/// Tells whether the internal port alone would have been opened.
-fn is_open(snapshot: &Snapshot, map: Map) -> bool {
-    let policy = snapshot.policy();
-    let class: PortClass = policy.auto_allow;
-    class.contains(map.internal_port) && !policy.always_rejects(map.internal_port)
 }
 
 /// RFC 6887 §7.4: 30 minutes, and 30 seconds.

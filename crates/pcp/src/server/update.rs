@@ -4,57 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use mapping::{Instant, Mapping, MappingId, Now, Snapshot};
-use natpmp::{Caller, Transmit};
+use mapping::{Instant, InternalPort, Mapping, MappingId, Now, Snapshot};
+use natpmp::Transmit;
 
-use super::answer::told;
-use super::ask::Asked;
+use super::memo::Client;
 use super::refuse::{error_lifetime, seconds};
-use crate::wire::{Body, Filter, Map, PcpOption, PortSet, Response, ResultCode, emit_option};
+use crate::wire::{Body, Filter, Map, PcpOption, Peer, PortSet, Response, ResultCode, emit_option};
 
-/// Who asked for which mapping, and who has yet to be told that it moved.
+/// Who has yet to be told that its mapping moved; who asked for which mapping stands in the
+/// mapping's memo, so that a restart forgets nobody.
 ///
 /// ```text
-///                 it moved               third sent, or the client asked again
-///   heard (Quiet) ─────────► Sending ──────────────────────────────────────► Quiet
+///          it moved, or had before the start      third sent, or the client asked again
+///   Quiet ───────────────────────────────► Sending ─────────────────────────────► Quiet
 /// ```
-///
-/// A restart forgets who asked; then the announcement alone makes clients ask again
-/// (RFC 6887 §14: one of the two is a must).
 #[derive(Debug)]
 pub(super) struct Updates {
-    heard: BTreeMap<MappingId, Entry>,
-    due: BTreeSet<(Instant, MappingId)>,
-    /// Mappings that are gone are looked for when there are so many.
-    prune_at: usize,
-    sent: u64,
-}
-
-/// What is remembered of a client and its mapping.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Heard {
-    pub(super) caller: Caller,
-    pub(super) asked: Asked,
-    /// The external port and address that the client would like.
-    pub(super) suggested: (u16, Ipv6Addr),
-    /// What it was told last.
-    pub(super) body: Body,
-    pub(super) port_set: Option<PortSet>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    heard: Heard,
     /// How many of a series were sent, and when the next one is due.
-    series: Option<(u8, Instant)>,
+    series: BTreeMap<MappingId, (u8, Instant)>,
+    due: BTreeSet<(Instant, MappingId)>,
+    /// What clients were told by updates since they asked last.
+    told: BTreeMap<MappingId, Ipv6Addr>,
+    sent: u64,
 }
 
 impl Updates {
     pub(super) const fn new() -> Self {
         Self {
-            heard: BTreeMap::new(),
+            series: BTreeMap::new(),
             due: BTreeSet::new(),
-            prune_at: PRUNE,
+            told: BTreeMap::new(),
             sent: 0,
         }
     }
@@ -64,75 +43,57 @@ impl Updates {
         self.sent
     }
 
-    /// A client asked for a mapping and is answered: it need not be told any more.
-    pub(super) fn remember(&mut self, id: MappingId, heard: Heard, snapshot: &Snapshot) {
-        let entry = Entry {
-            heard,
-            series: None,
-        };
-        let old = self.heard.insert(id, entry);
-        if let Some((_, due)) = old.and_then(|old| old.series) {
-            self.due.remove(&(due, id));
-        }
-        if self.heard.len() >= self.prune_at {
-            let due = &mut self.due;
-            self.heard.retain(|id, entry| {
-                let is_open = snapshot.mapping(*id).is_some();
-                if let Some((_, at)) = entry.series.filter(|_| !is_open) {
-                    due.remove(&(at, *id));
-                }
-                is_open
-            });
-            self.prune_at = self.heard.len().saturating_mul(2).max(PRUNE);
-        }
+    /// A client asked for its mapping and is answered: it need not be told any more.
+    pub(super) fn handle_asked(&mut self, id: MappingId) {
+        self.stop(id);
+        self.told.remove(&id);
     }
 
-    /// An external address changed: whose mapping moved is told so.
+    /// An external address changed, maybe before the start: whose mapping is no longer where its
+    /// client was told is told so.
     pub(super) fn handle_renumbering(&mut self, snapshot: &Snapshot, now: Instant) {
-        let due = &mut self.due;
-        self.heard.retain(|id, entry| {
-            if let Some((_, at)) = entry.series.take() {
-                due.remove(&(at, *id));
-            }
-            let Some(mapping) = snapshot.mapping(*id) else {
-                return false;
+        self.told.retain(|id, _| snapshot.mapping(*id).is_some());
+        for mapping in snapshot.mappings() {
+            let Some(client) = Client::of(mapping, snapshot) else {
+                continue;
             };
-            let moved = told(mapping, entry.heard.asked.via, snapshot)
-                .is_some_and(|addr| addr != entry.heard.told());
-            if moved {
-                entry.series = Some((0, now));
-                due.insert((now, *id));
+            let known = self.told.get(&mapping.id).copied().unwrap_or(client.told);
+            let is_moved = client
+                .address(mapping, snapshot)
+                .is_some_and(|addr| addr != known);
+            self.stop(mapping.id);
+            if is_moved {
+                self.series.insert(mapping.id, (0, now));
+                self.due.insert((now, mapping.id));
             }
-            true
-        });
+        }
     }
 
     /// Returns the next update that is due.
     pub(super) fn handle_timeout(&mut self, snapshot: &Snapshot, now: Now) -> Option<Transmit> {
         loop {
-            let &(due, id) = self.due.first().filter(|(due, _)| *due <= now.mono)?;
-            self.due.remove(&(due, id));
+            let &(_, id) = self.due.first().filter(|(due, _)| *due <= now.mono)?;
+            let sent = self.stop(id).unwrap_or_default();
             let Some(mapping) = snapshot.mapping(id) else {
-                self.heard.remove(&id);
                 continue;
             };
-            let Some(entry) = self.heard.get_mut(&id) else {
+            let Some(client) = Client::of(mapping, snapshot) else {
                 continue;
             };
-            let sent = entry.series.take().map_or(0, |(sent, _)| sent);
-            let Some(bytes) = entry.heard.update(mapping, snapshot, now) else {
+            let Some(addr) = client.address(mapping, snapshot) else {
                 continue; // there is no address to tell; the next one begins a new series
             };
             if let Some(gap) = GAPS.get(usize::from(sent)) {
                 let next = now.mono + *gap;
-                entry.series = Some((sent.saturating_add(1), next));
+                self.series.insert(id, (sent.saturating_add(1), next));
                 self.due.insert((next, id));
             }
+            self.told.insert(id, addr);
             self.sent = self.sent.saturating_add(1);
             return Some(Transmit {
-                from: Some(entry.heard.caller.local),
-                to: entry.heard.caller.source,
-                bytes,
+                from: Some(client.local),
+                to: client.source,
+                bytes: update(&client, mapping, addr, snapshot, now),
             });
         }
     }
@@ -141,87 +102,111 @@ impl Updates {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)
     }
+
+    /// Ends a series that may be under way; returns how many of it were sent.
+    fn stop(&mut self, id: MappingId) -> Option<u8> {
+        let (sent, due) = self.series.remove(&id)?;
+        self.due.remove(&(due, id));
+        Some(sent)
+    }
 }
 
-impl Heard {
-    const fn map(&self) -> Option<Map> {
-        match self.body {
-            Body::Announce => None,
-            Body::Map(map) => Some(map),
-            Body::Peer(peer) => Some(peer.map),
-        }
-    }
+/// Says where a mapping is now, or that it is no longer where its client wants it.
+// DEVIATION RFC 6887 §14.2: an update of a port set bears PORT_SET, which may be ignored, because
+// without it the client would take its set to be a single port (RFC 7753 §4.2).
+fn update(
+    client: &Client,
+    mapping: &Mapping,
+    addr: Ipv6Addr,
+    snapshot: &Snapshot,
+    now: Now,
+) -> Vec<u8> {
+    let here = (mapping.external_port.get(), addr);
+    let wanted = client.exact.filter(|(_, addr)| is_meant(*addr));
+    let fails = wanted.is_some_and(|wanted| wanted != here);
+    let (external_port, external_addr) = wanted.filter(|_| fails).unwrap_or(here);
+    let map = Map {
+        nonce: client.nonce,
+        protocol: mapping.protocol.number(),
+        internal_port: mapping.internal_port.get(),
+        external_port,
+        external_addr,
+    };
+    let body = match client.peer {
+        Some((remote_port, remote_addr)) => Body::Peer(Peer {
+            map,
+            remote_port,
+            remote_addr,
+        }),
+        None => Body::Map(map),
+    };
+    let left = mapping.expires.map(|end| snapshot.remaining(end, now));
+    let (result, lifetime) = if fails {
+        let code = ResultCode::CannotProvideExternal;
+        (code, error_lifetime(code))
+    } else {
+        (ResultCode::Success, left.map_or(u32::MAX, seconds))
+    };
+    let response = Response {
+        result,
+        lifetime,
+        epoch: snapshot.pcp_epoch(now),
+        body,
+        options: &options(client, mapping, snapshot),
+    };
+    response.emit()
+}
 
-    fn told(&self) -> Ipv6Addr {
-        self.map()
-            .map_or(Ipv6Addr::UNSPECIFIED, |map| map.external_addr)
+/// The mandatory options that the client's request had.
+fn options(client: &Client, mapping: &Mapping, snapshot: &Snapshot) -> Vec<u8> {
+    let mut options = Vec::new();
+    if client.third_party {
+        let addr = mapping.server.to_ipv6_mapped();
+        emit_option(PcpOption::ThirdParty(addr), &mut options);
     }
-
-    const fn map_mut(&mut self) -> Option<&mut Map> {
-        match &mut self.body {
-            Body::Announce => None,
-            Body::Map(map) => Some(map),
-            Body::Peer(peer) => Some(&mut peer.map),
-        }
+    if client.exact.is_some() {
+        emit_option(PcpOption::PreferFailure, &mut options);
     }
-
-    /// Says where the mapping is now, or that it is no longer where the client wants it.
-    // DEVIATION RFC 6887 §14.2: an update of a port set bears PORT_SET, which may be ignored,
-    // because without it the client would take its set to be a single port (RFC 7753 §4.2).
-    fn update(&mut self, mapping: &Mapping, snapshot: &Snapshot, now: Now) -> Option<Vec<u8>> {
-        let addr = told(mapping, self.asked.via, snapshot)?;
-        let port = mapping.external_port.get();
-        let (wanted_port, wanted_addr) = self.suggested;
-        let is_exact = self.asked.is_exact() && is_meant(wanted_addr);
-        let fails = is_exact && (wanted_port, wanted_addr) != (port, addr);
-        let (wanted, exact) = (self.suggested, self.asked.is_exact());
-        let map = self.map_mut()?;
-        (map.external_port, map.external_addr) = (port, addr);
-        let mut body = self.body;
-        if fails {
-            let map = match &mut body {
-                Body::Announce => return None,
-                Body::Map(map) => map,
-                Body::Peer(peer) => &mut peer.map,
+    if client.filtered {
+        for filter in mapping.filters.iter() {
+            let filter = Filter {
+                prefix_len: filter.prefix.len(),
+                remote_port: filter.port.map_or(0, std::num::NonZeroU16::get),
+                remote_addr: filter.prefix.addr(),
             };
-            (map.external_port, map.external_addr) = wanted;
+            emit_option(PcpOption::Filter(filter), &mut options);
         }
-        let mut options = Vec::new();
-        if let Some(addr) = self.asked.third_party {
-            emit_option(PcpOption::ThirdParty(addr), &mut options);
-        }
-        if exact {
-            emit_option(PcpOption::PreferFailure, &mut options);
-        }
-        if self.asked.filtered {
-            for filter in mapping.filters.iter() {
-                let filter = Filter {
-                    prefix_len: filter.prefix.len(),
-                    remote_port: filter.port.map_or(0, std::num::NonZeroU16::get),
-                    remote_addr: filter.prefix.addr(),
-                };
-                emit_option(PcpOption::Filter(filter), &mut options);
-            }
-        }
-        if let Some(set) = self.port_set {
+    }
+    if let Some((asked, parity)) = client.port_set {
+        let size = set_size(mapping, asked, snapshot);
+        let set = PortSet {
+            size,
+            first_internal_port: mapping.internal_port.get(),
+            parity,
+        };
+        // RFC 7753 §4.2: never for a single port
+        if size > 1 {
             emit_option(PcpOption::PortSet(set), &mut options);
         }
-        let left = mapping.expires.map(|end| snapshot.remaining(end, now));
-        let (result, lifetime) = if fails {
-            let code = ResultCode::CannotProvideExternal;
-            (code, error_lifetime(code))
-        } else {
-            (ResultCode::Success, left.map_or(u32::MAX, seconds))
-        };
-        let response = Response {
-            result,
-            lifetime,
-            epoch: snapshot.pcp_epoch(now),
-            body,
-            options: &options,
-        };
-        Some(response.emit())
     }
+    options
+}
+
+/// Counts the ports of a set that are open, from the first on.
+fn set_size(first: &Mapping, asked: u16, snapshot: &Snapshot) -> u16 {
+    let is_open = |offset: &u16| {
+        let internal = first.internal_port.get().checked_add(*offset);
+        let external = first.external_port.get().checked_add(*offset);
+        let (Some(internal), Some(external)) = (internal.and_then(InternalPort::new), external)
+        else {
+            return false;
+        };
+        snapshot
+            .mappings_by_internal(first.server, first.protocol, internal)
+            .any(|it| it.external_port.get() == external && it.nonce == first.nonce && !it.peer)
+    };
+    let more = (1..asked).take_while(is_open).count();
+    u16::try_from(more).unwrap_or(u16::MAX).saturating_add(1)
 }
 
 /// Tells whether an address is one, and not all zeros of a family.
@@ -231,5 +216,3 @@ fn is_meant(addr: Ipv6Addr) -> bool {
 
 /// RFC 6887 §14.2: three times.
 const GAPS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(500)];
-
-const PRUNE: usize = 64;

@@ -81,6 +81,7 @@ pub struct Policy {
     pub new_device: NewDevice,
     pub auto_allow: AutoAllow,
     pub always_reject: Option<Vec<Spanned<Ports>>>,
+    pub min_lease: Text,
     pub max_lease: Text,
     pub max_per_device: Option<u32>,
 }

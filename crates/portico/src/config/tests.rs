@@ -36,6 +36,8 @@ fn whole_file_is_understood() {
         new_device = "deny"
         auto_allow = "all"
         always_reject = [23, "137-139"]
+        min_lease = "5m"
+        max_lease = "2h"
         max_per_device = 5
     "#;
 
@@ -56,6 +58,8 @@ fn whole_file_is_understood() {
     assert_eq!(config.dns.parent.unwrap().ns_name, "ns1.haus.example");
     assert_eq!(config.policy.always_reject.len(), 2);
     assert_eq!(config.policy.new_device, Access::Deny);
+    let leases = [config.policy.min_lease, config.policy.max_lease];
+    assert_eq!(leases.map(|lease| lease.as_secs()), [300, 7200]);
 }
 
 #[test]
@@ -98,6 +102,12 @@ fn mistakes_are_shown_with_line_and_caret() {
             "a port such as 445",
         ),
         ("[policy]\nalways_reject = [21, 0]\n", 2, "from 1 to 65535"),
+        ("[policy]\nmin_lease = \"0s\"\n", 2, "from 1s to 365d"),
+        (
+            "[policy]\nmax_lease = \"1h\"\nmin_lease = \"2h\"\n",
+            3,
+            "longer than max_lease",
+        ),
         (
             "[wan]\nprefix = \"2001:db8:64::/56\"\n[nat64]\nprefix = \"2001:db8:99::/96\"\n",
             4,

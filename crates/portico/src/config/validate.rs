@@ -128,6 +128,14 @@ fn policy(file: &file::Policy) -> Checked<mapping::Policy> {
         None => default.always_reject,
         Some(list) => list.iter().map(ports).collect::<Checked<_>>()?,
     };
+    let max_lease = text(file.max_lease.as_ref(), "7d", |t| duration(t, "2m", "365d"))?;
+    let min_lease = text(file.min_lease.as_ref(), "2m", |t| {
+        let least = duration(t, "1s", "365d")?;
+        match least <= max_lease {
+            true => Ok(least),
+            false => Err("min_lease must not be longer than max_lease".to_owned()),
+        }
+    })?;
     Ok(mapping::Policy {
         new_device: match file.new_device {
             file::NewDevice::Allow => Access::Allow,
@@ -141,7 +149,8 @@ fn policy(file: &file::Policy) -> Checked<mapping::Policy> {
             file::AutoAllow::WebAndHigh => PortClass::WebAndHigh,
         },
         always_reject,
-        max_lease: text(file.max_lease.as_ref(), "7d", |t| duration(t, "2m", "365d"))?,
+        min_lease,
+        max_lease,
         max_per_device: file.max_per_device.unwrap_or(default.max_per_device),
     })
 }

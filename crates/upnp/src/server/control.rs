@@ -178,13 +178,18 @@ fn error_of(refusal: Refusal, continuation: Continuation) -> ErrorCode {
         }
         Refusal::NotFound => ErrorCode::NoSuchEntryInArray,
         // a control point of version 1 tries another port then
-        Refusal::PortDenied if (action, version) == (Action::AddPortMapping, 1) => {
+        Refusal::ExternalPortDenied | Refusal::PortDenied
+            if (action, version) == (Action::AddPortMapping, 1) =>
+        {
             ErrorCode::ConflictInMappingEntry
         }
         // a person is asked: another port would be another question
-        Refusal::NoLease | Refusal::PortDenied | Refusal::StaticMapping | Refusal::Waiting => {
-            ErrorCode::ActionNotAuthorized
-        }
+        Refusal::ExternalPortDenied
+        | Refusal::NoLease
+        | Refusal::OutboundMapping
+        | Refusal::PortDenied
+        | Refusal::StaticMapping
+        | Refusal::Waiting => ErrorCode::ActionNotAuthorized,
         Refusal::QuotaExceeded => exhausted,
         Refusal::AddressNotFree
         | Refusal::NameNotFree

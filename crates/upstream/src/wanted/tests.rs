@@ -128,6 +128,7 @@ impl Home {
             peer: false,
             filters: FilterChange::default(),
             description: None,
+            memo: None,
         }));
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use super::*;
-use crate::{Config, Seed, start};
+use crate::{Config, start};
 
 #[test]
 fn killed_at_any_write() {
@@ -471,15 +471,12 @@ fn is_open(snapshot: &Snapshot, n: u8, port: u16) -> bool {
 }
 
 pub(super) fn config(state: &Path) -> Config {
-    let seed = Seed {
-        key: Some([7; 16]),
-        ..Seed::default()
-    };
     Config {
         site: site(),
         state: state.to_owned(),
         boot_id: BootId([1; 16]),
-        seed,
+        policy: Policy::default(),
+        key: Some([7; 16]),
     }
 }
 

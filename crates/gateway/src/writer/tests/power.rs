@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use mapping::PortClass;
+
 use super::crash::{config, delegate};
 use super::*;
 use crate::start;
@@ -112,23 +114,48 @@ async fn the_audit_log_tells_who_opened_and_closed() {
 }
 
 #[tokio::test]
-async fn a_seed_goes_into_an_empty_store_only() {
+async fn the_key_stays_that_of_the_store_and_the_policy_is_the_configurations() {
     let folder = tempfile::tempdir().unwrap();
-    let run = async |max_per_device| {
+    let run = async |auto_allow| {
         let mut config = config(folder.path());
-        config.seed.policy.max_per_device = max_per_device;
-        config.seed.key = None;
-        let (handle, _writer) = start(config, net::Clock::new()).await.unwrap();
-        let snapshot = handle.snapshot();
-        let key = snapshot.lease_candidate(mac(9), |_| false);
-        (snapshot.policy().max_per_device, key)
+        config.policy.auto_allow = auto_allow;
+        config.key = None;
+        let (handle, writer) = start(config, net::Clock::new()).await.unwrap();
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(writer.run(cancel.clone()));
+        (handle, running, cancel)
     };
+    let (handle, running, cancel) = run(PortClass::WebAndHigh).await;
+    let chosen = handle.snapshot().lease_candidate(mac(9), |_| false);
+    delegate(&handle).await;
+    let lease = LeaseRequest {
+        mac: mac(1),
+        addr: addr(1),
+        lifetime: DAY,
+        declared_name: None,
+    };
+    handle.request(Request::Lease(lease)).await;
+    for port in [443, 8080] {
+        let opened = handle.request(map_request(addr(1), port)).await;
+        assert!(matches!(opened, Outcome::Granted(_)), "{opened:?}");
+    }
+    cancel.cancel();
+    running.await.unwrap().unwrap();
 
-    let first = run(5).await;
-    let second = run(6).await;
-
-    assert_eq!(first, second, "the key, too, is kept");
-    assert_eq!(first.0, 5);
+    // 443 is outside now; the second start finds what the first one stored
+    for start in 1..=2 {
+        let (handle, running, cancel) = run(PortClass::High).await;
+        let snapshot = handle.snapshot();
+        assert_eq!(snapshot.policy().auto_allow, PortClass::High);
+        assert_eq!(ports(&snapshot), [8080], "start {start}");
+        assert_eq!(snapshot.lease_candidate(mac(9), |_| false), chosen);
+        let page = handle.audit(None, 100).await.unwrap();
+        let changes = page.lines.iter();
+        let changes = changes.filter(|line| line.entry.action.as_str() == "policy.changed");
+        assert_eq!(changes.count(), 1, "start {start}");
+        cancel.cancel();
+        running.await.unwrap().unwrap();
+    }
 }
 
 fn copy_files(from: &Path, to: &Path) {

@@ -200,6 +200,7 @@ fn map(port: u16) -> Request {
         peer: false,
         filters: FilterChange::default(),
         description: None,
+        memo: None,
     })
 }
 

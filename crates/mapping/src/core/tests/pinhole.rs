@@ -40,9 +40,10 @@ fn same_tuple_extends_the_same_pinhole() {
 fn policy_and_quota_hold_for_pinholes() {
     let mut home = Home::with_pinholes();
 
-    assert_eq!(home.pierce(wish(22)), Err(Refusal::PortDenied));
+    assert_eq!(home.pierce(wish(22)), Err(Refusal::Waiting));
     assert_eq!(home.pierce(wish(445)), Err(Refusal::PortDenied));
-    home.rule(CAMERA, Access::Ask, None, Some(1), None);
+    // what waits counts too
+    home.rule(CAMERA, Access::Ask, None, Some(2), None);
     home.pierce(wish(443)).unwrap();
     assert_eq!(home.pierce(wish(8080)), Err(Refusal::QuotaExceeded));
     assert!(home.pierce(wish(443)).is_ok(), "a renewal is no new one");
@@ -50,6 +51,102 @@ fn policy_and_quota_hold_for_pinholes() {
 
     assert_eq!(home.core.snapshot().pinholes().count(), 0);
     assert_eq!(home.pierce(wish(443)), Err(Refusal::PortDenied));
+}
+
+#[test]
+fn approved_pinhole_opens_at_once_and_is_guarded_by_no_nonce() {
+    let mut home = Home::with_pinholes();
+    let guarded = |nonce| PinholeRequest {
+        requester: Requester::Pcp,
+        nonce: Some(MappingNonce([nonce; 12])),
+        filters: FilterChange {
+            clear: false,
+            add: vec![RemoteFilter {
+                prefix: "2001:db8:1::/48".parse().unwrap(),
+                port: None,
+            }],
+        },
+        ..wish(22)
+    };
+    assert_eq!(home.pierce(guarded(1)), Err(Refusal::Waiting));
+    assert_eq!(home.pierce(guarded(1)), Err(Refusal::Waiting));
+    let id = home.waiting();
+    home.core = home.restart(BOOT);
+    home.core.finish(home.now);
+    home.carry(None, true);
+
+    let half = HOUR * 12;
+    let granted = home.decide_on(id, Decision::Allow(Some(half)));
+
+    let Ok(Grant::Pinholed { pinhole, lifetime }) = granted else {
+        panic!("{granted:?}");
+    };
+    assert_eq!((pinhole.addr, pinhole.port.get()), (OWN, 22));
+    assert_eq!(
+        (pinhole.nonce, lifetime, pinhole.filters.len()),
+        (None, half, 1)
+    );
+    assert_eq!(home.core.snapshot().waiting().count(), 0);
+    // whoever asks later adopts it, for no longer than it was allowed
+    let (adopted, lifetime) = home
+        .pierce(PinholeRequest {
+            lifetime: half * 2,
+            ..guarded(2)
+        })
+        .unwrap();
+    assert_eq!((adopted.id, lifetime), (pinhole.id, half));
+    home.pass(half);
+    assert_eq!(home.core.snapshot().pinholes().count(), 0);
+    assert_eq!(home.pierce(guarded(2)), Err(Refusal::Waiting));
+}
+
+#[test]
+fn one_answer_is_for_the_mapping_and_the_pinhole_of_a_port() {
+    for decision in [Decision::Allow(None), Decision::Deny] {
+        let mut home = Home::with_pinholes();
+        let camera = home.core.snapshot().host(CAMERA).unwrap().addr;
+        assert_eq!(home.open(pcp(camera, 22, 1)), Err(Refusal::Waiting));
+        assert_eq!(home.pierce(wish(22)), Err(Refusal::Waiting));
+        assert_eq!(home.core.snapshot().waiting().count(), 2);
+        let id = home.core.snapshot().waiting().next().unwrap().id;
+
+        home.decide_on(id, decision).unwrap();
+
+        let snapshot = home.core.snapshot();
+        let open = usize::from(decision != Decision::Deny);
+        assert_eq!(snapshot.waiting().count(), 0);
+        assert_eq!(snapshot.mapping_count(), open);
+        assert_eq!(snapshot.pinholes().count(), open);
+        let again = home.pierce(wish(22)).map(drop);
+        let expected = match decision {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny => Err(Refusal::PortDenied),
+        };
+        assert_eq!(again, expected);
+    }
+}
+
+#[test]
+fn m_6_pinhole_lives_for_the_policys_least_at_least() {
+    let mut home = Home::with_pinholes();
+    let short = PinholeRequest {
+        lifetime: Duration::from_secs(1),
+        ..wish(443)
+    };
+
+    let (pinhole, lifetime) = home.pierce(short).unwrap();
+    assert_eq!(lifetime, Duration::from_secs(120));
+    let update = Request::UpdatePinhole(UpdatePinholeRequest {
+        subject: from(CAMERA),
+        requester: Requester::Upnp,
+        id: pinhole.id,
+        lifetime: Duration::from_secs(1),
+    });
+    let updated = home.request(update);
+    assert!(
+        matches!(updated, Outcome::Granted(Grant::Pinholed { lifetime, .. }) if lifetime.as_secs() == 120),
+        "{updated:?}"
+    );
 }
 
 #[test]
@@ -269,6 +366,18 @@ impl Home {
             Outcome::Granted(Grant::Pinholed { pinhole, lifetime }) => Ok((pinhole, lifetime)),
             Outcome::Refused(refusal) => Err(refusal),
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn decide_on(&mut self, id: MappingId, decision: Decision) -> Result<Grant, Refusal> {
+        let request = DecideRequest {
+            id,
+            requester: Requester::Cli,
+            decision,
+        };
+        match self.request(Request::Decide(request)) {
+            Outcome::Granted(grant) => Ok(grant),
+            Outcome::Refused(refusal) => Err(refusal),
         }
     }
 

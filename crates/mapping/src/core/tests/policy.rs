@@ -93,8 +93,82 @@ fn always_rejected_ports_open_for_nobody() {
         external: External::Exact(external(445)),
         ..upnp(camera, 8080)
     };
-    assert_eq!(home.open(outside), Err(Refusal::PortDenied));
+    assert_eq!(home.open(outside), Err(Refusal::ExternalPortDenied));
     assert_eq!(home.core.snapshot().waiting().count(), 0);
+}
+
+#[test]
+fn which_of_the_two_ports_is_denied_is_told() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.rule(CAMERA, Access::Allow, Some(PortClass::High), None, None);
+    let required = |internal, port| MapRequest {
+        external: External::Required(external(port)),
+        ..pcp(camera, internal, 1)
+    };
+
+    let outside = home.open(required(8080, 443));
+    assert_eq!(outside, Err(Refusal::ExternalPortDenied));
+    let inside = home.open(required(443, 8443));
+    assert_eq!(inside, Err(Refusal::PortDenied));
+    assert_eq!(home.open(required(443, 443)), Err(Refusal::PortDenied));
+    assert_eq!(home.ports(), [0; 0]);
+}
+
+#[test]
+fn another_configuration_closes_what_it_does_not_permit_and_leaves_a_line() {
+    let mut home = Home::with_prefix();
+    let camera = home.join(CAMERA, "camera");
+    home.carry(None, true);
+    home.open(by_admin(25)).unwrap();
+    for port in [443, 554, 8080] {
+        home.open(pcp(camera, port, 1)).unwrap();
+    }
+    home.open(pcp(camera, 22, 1)).unwrap_err();
+    let policy = Policy {
+        auto_allow: PortClass::High,
+        always_reject: vec!["8080".parse().unwrap()],
+        ..Policy::default()
+    };
+
+    home.core.handle_policy(policy.clone(), home.now);
+    let batch = home.core.finish(home.now);
+
+    let delta = batch.delta.unwrap();
+    assert_eq!(delta.policy.as_deref(), Some(&policy));
+    let actions: Vec<_> = delta.audit.iter().map(|it| it.action).collect();
+    assert_eq!(actions[0], AuditAction::PolicyChanged);
+    assert_eq!(actions[1..], [AuditAction::MappingClosed; 3]);
+    assert_eq!(home.ports(), [25], "what an admin opened stays");
+    assert_eq!(home.core.snapshot().waiting().count(), 1);
+    // the same again is nothing
+    home.core.handle_policy(policy.clone(), home.now);
+    assert_eq!(home.core.finish(home.now).delta, None);
+    let deny = Policy {
+        new_device: Access::Deny,
+        ..policy
+    };
+    home.core.handle_policy(deny, home.now);
+    home.core.finish(home.now);
+    assert_eq!(home.core.snapshot().waiting().count(), 0);
+}
+
+#[test]
+fn configuration_survives_a_disk_that_is_read_again() {
+    let mut home = Home::with_prefix();
+    let image = home.image();
+    let policy = Policy {
+        auto_allow: PortClass::None,
+        ..Policy::default()
+    };
+    home.core.handle_policy(policy.clone(), home.now);
+    home.core.finish(home.now);
+
+    let mut core = home.core.reread(image, home.now).unwrap();
+
+    assert_eq!(core.snapshot().policy(), &policy);
+    let delta = core.finish(home.now).delta.unwrap();
+    assert_eq!(delta.policy.as_deref(), Some(&policy), "to be stored yet");
 }
 
 #[test]

@@ -189,6 +189,116 @@ fn e_1_peer_opens_for_its_remote_alone_and_needs_no_class() {
 }
 
 #[test]
+fn s11_3_inbound_and_outbound_mapping_share_a_port_and_go_on_apart() {
+    let mut home = Home::with_ipv4();
+    let (camera, nas) = (home.join(CAMERA, "camera"), home.join(NAS, "nas"));
+    home.open(upnp(nas, 5000)).unwrap();
+    let inbound = |external| MapRequest {
+        external,
+        via: Via::Ipv4,
+        ..pcp(camera, 5000, 1)
+    };
+    let outbound = MapRequest {
+        peer: true,
+        filters: add(&["::ffff:198.51.100.7/128"]),
+        ..inbound(External::Suggested(None))
+    };
+    let (out, _) = home.open(outbound).unwrap();
+    let port = out.external_port;
+    assert_ne!(port.get(), 5000);
+
+    let elsewhere = home.open(inbound(External::Required(external(6000))));
+    assert_eq!(elsewhere, Err(Refusal::ExternalPortTaken));
+    let suggested = External::Suggested(Some(external(6000)));
+    let (into, _) = home.open(inbound(suggested)).unwrap();
+    assert_eq!(into.external_port, port);
+    let snapshot = home.core.snapshot();
+    assert_eq!(
+        snapshot.mapping_by_shared(Protocol::Tcp, port).unwrap().id,
+        into.id
+    );
+    assert_eq!(snapshot.forwards().count(), 3);
+    let other = MapRequest {
+        external: External::Required(port),
+        via: Via::Ipv4,
+        ..pcp(camera, 5001, 1)
+    };
+    assert_eq!(home.open(other), Err(Refusal::ExternalPortTaken));
+
+    let delete = unmap(camera, Requester::Pcp, 5000, Some(1));
+    assert_eq!(home.close(delete), Ok(1));
+    let snapshot = home.core.snapshot();
+    assert_eq!(
+        snapshot.mapping_by_shared(Protocol::Tcp, port).unwrap().id,
+        out.id
+    );
+    assert_eq!(home.close(delete), Err(Refusal::OutboundMapping));
+    let natpmp = unmap(camera, Requester::NatPmp, 5000, None);
+    assert_eq!(home.close(natpmp), Ok(0), "it has none");
+    let (again, _) = home.open(inbound(External::Required(port))).unwrap();
+    assert_eq!(again.external_port, port);
+}
+
+#[test]
+fn m_8_ports_that_are_kept_are_as_many_as_the_quota_and_come_back_to_their_host() {
+    let mut home = Home::with_ipv4();
+    let (camera, nas) = (home.join(CAMERA, "camera"), home.join(NAS, "nas"));
+    for port in 2000..2040 {
+        home.open(upnp(camera, port)).unwrap();
+        let closed = home.close(unmap(camera, Requester::Upnp, port, None));
+        assert_eq!(closed, Ok(1));
+        home.pass(Duration::from_secs(1));
+    }
+
+    // 32 at most are kept, the last ones
+    assert!(home.open(upnp(nas, 2007)).is_ok());
+    assert_eq!(home.open(upnp(nas, 2008)), Err(Refusal::ExternalPortTaken));
+    assert!(home.open(upnp(camera, 2008)).is_ok());
+    let any = MapRequest {
+        external: External::Any(external(2009)),
+        ..upnp(nas, 80)
+    };
+    let (moved, _) = home.open(any).unwrap();
+    assert_eq!(moved.external_port.get(), 80);
+    home.core = home.core.reread(home.image(), home.now).unwrap();
+    home.core.finish(home.now);
+    assert_eq!(home.open(upnp(nas, 2039)), Err(Refusal::ExternalPortTaken));
+    home.pass(Duration::from_secs(124 * 60));
+    assert!(home.open(upnp(nas, 2039)).is_ok());
+}
+
+#[test]
+fn np_5_search_goes_round_the_companions_of_others_and_finds_its_own() {
+    let mut home = Home::with_ipv4();
+    let (camera, nas) = (home.join(CAMERA, "camera"), home.join(NAS, "nas"));
+    let natpmp = |addr, port, protocol| MapRequest {
+        requester: Requester::NatPmp,
+        nonce: None,
+        protocol,
+        ..pcp(addr, port, 0)
+    };
+    for port in 8080..8084 {
+        home.open(natpmp(camera, port, Protocol::Tcp)).unwrap();
+    }
+    let udp = MapRequest {
+        protocol: Protocol::Udp,
+        external: External::Suggested(Some(external(8080))),
+        ..pcp(nas, 8080, 1)
+    };
+    assert_eq!(home.open(udp).unwrap().0.external_port.get(), 8084);
+    // a port that PCP took over reserves nothing any more
+    home.open(pcp(camera, 8083, 1)).unwrap();
+    let udp = MapRequest {
+        protocol: Protocol::Udp,
+        external: External::Suggested(Some(external(8083))),
+        ..pcp(nas, 8081, 1)
+    };
+    assert_eq!(home.open(udp).unwrap().0.external_port.get(), 8083);
+    let own = natpmp(camera, 8081, Protocol::Udp);
+    assert_eq!(home.open(own).unwrap().0.external_port.get(), 8081);
+}
+
+#[test]
 fn o_3_filters_add_up_over_renewals_until_they_are_cleared() {
     let mut home = Home::with_prefix();
     let camera = home.join(CAMERA, "camera");

@@ -226,6 +226,7 @@ pub fn map(protocol: Protocol, external: u16, internal: u16) -> Request {
         peer: false,
         filters: mapping::FilterChange::default(),
         description: None,
+        memo: None,
     })
 }
 

@@ -212,10 +212,8 @@ impl House {
             site: site(),
             state: folder.to_owned(),
             boot_id: BootId([1; 16]),
-            seed: gateway::Seed {
-                key: Some([7; 16]),
-                ..gateway::Seed::default()
-            },
+            policy: mapping::Policy::default(),
+            key: Some([7; 16]),
         };
         let (handle, writer) = gateway::start(config, Clock::new()).await.unwrap();
         let server = handle

@@ -107,16 +107,13 @@ fn closed_port_does_not_answer_and_is_counted() {
 fn what_the_gateway_grants_passes_and_what_it_closes_ends() {
     in_namespaces(async {
         let folder = tempfile::tempdir().unwrap();
-        let seed = gateway::Seed {
-            key: Some([7; 16]),
-            ..gateway::Seed::default()
-        };
         let state = folder.path().to_owned();
         let config = gateway::Config {
             site: site(),
             state,
             boot_id: BootId([1; 16]),
-            seed,
+            policy: mapping::Policy::default(),
+            key: Some([7; 16]),
         };
         let (handle, writer) = gateway::start(config, Clock::new()).await.unwrap();
         let server = handle

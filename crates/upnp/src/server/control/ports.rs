@@ -58,6 +58,7 @@ pub(super) fn add(
         peer: false,
         filters,
         description: Some(arguments.text("NewPortMappingDescription")?.to_owned()),
+        memo: None,
     }))
 }
 
