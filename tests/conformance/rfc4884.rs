@@ -109,7 +109,7 @@ fn s5_length_that_cannot_be_is_no_length() {
 }
 
 #[test]
-fn s7915_4_2_quote_makes_room_for_extensions_within_1280_bytes() {
+fn rfc_7915_s4_2_quote_makes_room_for_extensions_within_1280_bytes() {
     let mut home = ready();
     let flow = Flow::udp_to_camera(&mut home, 1400);
     let mut error = with_extensions(&flow, 11, 0, &mpls());
@@ -128,7 +128,7 @@ fn s7915_4_2_quote_makes_room_for_extensions_within_1280_bytes() {
 }
 
 #[test]
-fn s7915_5_2_error_in_ipv4_fits_576_bytes() {
+fn rfc_7915_s5_2_error_in_ipv4_fits_576_bytes() {
     let mut home = ready();
     let flow = Flow::udp_from_camera(&mut home, 1100);
     let plain = home.error(&Error::about(&flow.arrived, 3, 0)).unwrap();
@@ -142,7 +142,7 @@ fn s7915_5_2_error_in_ipv4_fits_576_bytes() {
 }
 
 #[test]
-fn s7915_extensions_that_do_not_fit_are_left_away() {
+fn rfc_7915_extensions_that_do_not_fit_are_left_away() {
     let mut home = ready();
     let flow = Flow::udp_from_camera(&mut home, 300);
     let error = with_extensions(&flow, 3, 0, &[0x20; 424]);

@@ -161,7 +161,7 @@ fn req_4_error_about_a_session_that_has_ended_is_dropped() {
 }
 
 #[test]
-fn req_4_and_req_5_quoted_packet_and_outer_destination_are_reverted() {
+fn req_5_quoted_packet_and_outer_destination_are_reverted() {
     let mut home = Home::new();
     home.open(NAS, Protocol::Udp, 7000, 7001);
     // the second remote gets another port of the pool

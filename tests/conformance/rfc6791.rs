@@ -153,7 +153,7 @@ fn s4_stateless_translator_says_who_a_router_is() {
 }
 
 #[test]
-fn s7915_6_host_in_ipv4_that_is_not_the_server_speaks_from_the_prefix() {
+fn rfc_7915_s6_host_in_ipv4_that_is_not_the_server_speaks_from_the_prefix() {
     let mut home = ready();
     let flow = Flow::udp_to_camera(&mut home, 20);
     for router in [
@@ -172,7 +172,7 @@ fn s7915_6_host_in_ipv4_that_is_not_the_server_speaks_from_the_prefix() {
 }
 
 #[test]
-fn s7915_5_1_routing_header_is_answered_with_its_place() {
+fn rfc_7915_s5_1_routing_header_is_answered_with_its_place() {
     let mut home = ready();
     // behind a Destination Options header of 16 bytes
     for (before, pointer) in [
@@ -201,7 +201,7 @@ fn s7915_5_1_routing_header_is_answered_with_its_place() {
 }
 
 #[test]
-fn s6052_3_1_private_router_does_not_speak_from_the_well_known_prefix() {
+fn rfc_6052_s3_1_private_router_does_not_speak_from_the_well_known_prefix() {
     let peer = Ipv4Addr::new(9, 9, 9, 7);
     let pool = Ipv4Addr::new(8, 8, 4, 4);
     let config = Config::alone(vec![PoolRange::new(pool, 32).unwrap()], Alone::default());
@@ -227,7 +227,7 @@ fn s6052_3_1_private_router_does_not_speak_from_the_well_known_prefix() {
 }
 
 #[test]
-fn s7915_4_1_source_route_is_answered() {
+fn rfc_7915_s4_1_source_route_is_answered() {
     let mut home = ready();
     let options = [131, 7, 4, 10, 0, 0, 1, 0];
     let packet = from_camera(Segment::udp(5001, 4000)).bytes_with(&options);
@@ -242,7 +242,7 @@ fn s7915_4_1_source_route_is_answered() {
 }
 
 #[test]
-fn s6146_3_4_other_protocols_are_answered_only_if_the_policy_says_so() {
+fn rfc_6146_s3_4_other_protocols_are_answered_only_if_the_policy_says_so() {
     for refuse in [false, true] {
         let mut home = ready_with(|config| config.refuse_protocols = refuse);
         let mut six = to_camera(Segment::udp(4000, 5000)).bytes();
@@ -266,7 +266,7 @@ fn s6146_3_4_other_protocols_are_answered_only_if_the_policy_says_so() {
 }
 
 #[test]
-fn s7915_5_4_address_without_an_open_port_says_nothing() {
+fn rfc_7915_s5_4_address_without_an_open_port_says_nothing() {
     let mut home = ready_with(|config| config.refuse_protocols = true);
     let mut packet = to_camera(Segment::udp(4000, 5000));
     packet.dst = nsp().embed(NAS).into();

@@ -8,9 +8,11 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use home::icmp::Error;
-use home::{ACK, CAMERA, FIN, Home, NAS, Packet, RST, SYN, Segment, from_camera, nsp, to_camera};
+use home::{
+    ACK, CAMERA, FIN, Home, NAS, OTHER, Packet, RST, SYN, Segment, from_camera, nsp, to_camera,
+};
 use mapping::Protocol;
-use translator::{DropReason, Lifetimes, TcpState, Translator};
+use translator::{DropReason, Lifetimes, PoolRange, TcpState, Translator};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -145,6 +147,39 @@ fn s7_packets_that_do_not_pass_refresh_nothing() {
 }
 
 #[test]
+fn s3_no_two_remotes_share_a_port_whatever_their_servers_are() {
+    let mut home = Home::new();
+    home.open(NAS, Protocol::Tcp, 80, 80);
+    let mut to_nas = to_camera(Segment::tcp(4000, 80, SYN));
+    to_nas.src = OTHER.into();
+    to_nas.dst = nsp().embed(NAS).into();
+
+    let first = home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    let second = home.send(&to_nas).unwrap();
+
+    assert_eq!(first.src, second.src, "the only address");
+    assert_ne!(first.segment.ports().0, second.segment.ports().0);
+}
+
+#[test]
+fn s4_remote_has_one_address_for_all_its_sessions() {
+    let mut home = Home::with(|config| {
+        config.pool = vec![PoolRange::new([192, 168, 64, 192].into(), 26).unwrap()];
+    });
+    let seen: BTreeSet<_> = (0..300)
+        .flat_map(|port| {
+            [
+                Segment::tcp(4000 + port, 80, SYN),
+                Segment::udp(4000 + port, 5000),
+                Segment::ping(4000 + port),
+            ]
+        })
+        .map(|segment| home.send(&to_camera(segment)).unwrap().src)
+        .collect();
+    assert_eq!(seen.len(), 1);
+}
+
+#[test]
 fn s5_mapping_is_endpoint_independent_for_every_protocol() {
     let mut home = Home::new();
     home.open(NAS, Protocol::Tcp, 80, 80);
@@ -199,6 +234,19 @@ fn s7_errors_and_resets_refresh_nothing() {
     home.pass(MINUTE);
 
     assert_eq!(home.live(), 0, "five minutes from the last datagram");
+}
+
+#[test]
+fn s8_parity_is_kept_for_datagrams_where_the_port_is_not() {
+    let mut home = Home::new();
+    for host in 1..=100_u16 {
+        for port in [4000, 4001] {
+            let mut packet = to_camera(Segment::udp(port, 5000));
+            packet.src = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).into();
+            let bound = home.send(&packet).unwrap().segment.ports().0;
+            assert_eq!(bound % 2, port % 2);
+        }
+    }
 }
 
 #[test]

@@ -146,6 +146,11 @@ async fn session_log_remembers_who_was_there() -> Result<()> {
         );
         let nobody = was(home, &format!("{addr}:1"), &then).await?;
         nobody.ended(1)?.says("nobody was behind")?;
+        let began = entry["began"].as_u64().context("it began")?;
+        was(home, &pool, &format!("@{}", began + 60))
+            .await?
+            .ended(1)?
+            .says("nearest, tcp [2001:db8:77::2]:")?;
         was(home, &pool, "1d")
             .await?
             .ended(1)?

@@ -122,10 +122,10 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
 }
 
-/// `tests/conformance/rfc6887.rs` is about RFC 6887.
+/// `tests/conformance/rfc6887.rs` and `rfc6887_filter.rs` are about RFC 6887.
 fn document(path: &str) -> String {
     let name = path.strip_prefix(FOLDER).unwrap_or(path);
-    let name = name.split(['/', '.']).next().unwrap_or(name);
+    let name = name.split(['/', '.', '_']).next().unwrap_or(name);
     name.strip_prefix("rfc")
         .map_or_else(|| name.to_owned(), |number| format!("RFC {number}"))
 }
@@ -208,6 +208,17 @@ mod tests {
             "s_is",
         ] {
             assert_eq!(claim(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn file_is_named_after_its_document() {
+        for (path, text) in [
+            ("tests/conformance/rfc6887.rs", "RFC 6887"),
+            ("tests/conformance/rfc6887_filter.rs", "RFC 6887"),
+            ("tests/conformance/igd.rs", "igd"),
+        ] {
+            assert_eq!(document(path), text);
         }
     }
 

@@ -224,6 +224,24 @@ impl Client {
         choice: &SessionChoice,
         at: u64,
     ) -> Result<LogView, ClientError> {
+        self.logged(choice, &format!("at={at}")).await
+    }
+
+    /// As [`Self::sessions_at`], of the seconds from `from` to `until`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn sessions_between(
+        &self,
+        choice: &SessionChoice,
+        from: u64,
+        until: u64,
+    ) -> Result<LogView, ClientError> {
+        let span = format!("from={from}&until={until}");
+        self.logged(choice, &span).await
+    }
+
+    async fn logged(&self, choice: &SessionChoice, span: &str) -> Result<LogView, ClientError> {
         let path = query(choice.parameters());
         let mut whole = LogView {
             items: Vec::new(),
@@ -233,7 +251,7 @@ impl Client {
         let mut cursor = String::new();
         loop {
             let page: LogView = self
-                .get(&format!("/sessions/log?limit=1000&at={at}{path}{cursor}"))
+                .get(&format!("/sessions/log?limit=1000&{span}{path}{cursor}"))
                 .await?;
             whole.items.extend(page.items);
             whole.since = page.since;

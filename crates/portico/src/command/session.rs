@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dashboard::Client;
-use dashboard::model::{SessionChoice, SessionView};
+use dashboard::model::{LoggedView, SessionChoice, SessionView};
 use net::Clock;
 use serde_json::json;
 
@@ -93,12 +93,27 @@ fn who_was(
             Some(since) if since > at => {
                 format!("; the session log goes back to {}", show::date(since))
             }
-            Some(_) => String::new(),
+            Some(_) => nearest(client, choice, at)?,
         };
         let at = format!(" at {}{since}", show::date(at));
         return Err(nobody("was", choice, &at));
     }
     give(reading, &log.items, |items| show::logged(items))
+}
+
+/// Says who was there a little before or after: clocks differ.
+fn nearest(client: &Client, choice: &SessionChoice, at: u64) -> Result<String, Failure> {
+    let (from, until) = (at.saturating_sub(AROUND), at.saturating_add(AROUND));
+    let around = async || client.sessions_between(choice, from, until).await;
+    let log = wait(patiently(around))?;
+    let distance = |it: &&LoggedView| {
+        let ended = it.ended.unwrap_or(u64::MAX);
+        it.began.saturating_sub(at).max(at.saturating_sub(ended))
+    };
+    Ok(match log.items.iter().min_by_key(distance) {
+        None => String::new(),
+        Some(it) => format!("; nearest, {}", show::whose(it)),
+    })
 }
 
 fn nobody(verb: &str, choice: &SessionChoice, when: &str) -> Failure {
@@ -146,3 +161,6 @@ fn watch(client: &Client, choice: &SessionChoice, json: bool) -> Result<(), Fail
 }
 
 const GLANCE: Duration = Duration::from_secs(1);
+
+/// Seconds by which the clock of a device that nobody sets is likely to be wrong.
+const AROUND: u64 = 600;

@@ -227,6 +227,17 @@ pub(super) fn logged(sessions: &[LoggedView]) -> String {
     table(head, rows)
 }
 
+/// Who it was and when.
+pub(super) fn whose(session: &LoggedView) -> String {
+    let ended = session.ended.map_or_else(|| "now".to_owned(), date);
+    format!(
+        "{} {} from {} to {ended}",
+        session.protocol,
+        six(&session.remote),
+        date(session.began)
+    )
+}
+
 /// One line about a session that is watched.
 pub(super) fn watched(now: u64, what: &str, session: &SessionView) -> String {
     format!(

@@ -151,7 +151,9 @@ impl Reading {
             "sessions                tcp {}  udp {}  icmp {}  (opened {})\n",
             self.sessions.tcp, self.sessions.udp, self.sessions.icmp, self.sessions_opened
         );
-        text += &format!("dropped                 {}\n", self.reasons());
+        // a line that the terminal breaks would be two to take back
+        let reasons = cut(&self.reasons(), WIDTH - 24);
+        text += &format!("dropped                 {reasons}\n");
         text
     }
 
@@ -183,6 +185,20 @@ impl Reading {
         }
     }
 }
+
+/// Cuts a list behind its last item that fits.
+fn cut(list: &str, width: usize) -> String {
+    if list.len() <= width {
+        return list.to_owned();
+    }
+    let room = width.saturating_sub(", and others".len());
+    let fits = list.get(..=room).and_then(|list| list.rsplit_once(", "));
+    let (fits, _) = fits.unwrap_or_default();
+    format!("{fits}, and others")
+}
+
+/// Columns that every terminal has.
+const WIDTH: usize = 80;
 
 /// Returns what takes a terminal back over so many lines and clears them.
 pub fn back(lines: usize) -> String {
@@ -252,6 +268,25 @@ mod tests {
         );
         assert!(table.contains("750.0 kB"), "{table}");
         assert!(last.is_empty() && !reading.is_empty());
+    }
+
+    #[test]
+    fn no_line_of_the_table_is_wider_than_a_terminal() {
+        let mut reading = Reading::new(&counts(), Duration::from_secs(12));
+        for reason in [
+            "address",
+            "another_reason",
+            "filtered",
+            "long_reason_why",
+            "zzz",
+        ] {
+            reading.drops.insert(reason, u64::MAX);
+        }
+        let table = reading.text(None, Format::Table);
+
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+        assert!(table.contains("address 18446744073709551615, and others\n"));
+        assert!(reading.text(None, Format::Summary).contains("zzz"));
     }
 
     #[test]
