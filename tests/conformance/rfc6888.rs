@@ -42,6 +42,30 @@ fn req_4_limit_is_of_the_sessions_that_live() {
 }
 
 #[test]
+fn req_4_connections_that_have_finished_are_no_share() {
+    let mut home = homes(|limits| {
+        (limits.sessions, limits.per_remote_64, limits.per_server) = (64, 2, 3);
+    });
+    establish(&mut home, remote(1, 1), 3999, CAMERA);
+    for port in 4000..4200 {
+        establish(&mut home, remote(1, 1), port, CAMERA);
+        finish(&mut home, remote(1, 1), port);
+    }
+    assert_eq!(home.live(), 64, "what is finished makes room");
+    assert!(data(&mut home, remote(1, 1), 3999, CAMERA).is_ok());
+
+    // opened again it is one of the two
+    establish(&mut home, remote(1, 1), 4199, CAMERA);
+    for port in [4198, 4200] {
+        let refused = syn(&mut home, remote(1, 1), port, CAMERA);
+        assert_eq!(refused, Err(DropReason::RemoteFull), "{port}");
+    }
+    establish(&mut home, remote(2, 1), 4000, CAMERA);
+    let refused = syn(&mut home, remote(3, 1), 4000, CAMERA);
+    assert_eq!(refused, Err(DropReason::ServerFull));
+}
+
+#[test]
 fn req_4_server_that_is_full_leaves_room_for_the_others() {
     let mut home = homes(|limits| limits.per_server = 10);
     for port in 0..10 {
@@ -260,7 +284,7 @@ fn req_5_a_limits_grow_with_the_table_or_are_configured() {
     let limits = Limits::default();
     assert_eq!(
         (limits.new_per_remote_64, limits.new_per_server),
-        (1000, 8000)
+        (20_000, 65_536)
     );
     assert_eq!(limits.resting_ports, 4096);
 }

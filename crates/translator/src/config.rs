@@ -135,9 +135,9 @@ pub enum Closed {
 pub struct Limits {
     /// Sessions.
     pub sessions: u32,
-    /// Sessions of the remotes of one /64.
+    /// Sessions of the remotes of one /64, but for those that both ends have finished.
     pub per_remote_64: u32,
-    /// Sessions of one server.
+    /// As before, of one server.
     pub per_server: u32,
     /// Sessions of one /64 to which the remote has not yet answered.
     pub half_open_per_64: u32,
@@ -369,12 +369,12 @@ fn set(
 /// As many as Linux gives of ICMP errors in all.
 const ANSWERS: u32 = 1000;
 
-/// More than any browser or torrent client begins, and far less than a flood.
-const NEW_PER_REMOTE_64: u32 = 1000;
+/// What a machine of two processors opens and closes with both ends on it: a flood out of one
+/// network is to leave time for the others.
+const NEW_PER_REMOTE_64: u32 = 20_000;
 
-/// More than a residential server takes: what is beyond is a flood, of which one server's part is
-/// to leave time for the others.
-const NEW_PER_SERVER: u32 = 8000;
+/// None: whoever forges sources would use it up, and keep everybody else from the server.
+const NEW_PER_SERVER: u32 = 65_536;
 
 /// A hundred bytes each when all are in use.
 const RESTING_PORTS: u32 = 4096;

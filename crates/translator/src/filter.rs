@@ -13,7 +13,9 @@ use crate::incoming::{Incoming, Segment};
 use crate::martian::is_host_v6;
 use crate::nsps::Nsps;
 use crate::proof::Proof;
-use crate::session::{FourTuple, Lifetime, New, Place, SessionId, SessionTable, SixTuple, Tick};
+use crate::session::{
+    Found, FourTuple, Lifetime, New, Place, SessionId, SessionTable, SixTuple, Tick,
+};
 use crate::tcp_state::{Direction, TcpState};
 use crate::ticks::Ticks;
 use crate::transport::Transport;
@@ -50,12 +52,23 @@ impl Filter {
         let tuple = self.six_tuple(incoming).ok_or(DropReason::NotOurs)?;
         let found = self.sessions.find_six(&tuple);
         match found.and_then(|id| self.alive(id, now)) {
-            Some(id) => {
+            Some(id) if !self.begins_anew(id, &incoming.segment) => {
                 self.update(id, Direction::SixToFour, &incoming.segment, now);
-                Ok(id)
+                return Ok(id);
             }
-            None => self.start(tuple, &incoming.segment, now),
+            Some(finished) => self.end(finished, EndReason::Evicted, now),
+            None => {}
         }
+        self.start(tuple, &incoming.segment, now)
+    }
+
+    /// Tells whether a segment opens a connection anew that both ends have finished.
+    // DEVIATION RFC 6146 §3.5.2.2: that is another session, and admitted as any other, because the
+    // old one would end in the midst of the new connection.
+    fn begins_anew(&self, id: SessionId, segment: &Segment) -> bool {
+        let is_finished = |entry: Found<'_>| entry.tcp == Some(TcpState::V4FinV6FinRcv);
+        matches!(segment, Segment::Tcp(tcp) if tcp.flags.opens())
+            && self.sessions.get(id).is_some_and(is_finished)
     }
 
     /// Returns the tuple of a packet to a valid prefix.
@@ -137,9 +150,6 @@ impl Filter {
             Segment::Tcp(tcp) => entry.tcp.and_then(|state| {
                 let (next, lifetime) = state.next(direction, tcp.flags);
                 entry.tcp = Some(next);
-                if next == TcpState::V6Init && state != next {
-                    entry.proof = Proof::default();
-                }
                 // DEVIATION RFC 6146 §3.5.2.2: the answer of the server alone does not start the
                 // lifetime of an established connection, because to RFC 5382 §5 it is open in
                 // part until the remote acknowledges, and a forged SYN would hold its place for

@@ -45,6 +45,8 @@ pub(crate) struct Shares {
 #[derive(Debug)]
 struct Server {
     sessions: u32,
+    /// Those of them that both ends have finished.
+    finished: u32,
     pace: Pace,
     /// Half-open sessions, the oldest first.
     half_open: List<BY_SERVER>,
@@ -55,6 +57,8 @@ struct Server {
 struct Net {
     prefix: Prefix,
     sessions: NonZeroU32,
+    /// Those of them that both ends have finished.
+    finished: u32,
     pace: Pace,
     /// Half-open sessions, the oldest first.
     half_open: List<BY_NET>,
@@ -89,12 +93,14 @@ impl Shares {
     }
 
     /// Returns which limit one more half-open session would exceed.
+    // RFC 6888 REQ-4 counts what a subscriber uses: a connection that both ends have finished only
+    // waits for stray segments, and who opens many short ones is not to be kept out for it.
     pub(crate) fn over(&self, prefix: Prefix, server: Ipv4Addr, now: Tick) -> Option<Over> {
         if let Some(net) = self.find(prefix).and_then(|net| self.nets.get(net)) {
             if !net.pace.allows(self.limits.new_per_remote_64, now) {
                 return Some(Over::RemoteRate);
             }
-            if net.sessions.get() >= self.limits.per_remote_64
+            if net.sessions.get() - net.finished >= self.limits.per_remote_64
                 || net.half_open.len() >= self.limits.half_open_per_64
             {
                 return Some(Over::Remote(net.half_open.head()));
@@ -104,7 +110,8 @@ impl Shares {
         if !server.pace.allows(self.limits.new_per_server, now) {
             return Some(Over::ServerRate);
         }
-        (server.sessions >= self.limits.per_server).then(|| Over::Server(server.half_open.head()))
+        let is_over = server.sessions - server.finished >= self.limits.per_server;
+        is_over.then(|| Over::Server(server.half_open.head()))
     }
 
     pub(crate) fn of_server(&self, server: Ipv4Addr) -> u32 {
@@ -123,6 +130,7 @@ impl Shares {
         let per_second = self.limits.new_per_server;
         let server = self.servers.entry(server).or_insert_with(|| Server {
             sessions: 0,
+            finished: 0,
             pace: Pace::new(per_second, now),
             half_open: List::default(),
         });
@@ -142,6 +150,7 @@ impl Shares {
         let net = self.nets.insert(Net {
             prefix,
             sessions: NonZeroU32::MIN,
+            finished: 0,
             pace,
             half_open: List::default(),
             by_weight: Link::default(),
@@ -155,7 +164,28 @@ impl Shares {
         }
     }
 
-    /// No longer counts a session, which is not half-open.
+    /// Says that both ends have finished a session: what it takes is no longer a share, because it
+    /// makes room for any other one.
+    pub(crate) fn finish(&mut self, prefix: Prefix, server: Ipv4Addr) {
+        self.count_finished(prefix, server, |finished| finished + 1);
+    }
+
+    /// Takes back [`Self::finish`].
+    pub(crate) fn resume(&mut self, prefix: Prefix, server: Ipv4Addr) {
+        self.count_finished(prefix, server, |finished| finished - 1);
+    }
+
+    fn count_finished(&mut self, prefix: Prefix, server: Ipv4Addr, change: impl Fn(u32) -> u32) {
+        if let Some(server) = self.servers.get_mut(&server) {
+            server.finished = change(server.finished);
+        }
+        let net = self.find(prefix).and_then(|net| self.nets.get_mut(net));
+        if let Some(net) = net {
+            net.finished = change(net.finished);
+        }
+    }
+
+    /// No longer counts a session, which is neither half-open nor finished.
     pub(crate) fn remove(&mut self, prefix: Prefix, server: Ipv4Addr) {
         if let Some(of_server) = self.servers.get_mut(&server) {
             of_server.sessions -= 1;

@@ -135,8 +135,12 @@ impl Lifetime {
     /// The remote has not shown that it is where it says, so that anybody may have forged it.
     pub(crate) const HALF_OPEN: [Self; 3] = [Self::IcmpQuery, Self::TcpOpening, Self::UdpOpening];
 
-    const fn is_half_open(self) -> bool {
-        matches!(self, Self::IcmpQuery | Self::TcpOpening | Self::UdpOpening)
+    const fn share(self) -> Share {
+        match self {
+            Self::IcmpQuery | Self::TcpOpening | Self::UdpOpening => Share::HalfOpen,
+            Self::TcpClosing => Share::Finished,
+            Self::TcpEstablished | Self::TcpReset | Self::TcpTransitory | Self::Udp => Share::InUse,
+        }
     }
 
     const fn transport(self) -> Transport {
@@ -150,6 +154,14 @@ impl Lifetime {
             Self::Udp | Self::UdpOpening => Transport::Udp,
         }
     }
+}
+
+/// What a session is to those who share the table, see [`Shares`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    Finished,
+    HalfOpen,
+    InUse,
 }
 
 /// All sessions, found by either tuple; bounded.
@@ -306,8 +318,10 @@ impl SessionTable {
         }
         let net = Prefix::of(new.six.remote);
         self.shares.add(net, new.six.server, now);
-        if new.lifetime.is_half_open() {
-            self.shares.open(net, new.six.server, entries, id);
+        match new.lifetime.share() {
+            Share::Finished => self.shares.finish(net, new.six.server),
+            Share::HalfOpen => self.shares.open(net, new.six.server, entries, id),
+            Share::InUse => {}
         }
         *gauge(&mut self.live, new.six.transport) += 1;
         Some(SessionId(id))
@@ -352,14 +366,23 @@ impl SessionTable {
         if let Some(list) = self.ages.get_mut(lifetime as usize) {
             list.push_back(&mut self.entries, id.0);
         }
-        if old.is_half_open() != lifetime.is_half_open()
+        if old.share() != lifetime.share()
             && let Some(net) = self.net(id)
         {
-            if lifetime.is_half_open() {
-                self.shares.open(net, server, &mut self.entries, id.0);
-            } else {
-                self.shares.settle(net, server, &mut self.entries, id.0);
+            self.leave_share(old, net, server, id);
+            match lifetime.share() {
+                Share::Finished => self.shares.finish(net, server),
+                Share::HalfOpen => self.shares.open(net, server, &mut self.entries, id.0),
+                Share::InUse => {}
             }
+        }
+    }
+
+    fn leave_share(&mut self, old: Lifetime, net: Prefix, server: Ipv4Addr, id: SessionId) {
+        match old.share() {
+            Share::Finished => self.shares.resume(net, server),
+            Share::HalfOpen => self.shares.settle(net, server, &mut self.entries, id.0),
+            Share::InUse => {}
         }
     }
 
@@ -385,13 +408,11 @@ impl SessionTable {
             list.unlink(entries, id.0);
         }
         if let Some(net) = net {
-            if lifetime.is_half_open() {
-                self.shares.settle(net, server, entries, id.0);
-            }
+            self.leave_share(lifetime, net, server, id);
             self.shares.remove(net, server);
         }
         *gauge(&mut self.live, lifetime.transport()) -= 1;
-        entries.remove(id.0)
+        self.entries.remove(id.0)
     }
 
     /// Returns a session that came in by a rule.

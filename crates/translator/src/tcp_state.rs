@@ -19,11 +19,11 @@ pub enum Direction {
 ///   CLOSED ─────────► V4INIT ───────────────────────► ESTABLISHED
 ///            V6 SYN                  V4 SYN
 ///   CLOSED ─────────► V6INIT ───────────────────────► ESTABLISHED ◄──┐ not RST
-///      ▲                 ▲ V6 SYN      V4 FIN │ V6 FIN │   │ RST     │
-///      │                 │                    ▼        ▼   └──────► TRANS
-///      │                 │              V4FIN_RCV  V6FIN_RCV ─RST─────▲
-///      │ 4 min           │                    │ V6 FIN │ V4 FIN
-///      └─────────────────┴──── V4FIN_V6FIN_RCV ◄───────┘
+///      ▲                               V4 FIN │ V6 FIN │   │ RST     │
+///      │                                      ▼        ▼   └──────► TRANS
+///      │                                V4FIN_RCV  V6FIN_RCV ─RST─────▲
+///      │ 4 min, or V6 SYN                     │ V6 FIN │ V4 FIN
+///      └────────────────────── V4FIN_V6FIN_RCV ◄───────┘
 /// ```
 /// The whole table is in the test `every_transition`.
 // DEVIATION RFC 6146 §3.5.2.2: behind a gateway there is no V4INIT because no session starts from
@@ -89,9 +89,6 @@ impl TcpState {
             | (Self::V6FinRcv, Direction::FourToSix, Event::Fin) => (Self::V4FinV6FinRcv, closing),
             (Self::Established | Self::V4FinRcv | Self::V6FinRcv, _, _) => (self, established),
 
-            // DEVIATION RFC 6146 §3.5.2.2: a remote that opens the same 5-tuple again after both
-            // FINs starts anew, because the session would end in the midst of the new connection.
-            (Self::V4FinV6FinRcv, Direction::SixToFour, Event::Syn) => (Self::V6Init, opening),
             (Self::V4FinV6FinRcv, _, _) => (Self::V4FinV6FinRcv, None),
 
             (Self::Trans, _, Event::Rst) => (Self::Trans, None),
@@ -151,7 +148,7 @@ mod tests {
             (V4FinRcv,      FourToSix, [(V4FinRcv, EST),       (V4FinRcv, EST),        (Trans, TRANS), (V4FinRcv, EST)]),
             (V6FinRcv,      SixToFour, [(V6FinRcv, EST),       (V6FinRcv, EST),        (Trans, RESET), (V6FinRcv, EST)]),
             (V6FinRcv,      FourToSix, [(V6FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, TRANS), (V6FinRcv, EST)]),
-            (V4FinV6FinRcv, SixToFour, [(V6Init, OPEN),        (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
+            (V4FinV6FinRcv, SixToFour, [(V4FinV6FinRcv, none), (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (V4FinV6FinRcv, FourToSix, [(V4FinV6FinRcv, none), (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (Trans,         SixToFour, [(Established, EST),    (Established, EST),     (Trans, none),  (Established, EST)]),
             (Trans,         FourToSix, [(Established, EST),    (Established, EST),     (Trans, none),  (Established, EST)]),

@@ -176,6 +176,11 @@ impl Model {
     /// Tells whether the packet passes.
     fn packet(&mut self, flow: Flow, from_remote: bool, what: What) -> bool {
         let now = self.now;
+        let is_finished = |session: &State| session.tcp == Some(TcpState::V4FinV6FinRcv);
+        if from_remote && what == What::Syn && self.sessions.get(&flow).is_some_and(is_finished) {
+            // a deviation: a new connection is a new session
+            self.sessions.remove(&flow);
+        }
         match self.sessions.get_mut(&flow) {
             Some(session) if flow.kind == Transport::Tcp => session.segment(from_remote, what, now),
             Some(session) => {
@@ -239,12 +244,7 @@ impl State {
             (V4FinRcv, What::Fin) if from_remote => (V4FinV6FinRcv, Set::Trans),
             (V6FinRcv, What::Fin) if !from_remote => (V4FinV6FinRcv, Set::Trans),
             (V4FinRcv | V6FinRcv, _) => (state, Set::Established),
-            // *** V6 FIN + V4 FIN RCV ***, with a deviation for a new connection
-            (V4FinV6FinRcv, _) if is_syn && from_remote => {
-                self.proven = false;
-                self.spoken = false;
-                (V6Init, Set::Trans)
-            }
+            // *** V6 FIN + V4 FIN RCV ***
             (V4FinV6FinRcv, _) => (V4FinV6FinRcv, Set::Nothing),
             // *** TRANS ***
             (Trans, What::Rst) => (Trans, Set::Nothing),

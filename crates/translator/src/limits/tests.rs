@@ -29,7 +29,7 @@ impl Linked<BY_NET> for Session {
 
 #[test]
 fn net_is_small() {
-    assert_eq!(size_of::<Option<Net>>(), 36);
+    assert_eq!(size_of::<Option<Net>>(), 40);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Which session goes when there is no room for another one.
 
-use std::net::Ipv4Addr;
-
 use crate::bib::Remote;
 use crate::limits::{Over, Prefix};
 use crate::session::{Lifetime, SessionId, SessionTable, SixTuple, Tick};
@@ -31,10 +29,7 @@ impl SessionTable {
             Some(Over::Remote(Some(oldest))) => Place::Instead(SessionId(oldest)),
             Some(Over::Remote(None)) => Place::Full(DropReason::RemoteFull),
             Some(Over::Server(Some(oldest))) => Place::Instead(SessionId(oldest)),
-            Some(Over::Server(None)) => match self.closing_of(six.server) {
-                Some(id) => Place::Instead(id),
-                None => Place::Full(DropReason::ServerFull),
-            },
+            Some(Over::Server(None)) => Place::Full(DropReason::ServerFull),
             None if self.entries.is_full() => match self.most_dispensable(now) {
                 Some(id) => Place::Instead(id),
                 None => Place::Full(DropReason::SessionsFull),
@@ -93,12 +88,6 @@ impl SessionTable {
         (idle > UDP_MIN).then_some(id)
     }
 
-    fn closing_of(&self, server: Ipv4Addr) -> Option<SessionId> {
-        let mut oldest = self.oldest_of(Lifetime::TcpClosing).take(LOOKED_AT);
-        let is_its = |id: &SessionId| self.entries.get(id.0).is_some_and(|it| it.server == server);
-        oldest.find(is_its)
-    }
-
     fn oldest_of(&self, kind: Lifetime) -> impl Iterator<Item = SessionId> {
         let list = self.ages.get(kind as usize);
         list.into_iter()
@@ -107,7 +96,7 @@ impl SessionTable {
     }
 }
 
-/// Sessions of one server or one pool address are looked for among so many.
+/// Sessions of one pool address are looked for among so many.
 const LOOKED_AT: usize = 32;
 
 /// Sessions whose servers are compared.

@@ -108,7 +108,7 @@ fn check(
     );
     let half_open = model
         .values()
-        .filter(|known| known.1.is_half_open())
+        .filter(|known| known.1.share() == Share::HalfOpen)
         .count();
     prop_assert_eq!(table.half_open() as usize, half_open);
     prop_assert_eq!(table.live().tcp as usize, model.len());
