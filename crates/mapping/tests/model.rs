@@ -9,15 +9,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mapping::{
-    BootId, Client, Core, External, ExternalPort, Gates, Grant, Instant, InternalPort,
-    LeaseRequest, Mac, MapRequest, MappingNonce, Now, Outcome, Policy, PrefixRequest, Protocol,
-    Refusal, ReleaseRequest, Request, Requester, Revision, Site, Subject, UnmapRequest,
-    UnmapTarget, Wall,
+    Access, Anchor, BootId, BootNumber, Carriers, Client, Core, DecideRequest, Decision, Delta,
+    External, ExternalPort, FilterChange, Gates, Generation, GenerationId, Grant, Host,
+    HostPolicyRequest, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest, MapSetRequest,
+    Mapping, MappingId, MappingNonce, Meta, Now, Outcome, Permission, Policy, PortClass,
+    PrefixRequest, Protocol, Refusal, ReleaseRequest, RemoteFilter, Request, Requester, Revision,
+    Site, Subject, UnmapRequest, UnmapTarget, Via, Waiting, Wall,
 };
 use proptest::prelude::*;
+
+use reference::{Filters, HostPolicy, LEAST, MOST, Model, No, QUOTA, Wanted, Wish};
+
+#[path = "model/reference.rs"]
+mod reference;
 
 proptest! {
     #[test]
@@ -42,181 +51,156 @@ proptest! {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Join(u8),
-    Leave(u8),
-    Open {
-        host: u8,
-        port: u16,
-        wanted: Wanted,
-        seconds: u64,
-        nonce: Option<u8>,
-    },
+    Carry(bool),
     Close {
         host: u8,
         port: u16,
         nonce: Option<u8>,
     },
-    Pass(u64),
+    /// About one of those that wait or are open.
+    Decide(usize, Option<Option<u64>>),
     Delegate(u8),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Wanted {
-    Exact(u16),
-    Nothing,
-    Suggested(u16),
+    Forget {
+        host: u8,
+        port: u16,
+    },
+    Join(u8),
+    Leave(u8),
+    Open(Wish),
+    OpenSet(Wish, u16),
+    Pass(u64),
+    Restart,
+    Rule(u8, Option<HostPolicy>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let host = 0..4_u8;
-    let port = prop_oneof![Just(443_u16), Just(22), Just(5351), 8000..8004_u16];
-    let nonce = proptest::option::of(0..2_u8);
-    let wanted = prop_oneof![
-        Just(Wanted::Nothing),
-        port.clone().prop_map(Wanted::Suggested),
-        port.clone().prop_map(Wanted::Exact),
-    ];
+    let host = || 0..4_u8;
+    let nonce = || proptest::option::of(0..2_u8);
+    let lasts = || proptest::option::of(50..900_u64);
     prop_oneof![
-        3 => host.clone().prop_map(Step::Join),
-        1 => host.clone().prop_map(Step::Leave),
-        8 => (host.clone(), port.clone(), wanted, 1..500_u64, nonce.clone()).prop_map(
-            |(host, port, wanted, seconds, nonce)| Step::Open { host, port, wanted, seconds, nonce }
-        ),
-        3 => (host, port, nonce).prop_map(|(host, port, nonce)| Step::Close { host, port, nonce }),
+        3 => host().prop_map(Step::Join),
+        1 => host().prop_map(Step::Leave),
+        9 => wish().prop_map(Step::Open),
+        1 => (wish(), 2..5_u16).prop_map(|(wish, size)| {
+            let wanted = Wanted::Suggested(None);
+            Step::OpenSet(Wish { wanted, ..wish }, size)
+        }),
+        3 => (host(), port(), nonce()).prop_map(|(host, port, nonce)| Step::Close { host, port, nonce }),
+        3 => (0..20_usize, proptest::option::of(lasts())).prop_map(|(at, what)| Step::Decide(at, what)),
+        1 => (host(), port()).prop_map(|(host, port)| Step::Forget { host, port }),
+        2 => (host(), proptest::option::of(host_policy())).prop_map(|(host, policy)| Step::Rule(host, policy)),
         2 => (1..400_u64).prop_map(Step::Pass),
         1 => (0..3_u8).prop_map(Step::Delegate),
+        1 => any::<bool>().prop_map(Step::Carry),
+        1 => Just(Step::Restart),
     ]
 }
 
-/// What the model knows of a mapping.
-#[derive(Debug, Clone, PartialEq)]
-struct Open {
-    host: u8,
-    internal: u16,
-    external: u16,
-    nonce: Option<u8>,
-    ends: u64,
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![
+        Just(443_u16),
+        Just(22),
+        Just(25),
+        Just(5351),
+        8000..8004_u16
+    ]
 }
 
-#[derive(Debug, Default)]
-struct Model {
-    /// When the lease of a host that is here ends.
-    leases: BTreeMap<u8, u64>,
-    open: Vec<Open>,
-    delegated: bool,
-    now: u64,
+fn wish() -> impl Strategy<Value = Wish> {
+    let wanted = prop_oneof![
+        Just(Wanted::Suggested(None)),
+        port().prop_map(|port| Wanted::Suggested(Some(port))),
+        port().prop_map(Wanted::Any),
+        port().prop_map(Wanted::Exact),
+        port().prop_map(Wanted::Required),
+    ];
+    let via = prop_oneof![Just(Via::Both), Just(Via::Ipv4), Just(Via::Ipv6)];
+    let filters = (any::<bool>(), proptest::collection::vec(0..4_u8, 0..2));
+    let nonce = proptest::option::of(0..2_u8);
+    let who = (0..4_u8, port(), nonce);
+    (who, wanted, via, 1..900_u64, filters).prop_map(
+        |((host, internal, nonce), wanted, via, seconds, (clear, add))| Wish {
+            host,
+            internal,
+            wanted,
+            via,
+            nonce,
+            seconds: Some(seconds),
+            filters: Filters { clear, add },
+        },
+    )
 }
 
-impl Model {
-    fn allows(port: u16) -> bool {
-        port == 443 || (port >= 1024 && port != 5351)
+/// Its end is how long it lasts.
+fn host_policy() -> impl Strategy<Value = HostPolicy> {
+    let access = prop::sample::select(Access::ALL.to_vec());
+    let classes = [PortClass::All, PortClass::High, PortClass::None];
+    let ports = proptest::option::of(prop::sample::select(classes.to_vec()));
+    let quota = proptest::option::of(0..8_u32);
+    let lasts = proptest::option::of(50..900_u64);
+    (access, ports, quota, lasts).prop_map(|(access, ports, quota, until)| HostPolicy {
+        access,
+        ports,
+        quota,
+        until,
+    })
+}
+
+/// What a store holds.
+#[derive(Default)]
+struct Stored {
+    hosts: BTreeMap<Mac, Arc<Host>>,
+    mappings: BTreeMap<MappingId, Arc<Mapping>>,
+    generations: BTreeMap<GenerationId, Generation>,
+    permissions: BTreeMap<(Mac, Protocol, InternalPort), Permission>,
+    waiting: BTreeMap<MappingId, Arc<Waiting>>,
+    anchors: BTreeMap<BootNumber, Anchor>,
+    meta: Option<Meta>,
+}
+
+impl Stored {
+    fn apply(&mut self, delta: &Delta) {
+        put(&mut self.hosts, &delta.hosts);
+        put(&mut self.mappings, &delta.mappings);
+        put(&mut self.generations, &delta.generations);
+        put(&mut self.permissions, &delta.permissions);
+        put(&mut self.waiting, &delta.waiting);
+        self.anchors
+            .insert(delta.meta.anchor.boot, delta.meta.anchor);
+        self.meta = Some(delta.meta);
     }
 
-    fn pass(&mut self, seconds: u64) {
-        self.now += seconds;
-        let now = self.now;
-        self.leases.retain(|_, ends| *ends > now);
-        self.open.retain(|open| open.ends > now);
-        let here: BTreeSet<_> = self.leases.keys().copied().collect();
-        self.open.retain(|open| here.contains(&open.host));
+    fn image(&self) -> Image {
+        Image {
+            hosts: self.hosts.values().map(|it| Host::clone(it)).collect(),
+            mappings: self
+                .mappings
+                .values()
+                .map(|it| Mapping::clone(it))
+                .collect(),
+            generations: self.generations.values().copied().collect(),
+            permissions: self.permissions.values().copied().collect(),
+            pinholes: Vec::new(),
+            waiting: self.waiting.values().map(|it| Waiting::clone(it)).collect(),
+            meta: self.meta.unwrap(),
+            anchors: self.anchors.values().copied().collect(),
+            policy: policy(),
+            key: [3; 16],
+        }
     }
+}
 
-    /// Returns the external port, or nothing if the request must be refused.
-    fn open(&mut self, wish: Open, wanted: Wanted) -> Option<u16> {
-        if !self.leases.contains_key(&wish.host) || !self.delegated || !Self::allows(wish.internal)
-        {
-            return None;
-        }
-        let mut same: Vec<_> = self
-            .open
-            .iter()
-            .enumerate()
-            .filter(|(_, open)| open.host == wish.host && open.internal == wish.internal)
-            .filter(|(_, open)| match wanted {
-                Wanted::Exact(port) => open.external == port,
-                Wanted::Nothing | Wanted::Suggested(_) => true,
-            })
-            .map(|(index, open)| (index, open.clone()))
-            .collect();
-        let first = |open: &Open| match wanted {
-            Wanted::Suggested(port) => (open.external != port, open.external != open.internal),
-            Wanted::Nothing | Wanted::Exact(_) => (true, open.external != open.internal),
-        };
-        same.sort_by_key(|(_, open)| first(open));
-        if let Some((index, old)) = same.first() {
-            return self.renew(*index, old, &wish);
-        }
-        let holder = |opens: &[Open], port| {
-            opens
-                .iter()
-                .position(|open| open.host == wish.host && open.external == port)
-        };
-        let external = match wanted {
-            Wanted::Exact(port) => {
-                if !Self::allows(port) {
-                    return None;
-                }
-                if let Some(index) = holder(&self.open, port) {
-                    let guard = self.open[index].nonce;
-                    if guard.is_some() && guard != wish.nonce {
-                        return None;
-                    }
-                    self.open.remove(index);
-                }
-                port
-            }
-            Wanted::Nothing => wish.internal,
-            Wanted::Suggested(port) => port,
-        };
-        let free = |port: &u16| Self::allows(*port) && holder(&self.open, *port).is_none();
-        let external = match wanted {
-            Wanted::Exact(_) => external,
-            Wanted::Nothing | Wanted::Suggested(_) => [external, wish.internal]
-                .into_iter()
-                .chain(external.max(1024)..=u16::MAX)
-                .chain(1024..external)
-                .find(free)?,
-        };
-        self.open.push(Open { external, ..wish });
-        Some(external)
-    }
-
-    fn renew(&mut self, index: usize, old: &Open, wish: &Open) -> Option<u16> {
-        if old.nonce.is_some() && wish.nonce.is_some() && old.nonce != wish.nonce {
-            return None;
-        }
-        let guarded = old.nonce.is_some() && wish.nonce.is_none();
-        let open = &mut self.open[index];
-        open.ends = if guarded {
-            old.ends.max(wish.ends)
-        } else {
-            wish.ends
-        };
-        if !guarded {
-            open.nonce = wish.nonce;
-        }
-        Some(old.external)
-    }
-
-    /// Returns whether the deletion must be granted.
-    fn close(&mut self, host: u8, port: u16, nonce: Option<u8>) -> bool {
-        if !self.leases.contains_key(&host) {
-            return false;
-        }
-        let mut all = true;
-        self.open.retain(|open| {
-            let hit = open.host == host && open.internal == port;
-            let may = open.nonce.is_none() || open.nonce == nonce;
-            all &= !hit || may;
-            !(hit && may)
-        });
-        all
+fn put<K: Ord + Copy, V: Clone>(rows: &mut BTreeMap<K, V>, changes: &BTreeMap<K, Option<V>>) {
+    for (key, row) in changes {
+        rows.remove(key);
+        rows.extend(row.iter().map(|row| (*key, row.clone())));
     }
 }
 
 struct Run {
     core: Core,
     model: Model,
+    stored: Stored,
     start: Now,
 }
 
@@ -226,92 +210,161 @@ impl Run {
             mono: Instant::from_nanos(5),
             wall: Wall::from_secs(1_800_000_000),
         };
-        let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
-        let core = Core::new(site, Policy::default(), [3; 16], BootId([1; 16]), start);
-        Self {
-            core,
+        let mut run = Self {
+            core: Core::new(site(), policy(), [3; 16], BootId([1; 16]), start),
             model: Model::default(),
+            stored: Stored::default(),
             start,
-        }
+        };
+        run.finish();
+        run
     }
 
     fn take(&mut self, step: &Step) {
         let before = self.core.snapshot().clone();
         match step {
+            Step::Carry(ipv4) => self.carry(*ipv4),
+            Step::Close { host, port, nonce } => self.close(*host, *port, *nonce),
+            Step::Decide(at, what) => self.decide(*at, *what),
+            Step::Delegate(number) => self.delegate(*number),
+            Step::Forget { host, port } => self.forget(*host, *port),
             Step::Join(host) => self.join(*host),
             Step::Leave(host) => self.leave(*host),
-            Step::Open {
-                host,
-                port,
-                wanted,
-                seconds,
-                nonce,
-            } => {
-                self.open(*host, *port, *wanted, *seconds, *nonce);
-            }
-            Step::Close { host, port, nonce } => self.close(*host, *port, *nonce),
+            Step::Open(wish) => self.open(wish),
+            Step::OpenSet(wish, size) => self.open_set(wish, *size),
             Step::Pass(seconds) => {
                 self.model.pass(*seconds);
                 self.core.handle_timeout(self.now());
             }
-            Step::Delegate(number) => self.delegate(*number),
+            Step::Restart => self.restart(),
+            Step::Rule(host, policy) => self.rule(*host, *policy),
         }
-        let batch = self.core.finish(self.now());
+        let (gates, stored) = self.finish();
         self.compare();
-        self.check_batch(&before, batch.gates, batch.delta.is_some());
+        if !matches!(step, Step::Restart) {
+            self.check_batch(&before, gates, stored);
+        }
     }
 
-    /// What the model and the core say is open is the same, and every index agrees.
+    fn finish(&mut self) -> (Gates, bool) {
+        let batch = self.core.finish(self.now());
+        if let Some(delta) = &batch.delta {
+            self.stored.apply(delta);
+        }
+        (batch.gates, batch.delta.is_some())
+    }
+
+    /// What the model and the core say is the same, and every index agrees.
     fn compare(&self) {
         let snapshot = self.core.snapshot();
-        let expected: BTreeSet<_> = self
+        let left = |ends: u64| ends - self.model.now;
+        let seconds = |expiry| snapshot.remaining(expiry, self.now()).as_secs();
+        let open: BTreeSet<_> = self
             .model
             .open
             .iter()
-            .map(|open| (self.addr(open.host), open.external, open.internal))
-            .collect();
-        let admitted: BTreeSet<_> = snapshot
-            .admissions()
-            .map(|(server, _, external, rule)| (server, external.get(), rule.internal.get()))
-            .collect();
-        let listed: BTreeSet<_> = snapshot
-            .mappings()
-            .map(|open| {
+            .map(|it| {
                 (
-                    open.server,
-                    open.external_port.get(),
-                    open.internal_port.get(),
+                    it.id,
+                    it.host,
+                    it.internal,
+                    it.external,
+                    it.via,
+                    left(it.ends),
                 )
             })
             .collect();
-        assert_eq!(admitted, expected);
-        assert_eq!(listed, expected);
-        for mapping in snapshot.mappings() {
-            let left = snapshot
-                .remaining(mapping.expires.unwrap(), self.now())
-                .as_secs();
-            let open = self.model.open.iter().find(|open| {
-                self.addr(open.host) == mapping.server
-                    && open.external == mapping.external_port.get()
-            });
-            assert_eq!(open.unwrap().ends - self.model.now, left);
-            let (server, protocol) = (mapping.server, mapping.protocol);
-            let found = snapshot.mapping_by_external(server, protocol, mapping.external_port);
-            assert_eq!(found.unwrap().id, mapping.id);
+        let listed: BTreeSet<_> = snapshot
+            .mappings()
+            .map(|it| {
+                let (internal, external) = (it.internal_port.get(), it.external_port.get());
+                let left = seconds(it.expires.unwrap());
+                (it.id.0, number(it.host), internal, external, it.via, left)
+            })
+            .collect();
+        assert_eq!(listed, open);
+        for open in &self.model.open {
+            let mapping = snapshot.mapping(MappingId(open.id)).unwrap();
+            assert_eq!(mapping.filters[..], filters(&open.filters)[..]);
+            assert_eq!(mapping.nonce, nonce_of(open.nonce));
+            let (server, protocol, port) =
+                (mapping.server, mapping.protocol, mapping.external_port);
+            let found = snapshot.mapping_by_external(server, protocol, port);
+            assert_eq!(found == Some(mapping), open.via.has_ipv6());
+            let found = snapshot.mapping_by_shared(protocol, port);
+            assert_eq!(found == Some(mapping), open.via.has_ipv4());
+            let rule = snapshot.admission(server, protocol, port);
+            let rule = rule.filter(|rule| rule.internal == mapping.internal_port);
+            assert!(rule.is_some() || !open.via.has_ipv6());
         }
+        let by_ipv6 = self.model.open.iter().filter(|it| it.via.has_ipv6());
+        assert_eq!(snapshot.admissions().count(), by_ipv6.count());
+        let by_ipv4 = self
+            .model
+            .open
+            .iter()
+            .filter(|it| it.via.has_ipv4())
+            .count();
+        assert_eq!(snapshot.shared_mappings().count(), by_ipv4);
+        let carried = if self.model.carried { by_ipv4 } else { 0 };
+        assert_eq!(snapshot.forwards().count(), carried);
+        self.compare_decisions();
         let names: BTreeSet<_> = snapshot.hosts().map(|host| host.name.clone()).collect();
         let addrs: BTreeSet<_> = snapshot.hosts().map(|host| host.addr).collect();
-        assert_eq!(
-            (names.len(), addrs.len()),
-            (snapshot.hosts().count(), snapshot.hosts().count())
-        );
-        assert!(
-            snapshot
-                .generations()
-                .filter(|generation| generation.preferred)
-                .count()
-                <= 1
-        );
+        let hosts = snapshot.hosts().count();
+        assert_eq!((names.len(), addrs.len()), (hosts, hosts));
+        let preferred = snapshot.generations().filter(|it| it.preferred);
+        assert!(preferred.count() <= 1);
+    }
+
+    fn compare_decisions(&self) {
+        let snapshot = self.core.snapshot();
+        let seconds = |expiry| snapshot.remaining(expiry, self.now()).as_secs();
+        let left = |ends: u64| ends - self.model.now;
+        let waiting: BTreeSet<_> = self
+            .model
+            .waiting
+            .iter()
+            .map(|it| {
+                (
+                    it.id,
+                    it.wish.host,
+                    it.wish.internal,
+                    it.wish.via,
+                    left(it.ends),
+                )
+            })
+            .collect();
+        let listed: BTreeSet<_> = snapshot
+            .waiting()
+            .map(|it| {
+                let port = it.internal_port.get();
+                (it.id.0, number(it.host), port, it.via, seconds(it.expires))
+            })
+            .collect();
+        assert_eq!(listed, waiting);
+        let permissions: BTreeSet<_> = self
+            .model
+            .permissions
+            .iter()
+            .map(|((host, port), it)| (*host, *port, it.allow, it.until.map(left)))
+            .collect();
+        let listed: BTreeSet<_> = snapshot
+            .permissions()
+            .map(|it| {
+                let port = it.internal_port.get();
+                (number(it.host), port, it.allow, it.until.map(seconds))
+            })
+            .collect();
+        assert_eq!(listed, permissions);
+        for host in snapshot.hosts() {
+            let own = self.model.policies.get(&number(host.mac));
+            let known = host
+                .policy
+                .map(|it| (it.access, it.ports, it.quota, it.until.map(seconds)));
+            let expected = own.map(|it| (it.access, it.ports, it.quota, it.until.map(left)));
+            assert_eq!(known, expected);
+        }
     }
 
     /// A revision is one step, and a gate is touched exactly if what it guards changed.
@@ -328,16 +381,16 @@ impl Run {
     }
 
     fn join(&mut self, host: u8) {
-        let addr = self.addr(host);
         let lease = LeaseRequest {
             mac: mac(host),
-            addr,
+            addr: self.addr(host),
             lifetime: Duration::from_secs(LEASE),
             declared_name: Some("box".to_owned()),
         };
         let outcome = self.request(&Request::Lease(lease));
         assert!(matches!(outcome, Outcome::Granted(Grant::Leased(_))));
         self.model.leases.insert(host, self.model.now + LEASE);
+        self.model.known.insert(host);
     }
 
     fn leave(&mut self, host: u8) {
@@ -345,74 +398,136 @@ impl Run {
             mac: mac(host),
             addr: self.addr(host),
         };
-        let here = self.model.leases.remove(&host).is_some();
-        self.model.open.retain(|open| open.host != host);
+        let here = self.model.leave(host);
         let outcome = self.request(&Request::Release(release));
         assert_eq!(outcome == Outcome::Granted(Grant::Done), here);
     }
 
-    fn open(&mut self, host: u8, port: u16, wanted: Wanted, seconds: u64, nonce: Option<u8>) {
-        let external = |port| ExternalPort::new(port).unwrap();
-        let request = MapRequest {
-            subject: self.client(host),
-            requester: if nonce.is_some() {
-                Requester::Pcp
-            } else {
-                Requester::Upnp
-            },
-            protocol: Protocol::Tcp,
-            internal_port: InternalPort::new(port).unwrap(),
-            external: match wanted {
-                Wanted::Exact(port) => External::Exact(external(port)),
-                Wanted::Nothing => External::Suggested(None),
-                Wanted::Suggested(port) => External::Suggested(Some(external(port))),
-            },
-            lifetime: Some(Duration::from_secs(seconds)),
-            nonce: nonce.map(|nonce| MappingNonce([nonce; 12])),
-            via: mapping::Via::Both,
-            peer: false,
-            filters: mapping::FilterChange::default(),
-            description: None,
-            memo: None,
-        };
-        let ends = self.model.now + seconds.max(LEAST);
-        let wish = Open {
-            host,
-            internal: port,
-            external: 0,
-            nonce,
-            ends,
-        };
-        let expected = self.model.open(wish, wanted);
-        let got = match self.request(&Request::Map(request)) {
-            Outcome::Granted(Grant::Mapped { mapping, .. }) => Some(mapping.external_port.get()),
-            Outcome::Granted(_) => panic!("not a mapping"),
-            Outcome::Refused(refusal) => {
-                assert_ne!(refusal, Refusal::Unavailable);
-                None
-            }
+    fn open(&mut self, wish: &Wish) {
+        let expected = self.model.map(wish).map(|open| open.id);
+        let got = match self.request(&Request::Map(self.map_request(wish))) {
+            Outcome::Granted(Grant::Mapped { mapping, .. }) => Ok(mapping.id.0),
+            outcome => Err(no(&outcome)),
         };
         assert_eq!(got, expected);
     }
 
+    fn open_set(&mut self, wish: &Wish, size: u16) {
+        let expected = self.model.map_set(wish, size);
+        let request = Request::MapSet(MapSetRequest {
+            first: self.map_request(wish),
+            size: NonZeroU16::new(size).unwrap(),
+            parity: false,
+        });
+        let got = match self.request(&request) {
+            Outcome::Granted(Grant::MappedSet { first, size, .. }) => Ok((first.id.0, size.get())),
+            outcome => Err(no(&outcome)),
+        };
+        assert_eq!(got, expected.map(|(first, size)| (first.id, size)));
+    }
+
+    fn map_request(&self, wish: &Wish) -> MapRequest {
+        let external = |port| ExternalPort::new(port).unwrap();
+        MapRequest {
+            subject: self.client(wish.host),
+            requester: requester(wish.nonce, Requester::Upnp),
+            protocol: Protocol::Tcp,
+            internal_port: InternalPort::new(wish.internal).unwrap(),
+            external: match wish.wanted {
+                Wanted::Any(port) => External::Any(external(port)),
+                Wanted::Exact(port) => External::Exact(external(port)),
+                Wanted::Required(port) => External::Required(external(port)),
+                Wanted::Suggested(port) => External::Suggested(port.map(external)),
+            },
+            lifetime: wish.seconds.map(Duration::from_secs),
+            nonce: nonce_of(wish.nonce),
+            via: wish.via,
+            peer: false,
+            filters: FilterChange {
+                clear: wish.filters.clear,
+                add: filters(&wish.filters.add),
+            },
+            description: None,
+            memo: None,
+        }
+    }
+
     fn close(&mut self, host: u8, port: u16, nonce: Option<u8>) {
-        let nonce_value = nonce.map(|nonce| MappingNonce([nonce; 12]));
+        let port = InternalPort::new(port).unwrap();
         let request = UnmapRequest {
             subject: self.client(host),
-            requester: if nonce.is_some() {
-                Requester::Pcp
-            } else {
-                Requester::NatPmp
-            },
-            target: UnmapTarget::Internal(
-                Protocol::Tcp,
-                InternalPort::new(port).unwrap(),
-                nonce_value,
-            ),
+            requester: requester(nonce, Requester::NatPmp),
+            target: UnmapTarget::Internal(Protocol::Tcp, port, nonce_of(nonce)),
         };
-        let expected = self.model.close(host, port, nonce);
+        let expected = self.model.unmap(host, port.get(), nonce);
         let outcome = self.request(&Request::Unmap(request));
         assert_eq!(matches!(outcome, Outcome::Granted(_)), expected);
+    }
+
+    fn decide(&mut self, at: usize, what: Option<Option<u64>>) {
+        let waiting = self.model.waiting.iter().map(|waiting| waiting.id);
+        let open = self.model.open.iter().map(|open| open.id);
+        let ids: Vec<u64> = waiting.chain(open).chain([9999]).collect();
+        let id = ids[at % ids.len()];
+        let decision = match what {
+            Some(lasts) => Decision::Allow(lasts.map(Duration::from_secs)),
+            None => Decision::Deny,
+        };
+        let expected = match what {
+            Some(lasts) => self.model.allow(id, lasts).is_ok(),
+            None => self.model.deny(id),
+        };
+        let outcome = self.request(&Request::Decide(DecideRequest {
+            id: MappingId(id),
+            requester: Requester::Cli,
+            decision,
+        }));
+        assert_eq!(matches!(outcome, Outcome::Granted(_)), expected);
+    }
+
+    fn forget(&mut self, host: u8, port: u16) {
+        let expected = self.model.forget(host, port);
+        let outcome = self.request(&Request::ForgetPermission {
+            host: mac(host),
+            protocol: Protocol::Tcp,
+            internal_port: InternalPort::new(port).unwrap(),
+            requester: Requester::Cli,
+        });
+        assert_eq!(outcome == Outcome::Granted(Grant::Done), expected);
+    }
+
+    fn rule(&mut self, host: u8, policy: Option<HostPolicy>) {
+        let now = self.model.now;
+        let own = policy.map(|policy| HostPolicy {
+            until: policy.until.map(|lasts| now + lasts),
+            ..policy
+        });
+        let expected = self.model.rule(host, own);
+        let outcome = self.request(&Request::HostPolicy(HostPolicyRequest {
+            host: mac(host),
+            requester: Requester::Cli,
+            access: policy.map(|policy| policy.access),
+            ports: policy.and_then(|policy| policy.ports),
+            quota: policy.and_then(|policy| policy.quota),
+            lasts: policy.and_then(|policy| policy.until.map(Duration::from_secs)),
+        }));
+        assert_eq!(outcome == Outcome::Granted(Grant::Done), expected);
+    }
+
+    fn carry(&mut self, ipv4: bool) {
+        self.model.carried = ipv4;
+        self.request(&Request::Carriers(Carriers {
+            ipv4: ipv4.then_some(Ipv4Addr::new(203, 0, 113, 5)),
+            pinholes: false,
+        }));
+    }
+
+    /// The program ends and finds what is stored.
+    fn restart(&mut self) {
+        let boot = BootId([1; 16]);
+        self.core = Core::restore(site(), self.stored.image(), boot, self.now()).unwrap();
+        self.model.carried = false;
+        self.model.kept.clear();
     }
 
     fn delegate(&mut self, number: u8) {
@@ -422,12 +537,7 @@ impl Run {
             old_valid: Duration::from_secs(100),
         };
         self.request(&Request::Prefix(prefix));
-        if let Some(id) = self
-            .core
-            .snapshot()
-            .to_prefer()
-            .map(|generation| generation.id)
-        {
+        if let Some(id) = self.core.snapshot().to_prefer().map(|newest| newest.id) {
             self.request(&Request::Prefer(id));
         }
         self.model.delegated = true;
@@ -460,11 +570,52 @@ impl Run {
     }
 }
 
+fn no(outcome: &Outcome) -> No {
+    match outcome {
+        Outcome::Refused(Refusal::Waiting) => No::Waits,
+        Outcome::Refused(Refusal::Unavailable) | Outcome::Granted(_) => panic!("{outcome:?}"),
+        Outcome::Refused(_) => No::Refused,
+    }
+}
+
+const fn requester(nonce: Option<u8>, other: Requester) -> Requester {
+    match nonce {
+        Some(_) => Requester::Pcp,
+        None => other,
+    }
+}
+
+fn nonce_of(nonce: Option<u8>) -> Option<MappingNonce> {
+    nonce.map(|nonce| MappingNonce([nonce; 12]))
+}
+
+fn filters(numbers: &[u8]) -> Vec<RemoteFilter> {
+    let filter = |number: &u8| RemoteFilter {
+        prefix: format!("2001:db8:{number}::/48").parse().unwrap(),
+        port: None,
+    };
+    numbers.iter().map(filter).collect()
+}
+
+fn site() -> Site {
+    Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy {
+        min_lease: Duration::from_secs(LEAST),
+        max_lease: Duration::from_secs(MOST),
+        max_per_device: QUOTA,
+        ..Policy::default()
+    }
+}
+
 const fn mac(host: u8) -> Mac {
     Mac([2, 0, 0, 0, 0, host])
 }
 
-const LEASE: u64 = 1000;
+const fn number(mac: Mac) -> u8 {
+    mac.0[5]
+}
 
-/// The policy's shortest lifetime.
-const LEAST: u64 = 120;
+const LEASE: u64 = 1000;

@@ -159,10 +159,9 @@ impl Core {
         self.keep(host, protocol, port, until);
         // a host keeps no more ports than it may hold, however often it opens and closes
         let most = self.snapshot.host(host).map_or(0, |host| self.quota(host));
-        let oldest = self.shared.of_host(host).next().copied();
-        if let Some((_, until, protocol, port)) = oldest
-            && self.shared.of_host(host).count() > most
-        {
+        let kept: Vec<_> = self.shared.of_host(host).copied().collect();
+        let more = kept.len().saturating_sub(most);
+        for (_, until, protocol, port) in kept.into_iter().take(more) {
             self.ends.remove(&(until, Ends::Kept(protocol, port)));
             self.end_kept(protocol, port);
         }

@@ -1,0 +1,571 @@
+//! The model: lists, and one rule after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mapping::{Access, PortClass, Via};
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    pub host: u8,
+    pub internal: u16,
+    pub wanted: Wanted,
+    pub via: Via,
+    pub nonce: Option<u8>,
+    /// `None` is as long as possible.
+    pub seconds: Option<u64>,
+    pub filters: Filters,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Wanted {
+    Any(u16),
+    Exact(u16),
+    Required(u16),
+    Suggested(Option<u16>),
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filters {
+    pub clear: bool,
+    pub add: Vec<u8>,
+}
+
+/// What the model knows of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Open {
+    pub id: u64,
+    pub host: u8,
+    pub internal: u16,
+    pub external: u16,
+    pub via: Via,
+    pub nonce: Option<u8>,
+    pub filters: Vec<u8>,
+    pub ends: u64,
+}
+
+/// What waits for a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    pub id: u64,
+    /// With the addresses that were carried then, and the filters that follow from none.
+    pub wish: Wish,
+    pub asked: u64,
+    pub ends: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Permission {
+    pub allow: bool,
+    pub until: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HostPolicy {
+    pub access: Access,
+    pub ports: Option<PortClass>,
+    pub quota: Option<u32>,
+    pub until: Option<u64>,
+}
+
+/// Why there is no mapping.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum No {
+    Refused,
+    Waits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Grade {
+    Asks,
+    Denied,
+    Opens,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// When the lease of a host that is here ends.
+    pub leases: BTreeMap<u8, u64>,
+    pub known: BTreeSet<u8>,
+    pub policies: BTreeMap<u8, HostPolicy>,
+    pub permissions: BTreeMap<(u8, u16), Permission>,
+    pub waiting: Vec<Waiting>,
+    pub open: Vec<Open>,
+    /// Ports of the shared address that nobody else gets: for whom, and until when.
+    pub kept: BTreeMap<u16, (u8, u64)>,
+    pub carried: bool,
+    pub delegated: bool,
+    pub given: u64,
+    pub now: u64,
+}
+
+impl Model {
+    /// Lets what is due end, one moment after the other.
+    pub fn pass(&mut self, seconds: u64) {
+        let end = self.now + seconds;
+        self.now = end;
+        while let Some(at) = self.next_end().filter(|at| *at <= end) {
+            let due = |until: Option<u64>| until == Some(at);
+            let hosts: Vec<u8> = self.policies.keys().copied().collect();
+            for host in hosts {
+                if due(self.policies[&host].until) {
+                    self.policies.remove(&host);
+                    self.close_not_permitted(host);
+                }
+            }
+            self.kept.retain(|_, (_, until)| *until != at);
+            let gone: Vec<_> = self
+                .leases
+                .iter()
+                .filter(|(_, ends)| **ends == at)
+                .collect();
+            for host in gone.into_iter().map(|(host, _)| *host).collect::<Vec<_>>() {
+                self.leave(host);
+            }
+            self.close(|open| open.ends == at);
+            let ports: Vec<_> = self.permissions.keys().copied().collect();
+            for port in ports {
+                if due(self.permissions[&port].until) {
+                    self.permissions.remove(&port);
+                    self.close_not_permitted(port.0);
+                }
+            }
+            self.waiting.retain(|waiting| waiting.ends != at);
+        }
+    }
+
+    fn next_end(&self) -> Option<u64> {
+        let policies = self.policies.values().filter_map(|policy| policy.until);
+        let permissions = self.permissions.values().filter_map(|it| it.until);
+        policies
+            .chain(permissions)
+            .chain(self.leases.values().copied())
+            .chain(self.open.iter().map(|open| open.ends))
+            .chain(self.waiting.iter().map(|waiting| waiting.ends))
+            .chain(self.kept.values().map(|(_, until)| *until))
+            .min()
+    }
+
+    pub fn leave(&mut self, host: u8) -> bool {
+        self.close(|open| open.host == host);
+        self.waiting.retain(|waiting| waiting.wish.host != host);
+        self.leases.remove(&host).is_some()
+    }
+
+    /// Opens a port or prolongs its mapping.
+    pub fn map(&mut self, wish: &Wish) -> Result<Open, No> {
+        if !self.leases.contains_key(&wish.host) {
+            return Err(No::Refused);
+        }
+        let via = match (wish.via, self.carried) {
+            (Via::Both, false) => Via::Ipv6,
+            (Via::Ipv4, false) => return Err(No::Refused),
+            (via, _) => via,
+        };
+        if !via.has_ipv4() && !self.delegated {
+            return Err(No::Refused);
+        }
+        match self.grade(wish.host, wish.internal, wish.internal) {
+            Grade::Denied => return Err(No::Refused),
+            Grade::Asks => return Err(self.ask(wish, via)),
+            Grade::Opens => {}
+        }
+        if let Some(index) = self.existing(wish, via)? {
+            return Ok(self.renew(index, wish, via));
+        }
+        let external = match wish.wanted {
+            Wanted::Exact(port) | Wanted::Required(port) => {
+                let is_exact = matches!(wish.wanted, Wanted::Exact(_));
+                let overwritten = |open: &Open| {
+                    let may = open.nonce.is_none() || open.nonce == wish.nonce;
+                    is_exact && open.host == wish.host && may
+                };
+                let holders = self.holders(wish.host, port, via);
+                let taken = !holders.iter().all(|index| overwritten(&self.open[*index]))
+                    || self.is_kept(wish.host, port, via);
+                match self.grade(wish.host, wish.internal, port) {
+                    Grade::Denied => return Err(No::Refused),
+                    Grade::Asks | Grade::Opens if taken => return Err(No::Refused),
+                    Grade::Asks => return Err(self.ask(wish, via)),
+                    Grade::Opens => port,
+                }
+            }
+            Wanted::Any(port) => self.search(wish, via, Some(port)),
+            Wanted::Suggested(port) => self.search(wish, via, port),
+        };
+        let replaced = self.holders(wish.host, external, via);
+        if replaced.is_empty() && self.is_full(wish.host) {
+            return Err(No::Refused);
+        }
+        // what takes their place has the port: it is not kept
+        for index in replaced.into_iter().rev() {
+            self.open.remove(index);
+        }
+        let open = Open {
+            id: self.next_id(),
+            host: wish.host,
+            internal: wish.internal,
+            external,
+            via,
+            nonce: wish.nonce,
+            filters: filtered(&[], &wish.filters),
+            ends: self.ends(wish),
+        };
+        if via.has_ipv4() {
+            self.kept.remove(&external);
+        }
+        self.waiting.retain(|waiting| {
+            let about = waiting.wish.host == open.host && waiting.wish.internal == open.internal;
+            let elsewhere = match waiting.wish.wanted {
+                Wanted::Exact(port) | Wanted::Required(port) => port != external,
+                Wanted::Any(_) | Wanted::Suggested(_) => false,
+            };
+            !about || elsewhere
+        });
+        self.open.push(open.clone());
+        Ok(open)
+    }
+
+    /// Opens the ports from the first on; returns the first, and how many.
+    pub fn map_set(&mut self, wish: &Wish, size: u16) -> Result<(Open, u16), No> {
+        let first = self.map(wish)?;
+        let mut count = 1;
+        while count < size {
+            let next = Wish {
+                internal: first.internal + count,
+                wanted: Wanted::Required(first.external + count),
+                ..wish.clone()
+            };
+            let opens = [next.internal, first.external + count]
+                .into_iter()
+                .all(|port| self.grade(wish.host, next.internal, port) == Grade::Opens);
+            if !opens || self.map(&next).is_err() {
+                break;
+            }
+            count += 1;
+        }
+        Ok((first, count))
+    }
+
+    /// Returns whether the deletion must be granted.
+    pub fn unmap(&mut self, host: u8, port: u16, nonce: Option<u8>) -> bool {
+        if !self.leases.contains_key(&host) {
+            return false;
+        }
+        let is_meant = |open: &Open| open.host == host && open.internal == port;
+        let may = |open: &Open| open.nonce.is_none() || open.nonce == nonce;
+        let all = self.open.iter().filter(|open| is_meant(open)).all(may);
+        self.close(|open| is_meant(open) && may(open));
+        all
+    }
+
+    /// A person says yes, maybe for so long, about what waits or is open.
+    pub fn allow(&mut self, id: u64, lasts: Option<u64>) -> Result<(), No> {
+        let until = lasts.map(|lasts| self.now + lasts);
+        let allowed = Permission { allow: true, until };
+        if let Some(open) = self.open.iter_mut().find(|open| open.id == id) {
+            open.ends = until.map_or(open.ends, |until| open.ends.min(until));
+            self.permissions.insert((open.host, open.internal), allowed);
+            return Ok(());
+        }
+        let index = self.waiting.iter().position(|it| it.id == id);
+        let before = self.clone();
+        let waiting = self.waiting.remove(index.ok_or(No::Refused)?);
+        let port = (waiting.wish.host, waiting.wish.internal);
+        self.permissions.insert(port, allowed);
+        let given = std::mem::replace(&mut self.given, id - 1);
+        let opened = self.map(&Wish {
+            nonce: None,
+            seconds: lasts,
+            ..waiting.wish
+        });
+        self.given = given;
+        opened.map(drop).inspect_err(|_| *self = before)
+    }
+
+    /// A person says no.
+    pub fn deny(&mut self, id: u64) -> bool {
+        let waiting = self.waiting.iter().find(|it| it.id == id);
+        let waiting = waiting.map(|it| (it.wish.host, it.wish.internal));
+        let open = self.open.iter().find(|it| it.id == id);
+        let open = open.map(|it| (it.host, it.internal));
+        let Some(port) = waiting.or(open) else {
+            return false;
+        };
+        self.waiting.retain(|it| it.id != id);
+        let denied = Permission {
+            allow: false,
+            until: None,
+        };
+        self.permissions.insert(port, denied);
+        self.close_not_permitted(port.0);
+        self.close(|open| open.id == id);
+        true
+    }
+
+    pub fn forget(&mut self, host: u8, port: u16) -> bool {
+        let known = self.permissions.remove(&(host, port)).is_some();
+        self.close_not_permitted(host);
+        known
+    }
+
+    pub fn rule(&mut self, host: u8, policy: Option<HostPolicy>) -> bool {
+        if !self.known.contains(&host) {
+            return false;
+        }
+        self.policies.remove(&host);
+        self.policies.extend(policy.map(|policy| (host, policy)));
+        self.close_not_permitted(host);
+        if self.policy(host).access == Access::Deny {
+            self.waiting.retain(|waiting| waiting.wish.host != host);
+        }
+        true
+    }
+
+    /// Asks a person, unless the host has as much as it may.
+    fn ask(&mut self, wish: &Wish, via: Via) -> No {
+        let wish = Wish {
+            via,
+            seconds: None,
+            filters: Filters {
+                clear: false,
+                add: filtered(&[], &wish.filters),
+            },
+            ..wish.clone()
+        };
+        let about = |it: &Waiting| it.wish.host == wish.host && it.wish.internal == wish.internal;
+        let known = self.waiting.iter().position(about);
+        if known.is_none() && self.is_full(wish.host) {
+            return No::Refused;
+        }
+        let is_old_news = known.is_some_and(|index| {
+            let known = &self.waiting[index];
+            known.wish == wish && self.now - known.asked < 60
+        });
+        if !is_old_news {
+            let known = known.map(|index| self.waiting.remove(index).id);
+            let id = known.unwrap_or_else(|| self.next_id());
+            self.waiting.push(Waiting {
+                id,
+                wish,
+                asked: self.now,
+                ends: self.now + MOST,
+            });
+        }
+        No::Waits
+    }
+
+    fn grade(&self, host: u8, internal: u16, port: u16) -> Grade {
+        if ALWAYS_REJECTED.contains(&port) {
+            return Grade::Denied;
+        }
+        self.grade_by(self.policy(host), host, internal, port)
+    }
+
+    fn grade_by(&self, policy: HostPolicy, host: u8, internal: u16, port: u16) -> Grade {
+        if policy.access == Access::Deny {
+            return Grade::Denied;
+        }
+        if let Some(permission) = self.permissions.get(&(host, internal)) {
+            return match permission.allow {
+                true => Grade::Opens,
+                false => Grade::Denied,
+            };
+        }
+        if policy.ports.unwrap_or(PortClass::WebAndHigh).contains(port) {
+            return Grade::Opens;
+        }
+        match policy.access {
+            Access::Ask => Grade::Asks,
+            Access::Allow | Access::Deny => Grade::Denied,
+        }
+    }
+
+    fn policy(&self, host: u8) -> HostPolicy {
+        let default = HostPolicy {
+            access: Access::Ask,
+            ports: None,
+            quota: None,
+            until: None,
+        };
+        self.policies.get(&host).copied().unwrap_or(default)
+    }
+
+    fn is_full(&self, host: u8) -> bool {
+        let open = self.open.iter().filter(|open| open.host == host).count();
+        let waiting = self.waiting.iter().filter(|it| it.wish.host == host);
+        let quota = self.policy(host).quota.unwrap_or(QUOTA);
+        open + waiting.count() >= quota as usize
+    }
+
+    /// The mapping that is asked for again.
+    fn existing(&self, wish: &Wish, via: Via) -> Result<Option<usize>, No> {
+        let is_own = |open: &Open| open.host == wish.host && open.internal == wish.internal;
+        let meets = |open: &Open| {
+            (open.via.has_ipv6() && via.has_ipv6()) || (open.via.has_ipv4() && via.has_ipv4())
+        };
+        let by_internal = |wanted: Option<u16>| {
+            let own = (0..self.open.len())
+                .filter(|index| is_own(&self.open[*index]) && meets(&self.open[*index]));
+            own.min_by_key(|index| {
+                let open = &self.open[*index];
+                let is_wanted = wanted == Some(open.external);
+                (!is_wanted, open.external != open.internal, open.id)
+            })
+        };
+        let found = match wish.wanted {
+            Wanted::Any(port) | Wanted::Exact(port) => {
+                let holders = self.holders(wish.host, port, via).into_iter();
+                let own = holders.filter(|index| is_own(&self.open[*index]));
+                own.min_by_key(|index| !self.open[*index].via.has_ipv6())
+            }
+            Wanted::Required(port) => {
+                let found = by_internal(Some(port));
+                if found.is_some_and(|index| self.open[index].external != port) {
+                    return Err(No::Refused);
+                }
+                found
+            }
+            Wanted::Suggested(port) => by_internal(port),
+        };
+        let guard = found.and_then(|index| self.open[index].nonce);
+        if guard.is_some() && wish.nonce.is_some() && guard != wish.nonce {
+            return Err(No::Refused);
+        }
+        Ok(found)
+    }
+
+    fn renew(&mut self, index: usize, wish: &Wish, via: Via) -> Open {
+        let ends = self.ends(wish);
+        let known = self.open[index].clone();
+        let shared = self.holders(wish.host, known.external, Via::Ipv4);
+        let widens = via == Via::Both
+            && known.via == Via::Ipv6
+            && shared.is_empty()
+            && !self.is_kept(wish.host, known.external, Via::Ipv4);
+        let open = &mut self.open[index];
+        if known.nonce.is_some() && known.nonce != wish.nonce {
+            // a nonce guards it: it may only be kept open
+            open.ends = known.ends.max(ends);
+            return open.clone();
+        }
+        open.ends = ends;
+        open.nonce = wish.nonce;
+        open.filters = filtered(&known.filters, &wish.filters);
+        if widens {
+            open.via = Via::Both;
+            self.kept.remove(&known.external);
+        }
+        self.open[index].clone()
+    }
+
+    /// Which mappings have a port where a new one would be reached.
+    fn holders(&self, host: u8, port: u16, via: Via) -> Vec<usize> {
+        let holds = |open: &Open| {
+            let own = open.host == host && open.via.has_ipv6() && via.has_ipv6();
+            let shared = open.via.has_ipv4() && via.has_ipv4();
+            open.external == port && (own || shared)
+        };
+        (0..self.open.len())
+            .filter(|index| holds(&self.open[*index]))
+            .collect()
+    }
+
+    fn is_kept(&self, host: u8, port: u16, via: Via) -> bool {
+        let kept = self.kept.get(&port);
+        via.has_ipv4() && kept.is_some_and(|(owner, _)| *owner != host)
+    }
+
+    /// The wanted port, the internal one, or the next above 1023 that nobody has or keeps.
+    fn search(&self, wish: &Wish, via: Via, wanted: Option<u16>) -> u16 {
+        let free = |port: &u16| {
+            self.grade(wish.host, wish.internal, *port) == Grade::Opens
+                && self.holders(wish.host, *port, via).is_empty()
+                && !self.is_kept(wish.host, *port, via)
+        };
+        let start = wanted.unwrap_or(wish.internal).max(1024);
+        let first = wanted.into_iter().chain([wish.internal]).find(free);
+        let unkept = |port: &u16| !via.has_ipv4() || !self.kept.contains_key(port);
+        first
+            .or_else(|| (start..=u16::MAX).filter(unkept).find(free))
+            .unwrap_or_else(|| panic!("no port is free"))
+    }
+
+    /// When a mapping ends that is asked for now: not after what a person said.
+    fn ends(&self, wish: &Wish) -> u64 {
+        let later = HostPolicy {
+            access: Access::Ask,
+            ports: None,
+            quota: None,
+            until: None,
+        };
+        let (host, internal) = (wish.host, wish.internal);
+        let until = match self.permissions.get(&(host, internal)) {
+            Some(permission) => permission.until,
+            None => {
+                let stays = self.grade_by(later, host, internal, internal) == Grade::Opens;
+                self.policy(host).until.filter(|_| !stays)
+            }
+        };
+        let seconds = wish.seconds.unwrap_or(MOST).clamp(LEAST, MOST);
+        let end = self.now + seconds;
+        until.map_or(end, |until| end.min(until))
+    }
+
+    fn close_not_permitted(&mut self, host: u8) {
+        let model = self.clone();
+        self.close(|open| {
+            let opens = |port| model.grade(host, open.internal, port) == Grade::Opens;
+            open.host == host && !(opens(open.internal) && opens(open.external))
+        });
+    }
+
+    /// Closes mappings; their ports of the shared address are kept for their hosts.
+    fn close(&mut self, closes: impl Fn(&Open) -> bool) {
+        let (gone, open) = self.open.drain(..).partition(|open| closes(open));
+        self.open = open;
+        let gone: Vec<Open> = gone;
+        for open in gone.iter().filter(|open| open.via.has_ipv4()) {
+            self.kept
+                .insert(open.external, (open.host, self.now + KEPT));
+            let quota = self.policy(open.host).quota.unwrap_or(QUOTA);
+            let of_host = |kept: &BTreeMap<u16, (u8, u64)>| {
+                let own = kept.iter().filter(|(_, (host, _))| *host == open.host);
+                own.map(|(port, (_, until))| (*until, *port))
+                    .collect::<BTreeSet<_>>()
+            };
+            while of_host(&self.kept).len() > quota as usize {
+                let (_, oldest) = of_host(&self.kept).pop_first().unwrap();
+                self.kept.remove(&oldest);
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.given += 1;
+        self.given
+    }
+}
+
+fn filtered(old: &[u8], change: &Filters) -> Vec<u8> {
+    let mut filters = if change.clear {
+        Vec::new()
+    } else {
+        old.to_vec()
+    };
+    for filter in &change.add {
+        if !filters.contains(filter) {
+            filters.push(*filter);
+        }
+    }
+    filters
+}
+
+/// Of the policy with which the core runs.
+pub const LEAST: u64 = 120;
+pub const MOST: u64 = 1000;
+pub const QUOTA: u32 = 6;
+const ALWAYS_REJECTED: [u16; 10] = [21, 23, 135, 137, 138, 139, 445, 3389, 5350, 5351];
+
+/// RFC 6887 §15, for TCP.
+const KEPT: u64 = 124 * 60;
