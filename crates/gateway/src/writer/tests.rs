@@ -8,8 +8,9 @@ use std::time::Duration;
 use mapping::{
     Anchor, BootId, BootNumber, Client, Core, Delta, External, ExternalPort, Gate, Generation,
     GenerationId, Grant, Host, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest,
-    Mapping, MappingId, Meta, Now, Outcome, Policy, PrefixRequest, Protocol, Refusal, Request,
-    Requester, Revision, Site, Snapshot, Subject, UnmapRequest, UnmapTarget, Wall,
+    Mapping, MappingId, Meta, Now, Outcome, Permission, Pinhole, PinholeId, Policy, PrefixRequest,
+    Protocol, Refusal, Request, Requester, Revision, Site, Snapshot, Subject, UnmapRequest,
+    UnmapTarget, Waiting, Wall,
 };
 use store::{AuditReader, Store};
 use tokio::sync::OnceCell;
@@ -21,8 +22,10 @@ use super::{Engine, WriterError};
 use crate::start::assemble;
 use crate::{Follower, Handle};
 
+mod carriers;
 mod clock;
 mod crash;
+mod decisions;
 mod failures;
 mod followers;
 mod power;
@@ -326,6 +329,9 @@ struct FakeState {
     hosts: BTreeMap<Mac, Host>,
     mappings: BTreeMap<MappingId, Mapping>,
     generations: BTreeMap<GenerationId, Generation>,
+    permissions: BTreeMap<(Mac, Protocol, InternalPort), Permission>,
+    pinholes: BTreeMap<PinholeId, Pinhole>,
+    waiting: BTreeMap<MappingId, Waiting>,
     anchors: BTreeMap<BootNumber, Anchor>,
     meta: Option<Meta>,
     key: [u8; 16],
@@ -342,6 +348,9 @@ impl FakeDisk {
             hosts: BTreeMap::new(),
             mappings: BTreeMap::new(),
             generations: BTreeMap::new(),
+            permissions: BTreeMap::new(),
+            pinholes: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             anchors: BTreeMap::new(),
             meta: None,
             key,
@@ -377,9 +386,9 @@ impl FakeDisk {
             hosts: state.hosts.values().cloned().collect(),
             mappings: state.mappings.values().cloned().collect(),
             generations: state.generations.values().copied().collect(),
-            permissions: Vec::new(),
-            pinholes: Vec::new(),
-            waiting: Vec::new(),
+            permissions: state.permissions.values().copied().collect(),
+            pinholes: state.pinholes.values().cloned().collect(),
+            waiting: state.waiting.values().cloned().collect(),
             meta: state.meta.unwrap(),
             anchors: state.anchors.values().copied().collect(),
             policy: Policy::default(),
@@ -424,15 +433,34 @@ impl FakeState {
                 )
             }));
         }
-        for (id, generation) in &delta.generations {
-            self.generations.remove(id);
-            self.generations
-                .extend(generation.iter().map(|row| (*id, *row)));
+        for (id, pinhole) in &delta.pinholes {
+            self.pinholes.remove(id);
+            self.pinholes.extend(pinhole.iter().map(|row| {
+                let row = Pinhole {
+                    changed_in,
+                    ..Pinhole::clone(row)
+                };
+                (*id, row)
+            }));
         }
+        put(&mut self.generations, &delta.generations, |row| *row);
+        put(&mut self.permissions, &delta.permissions, |row| *row);
+        put(&mut self.waiting, &delta.waiting, |row| Waiting::clone(row));
         self.anchors
             .insert(delta.meta.anchor.boot, delta.meta.anchor);
         self.meta = Some(delta.meta);
         self.commits += 1;
+    }
+}
+
+fn put<K: Ord + Copy, T, V>(
+    rows: &mut BTreeMap<K, V>,
+    changes: &BTreeMap<K, Option<T>>,
+    row: impl Fn(&T) -> V,
+) {
+    for (key, change) in changes {
+        rows.remove(key);
+        rows.extend(change.iter().map(|change| (*key, row(change))));
     }
 }
 

@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
+use mapping::{DecideRequest, Decision};
+
 use super::*;
 use crate::{Config, start};
 
@@ -182,13 +184,17 @@ struct Fault {
 
 #[derive(Debug, Clone, Copy)]
 enum Deed {
+    /// For a port about which a person is asked.
+    Ask(u8, u16),
+    /// A person says yes or no about it.
+    Decide(u8, u16, bool),
     Lease(u8),
     Map(u8, u16),
     Release(u8),
     Unmap(u8, u16),
 }
 
-const SCRIPT: [Deed; 11] = [
+const SCRIPT: [Deed; 16] = [
     Deed::Lease(1),
     Deed::Lease(2),
     Deed::Map(1, 8080),
@@ -199,6 +205,11 @@ const SCRIPT: [Deed; 11] = [
     Deed::Release(2),
     Deed::Unmap(1, 8080),
     Deed::Map(1, 8080),
+    Deed::Ask(1, 22),
+    Deed::Ask(1, 25),
+    Deed::Decide(1, 22, true),
+    Deed::Decide(1, 25, false),
+    Deed::Decide(1, 8080, false),
     Deed::Map(1, 8082),
 ];
 
@@ -318,8 +329,34 @@ impl Run {
                     self.trace
                 );
             }
+            self.check_decisions(&snapshot);
             drop(writer);
         });
+    }
+
+    /// What was decided, or waits, is there if that was told.
+    #[track_caller]
+    fn check_decisions(&self, snapshot: &Snapshot) {
+        let told = |what: &str, n: usize| self.told.contains(&format!("{what} {n}"));
+        let deeds = || SCRIPT.iter().enumerate();
+        for (_, deed) in deeds().filter(|(n, _)| told("granted", *n)) {
+            let is_there = match *deed {
+                Deed::Ask(host, port) => {
+                    let asked = |it: &Arc<Waiting>| it.internal_port.get() == port;
+                    let answers = |deed: &Deed| matches!(deed, Deed::Decide(n, p, _) if (*n, *p) == (host, port));
+                    let mut tried = deeds().filter(|(n, _)| told("trying", *n));
+                    tried.any(|(_, deed)| answers(deed))
+                        || snapshot.waiting_of(mac(host)).any(asked)
+                }
+                Deed::Decide(host, port, allow) => {
+                    let said = (port, allow);
+                    let mut permissions = snapshot.permissions_of(mac(host));
+                    permissions.any(|it| (it.internal_port.get(), it.allow) == said)
+                }
+                Deed::Lease(_) | Deed::Map(..) | Deed::Release(_) | Deed::Unmap(..) => true,
+            };
+            assert!(is_there, "{deed:?} {:?}\n{}", self.told, self.trace);
+        }
     }
 
     /// The ports of which the answers say whether they are open.
@@ -333,7 +370,13 @@ impl Run {
         {
             let granted = told("granted", n);
             match deed {
-                Deed::Lease(_) => {}
+                Deed::Ask(..) | Deed::Lease(_) => {}
+                Deed::Decide(host, port, open) if granted => {
+                    promised.insert((*host, *port), *open);
+                }
+                Deed::Decide(host, port, _) => {
+                    promised.remove(&(*host, *port));
+                }
                 Deed::Map(host, port) if granted => {
                     promised.insert((*host, *port), true);
                 }
@@ -405,11 +448,14 @@ async fn play(folder: &Path, teller: Teller) {
     for (n, deed) in SCRIPT.into_iter().enumerate() {
         teller.tell(&format!("trying {n}")).await;
         for _ in 0..TRIES {
-            let outcome = handle.request(deed.request()).await;
+            let outcome = match deed.request(&handle.snapshot()) {
+                Some(request) => handle.request(request).await,
+                None => break, // nothing to decide about
+            };
             if let Some(bug) = deed.bug(&handle.snapshot(), &outcome) {
                 teller.tell(&format!("bug {n}: {bug} {outcome:?}")).await;
             }
-            if matches!(outcome, Outcome::Granted(_)) {
+            if deed.is_done(&outcome) {
                 teller.tell(&format!("granted {n}")).await;
                 break;
             }
@@ -422,21 +468,51 @@ async fn play(folder: &Path, teller: Teller) {
 }
 
 impl Deed {
-    fn request(self) -> Request {
+    /// To ask is done when a person is asked.
+    fn is_done(self, outcome: &Outcome) -> bool {
+        match self {
+            Self::Ask(..) => *outcome == Outcome::Refused(Refusal::Waiting),
+            Self::Decide(..)
+            | Self::Lease(_)
+            | Self::Map(..)
+            | Self::Release(_)
+            | Self::Unmap(..) => {
+                matches!(outcome, Outcome::Granted(_))
+            }
+        }
+    }
+
+    fn request(self, snapshot: &Snapshot) -> Option<Request> {
         let subject = |n| {
             Subject::Client(Client {
                 addr: addr(n).into(),
                 mac: None,
             })
         };
-        match self {
+        Some(match self {
+            Self::Decide(n, port, allow) => {
+                let waiting = snapshot.waiting_of(mac(n));
+                let waiting = waiting.filter(|it| it.internal_port.get() == port);
+                let open = snapshot.mappings_of(addr(n));
+                let open = open.filter(|it| it.internal_port.get() == port);
+                let id = waiting.map(|it| it.id).chain(open.map(|it| it.id)).next()?;
+                let decision = match allow {
+                    true => Decision::Allow(None),
+                    false => Decision::Deny,
+                };
+                Request::Decide(DecideRequest {
+                    id,
+                    requester: Requester::Cli,
+                    decision,
+                })
+            }
             Self::Lease(n) => Request::Lease(LeaseRequest {
                 mac: mac(n),
                 addr: addr(n),
                 lifetime: DAY,
                 declared_name: None,
             }),
-            Self::Map(n, port) => map_request(addr(n), port),
+            Self::Ask(n, port) | Self::Map(n, port) => map_request(addr(n), port),
             Self::Release(n) => Request::Release(mapping::ReleaseRequest {
                 mac: mac(n),
                 addr: addr(n),
@@ -449,7 +525,7 @@ impl Deed {
                     target: UnmapTarget::Internal(Protocol::Tcp, port, None),
                 })
             }
-        }
+        })
     }
 
     /// What is shown must fit the answer; what closes does so whatever the disk does.
@@ -459,7 +535,16 @@ impl Deed {
             Self::Map(n, port) if granted && !is_open(snapshot, n, port) => Some("not open"),
             Self::Unmap(n, port) if is_open(snapshot, n, port) => Some("not closed"),
             Self::Release(n) if is_open(snapshot, n, 9090) => Some("not closed"),
-            Self::Lease(_) | Self::Map(..) | Self::Unmap(..) | Self::Release(_) => None,
+            Self::Decide(n, port, true) if granted && !is_open(snapshot, n, port) => {
+                Some("not open")
+            }
+            Self::Decide(n, port, false) if is_open(snapshot, n, port) => Some("not closed"),
+            Self::Ask(..)
+            | Self::Decide(..)
+            | Self::Lease(_)
+            | Self::Map(..)
+            | Self::Unmap(..)
+            | Self::Release(_) => None,
         }
     }
 }
