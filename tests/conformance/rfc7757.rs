@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::cast_possible_truncation,
     reason = "helpers of tests"
 )]
 
@@ -11,6 +12,7 @@ mod home;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use home::icmp::Error;
 use home::{ACK, Home, Packet, SYN, Segment, sum16};
 use mapping::Instant;
 use proptest::prelude::*;
@@ -377,6 +379,193 @@ fn s3_2_error_about_a_mapped_packet_is_translated_with_what_it_quotes() {
     assert_eq!(left[40..42], [1, 4]);
     // what it quotes is what the host has sent
     assert_eq!(left[48 + 8..], out.bytes()[8..]);
+}
+
+#[test]
+fn rfc_7915_s4_5_every_transport_protocol_passes_between_mapped_addresses() {
+    // IP in IP, DCCP, 6in4, GRE, ESP, AH, SCTP, UDP-Lite, an experiment
+    for protocol in [4, 33, 41, 47, 50, 51, 132, 136, 253] {
+        let mut world = world(&FIGURE_1, false, false);
+        for len in [0, 1, 100, 1240, 1241, 1460] {
+            let payload: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let six = other_six(protocol, &payload);
+
+            let four = world.raw(&six).unwrap();
+
+            assert_eq!(four[..2], [0x45, 0x28]);
+            assert_eq!(usize::from(word(&four, 2)), 20 + len);
+            assert_eq!(four[6], if len > 1240 { 0x40 } else { 0 }, "DF, {len}");
+            assert_eq!(four[8..10], [61, protocol]);
+            assert_eq!(sum16(&four[..20]), 0xffff);
+            assert_eq!(four[12..20], [192, 0, 2, 16, 198, 51, 100, 7]);
+            assert_eq!(four[20..], payload);
+
+            // what came, turned round
+            let mut turned = four;
+            turned[12..20].rotate_left(4);
+            turned[6] = 0x40;
+            home::seal_ipv4(&mut turned);
+            let mut back = world.raw(&turned).unwrap();
+            let (src, dst) = back[8..40].split_at_mut(16);
+            src.swap_with_slice(dst);
+            assert_eq!(back, six, "protocol {protocol}, {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn rfc_7915_s4_5_numbers_that_mean_something_else_in_the_other_family_are_dropped() {
+    let mut world = world(&FIGURE_1, false, false);
+    let four = |protocol| {
+        let mut four = other_four(0, false, 0, &[1; 40]);
+        four[9] = protocol;
+        home::seal_ipv4(&mut four);
+        four
+    };
+    for protocol in [0, 2, 43, 44, 58, 59, 60, 135, 139, 140] {
+        let sent = world.raw(&four(protocol));
+        assert_eq!(sent, Err(DropReason::UnsupportedProtocol), "{protocol}");
+    }
+    for protocol in [1, 2, 59, 135, 139, 140] {
+        let sent = world.raw(&other_six(protocol, &[1; 40]));
+        assert_eq!(sent, Err(DropReason::UnsupportedProtocol), "{protocol}");
+    }
+}
+
+#[test]
+fn rfc_7915_s4_1_fragments_of_other_protocols_pass_one_by_one() {
+    let mut world = world(&FIGURE_1, false, false);
+    let data: Vec<u8> = (0..1480_usize).map(|at| at as u8).collect();
+    for (offset, more, len) in [(0, true, 800), (100, true, 1480), (185, false, 7)] {
+        let four = other_four(0, more, offset, &data[..len]);
+
+        let (verdict, left) = world.exchange(&four);
+
+        assert_eq!(verdict, Verdict::Hold);
+        let mut at = 0;
+        for (number, part) in left.iter().enumerate() {
+            assert!(part.len() <= 1280);
+            assert_eq!((part[6], part[40]), (44, 132));
+            assert_eq!(usize::from(word(part, 4)), part.len() - 40);
+            assert_eq!(part[44..48], [0, 0, 0x12, 0x34], "the identification");
+            assert_eq!(word(part, 42) & !7, (offset * 8) + at as u16);
+            let follows = more || number + 1 < left.len();
+            assert_eq!(word(part, 42) & 1 != 0, follows);
+            assert_eq!(part[48..], data[at..at + part.len() - 48]);
+            at += part.len() - 48;
+        }
+        assert_eq!(at, len);
+    }
+
+    let mut six = other_six(44, &[132, 0, 0x01, 0x91, 9, 8, 7, 6]);
+    six.extend([7; 64]);
+    six[5] += 64;
+    let four = world.raw(&six).unwrap();
+    assert_eq!(four[4..10], [7, 6, 0x20, 50, 61, 132]);
+    assert_eq!(four[20..], [7; 64]);
+    // what no datagram can be
+    for (offset, more, len) in [(0, true, 7), (0, true, 0), (8191, false, 16)] {
+        let four = other_four(0, more, offset, &data[..len]);
+        let sent = world.exchange(&four).0;
+        assert_eq!(sent, Verdict::Drop(DropReason::FragmentInconsistent));
+    }
+}
+
+#[test]
+fn rfc_7915_s4_1_other_protocols_are_cut_or_answered() {
+    let mut world = world(&FIGURE_1, false, false);
+    let data = [3; 1481];
+    let (verdict, left) = world.exchange(&other_four(0, false, 0, &data[..1400]));
+    assert_eq!((verdict, left.len()), (Verdict::Hold, 2), "DF is not set");
+    let (verdict, left) = world.exchange(&other_four(0x40, false, 0, &data[..1460]));
+    assert_eq!((verdict, left.len()), (Verdict::Forward, 1));
+    let (verdict, left) = world.exchange(&other_four(0x40, false, 0, &data[..1461]));
+    assert_eq!(verdict, Verdict::Drop(DropReason::TooBig));
+    assert_eq!(left[0][20..28][..2], [3, 4]);
+    assert_eq!(word(&left[0], 26), 1480);
+
+    let (wan_mtu, lan_mtu) = (1500, 1400);
+    world.translator.handle_links(Links { wan_mtu, lan_mtu });
+    let (verdict, left) = world.exchange(&other_six(132, &data[..1381]));
+    assert_eq!(verdict, Verdict::Drop(DropReason::TooBig));
+    assert_eq!(left[0][40..42], [2, 0]);
+    assert_eq!(word(&left[0], 46), 1420);
+}
+
+#[test]
+fn rfc_7915_s4_3_and_s5_3_errors_about_other_protocols_and_later_fragments_pass() {
+    let mut world = world(&FIGURE_1, false, false);
+    let (six_host, four_host) = ("2001:db8:cccc::", "198.51.100.7");
+    let esp = other_six(50, &[5; 64]);
+    let arrived = world.raw(&esp).unwrap();
+    // of a datagram that was put together here and cut again on its way
+    let mut later = other_four(0, false, 50, &[7; 8]);
+    later[9] = 17;
+    later[12..20].rotate_left(4);
+    home::seal_ipv4(&mut later);
+    for (arrived, sent) in [(arrived, &esp[..]), (later, &[7; 8])] {
+        let error = Error::about(&arrived, 3, 1).from(four_host.parse::<Ipv4Addr>().unwrap());
+        let left = world.error(&error).unwrap();
+        assert_eq!((left.kind, left.code), (1, 0));
+        assert_eq!(left.dst, six_host.parse::<IpAddr>().unwrap());
+        assert!(left.body.ends_with(&sent[sent.len() - 8..]));
+    }
+    let sent = other_four(0x40, false, 0, &[5; 64]);
+    let arrived = world.raw(&sent).unwrap();
+    let left = world
+        .error(&Error::about(&arrived, 2, 0).word(1400))
+        .unwrap();
+    assert_eq!((left.kind, left.code, left.word), (3, 4, 1380));
+    assert_eq!(left.dst, four_host.parse::<IpAddr>().unwrap());
+    assert_eq!(left.body[20..], sent[20..]);
+}
+
+#[test]
+fn rfc_7915_s4_5_other_protocols_come_back_to_mapped_hosts_where_that_is_asked_for() {
+    for hairpin in [false, true] {
+        let mut world = world(&FIGURE_1, false, hairpin);
+        let mut six = other_six(132, &[9; 30]);
+        let peer = prefix().embed("192.0.2.2".parse().unwrap());
+        six[24..40].copy_from_slice(&peer.octets());
+
+        let left = world.raw(&six).unwrap();
+
+        assert_eq!(left[0] >> 4, if hairpin { 6 } else { 4 });
+        if hairpin {
+            let dst: Ipv6Addr = "2001:db8:bbbb::b".parse().unwrap();
+            assert_eq!(left[24..40], dst.octets());
+            let src = prefix().embed("192.0.2.16".parse().unwrap());
+            assert_eq!(left[8..24], src.octets());
+        }
+    }
+}
+
+/// A packet of a mapped host in IPv6 to one that the prefix embeds.
+fn other_six(next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let src: Ipv6Addr = "2001:db8:cccc::".parse().unwrap();
+    let dst = prefix().embed([198, 51, 100, 7].into());
+    let [l0, l1] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut six = vec![0x62, 0x80, 0, 0, l0, l1, next_header, 61];
+    six.extend(src.octets());
+    six.extend(dst.octets());
+    six.extend(payload);
+    six
+}
+
+/// An SCTP packet, or a part of one, that goes the other way.
+fn other_four(flags: u8, more: bool, offset: u16, data: &[u8]) -> Vec<u8> {
+    let [l0, l1] = u16::try_from(20 + data.len()).unwrap().to_be_bytes();
+    let [o0, o1] = offset.to_be_bytes();
+    let flags = flags | o0 | if more { 0x20 } else { 0 };
+    let mut four = vec![0x45, 0x28, l0, l1, 0x12, 0x34, flags, o1, 61, 132, 0, 0];
+    four.extend([198, 51, 100, 7, 192, 0, 2, 16]);
+    home::seal_ipv4(&mut four);
+    four.extend(data);
+    four
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
 proptest! {

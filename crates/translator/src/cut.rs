@@ -167,6 +167,52 @@ impl Way {
     }
 }
 
+/// A part of a datagram.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch<'a> {
+    pub(crate) id: u32,
+    /// Where it stands in the datagram, in units of eight bytes.
+    pub(crate) offset: u16,
+    /// Others follow.
+    pub(crate) more: bool,
+    pub(crate) data: &'a [u8],
+}
+
+/// Sends a part of a datagram in fragments of at most `mtu` bytes.
+pub(crate) fn stretch_six(
+    header: &ipv6::Header,
+    stretch: &Stretch<'_>,
+    mtu: usize,
+    outbox: &mut Outbox,
+) {
+    let room = mtu.saturating_sub(ipv6::LEN + ipv6::Fragment::LEN);
+    let size = if stretch.data.len() <= room {
+        room
+    } else {
+        of_units(room)
+    };
+    let mut pieces = stretch.data.chunks(size.max(1)).peekable();
+    let mut offset = stretch.offset;
+    while let Some(data) = pieces.next() {
+        let fragment = ipv6::Fragment {
+            id: stretch.id,
+            offset,
+            more: stretch.more || pieces.peek().is_some(),
+        };
+        let mut ip = [0; ipv6::LEN];
+        let mut extension = [0; ipv6::Fragment::LEN];
+        ipv6::Header {
+            payload_len: length(ipv6::Fragment::LEN + data.len()),
+            next_header: ipv6::FRAGMENT,
+            ..*header
+        }
+        .emit(&mut ip);
+        fragment.emit(header.next_header, &mut extension);
+        outbox.push(&[&NO_OFFLOAD, &ip, &extension, data]);
+        offset = offset.wrapping_add(length(data.len() / UNIT));
+    }
+}
+
 /// Sends a segment, given in two parts, in fragments.
 fn fragments_six(
     header: &ipv6::Header,

@@ -36,10 +36,22 @@ pub(crate) struct Embedded<'a, A> {
 /// What names the session of a quoted segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quoted {
-    EchoReply { id: u16 },
-    EchoRequest { id: u16 },
-    Tcp { src_port: u16, dst_port: u16 },
-    Udp { src_port: u16, dst_port: u16 },
+    EchoReply {
+        id: u16,
+    },
+    EchoRequest {
+        id: u16,
+    },
+    /// A later fragment, or of a protocol that has no sessions.
+    Other,
+    Tcp {
+        src_port: u16,
+        dst_port: u16,
+    },
+    Udp {
+        src_port: u16,
+        dst_port: u16,
+    },
 }
 
 impl<'a> Embedded<'a, Ipv4Addr> {
@@ -140,7 +152,7 @@ impl<A> Embedded<'_, A> {
         message: impl Fn(&[u8]) -> Result<Message, Malformed>,
     ) -> Result<Quoted, DropReason> {
         if !self.is_first() {
-            return Err(DropReason::IcmpError);
+            return Ok(Quoted::Other);
         }
         let ports = || {
             let &[s0, s1, d0, d1] = self.l4.first_chunk().ok_or(DropReason::MalformedIcmp)?;
@@ -155,17 +167,19 @@ impl<A> Embedded<'_, A> {
                 Message::Error => Err(DropReason::IcmpNested),
                 Message::Other => Err(DropReason::IcmpError),
             },
-            _ => Err(DropReason::IcmpError),
+            _ => Ok(Quoted::Other),
         }
     }
 }
 
 impl Quoted {
-    pub(crate) const fn transport(self) -> Transport {
+    /// Returns the kind of its session, if it can have one.
+    pub(crate) const fn transport(self) -> Option<Transport> {
         match self {
-            Self::EchoReply { .. } | Self::EchoRequest { .. } => Transport::IcmpQuery,
-            Self::Tcp { .. } => Transport::Tcp,
-            Self::Udp { .. } => Transport::Udp,
+            Self::EchoReply { .. } | Self::EchoRequest { .. } => Some(Transport::IcmpQuery),
+            Self::Other => None,
+            Self::Tcp { .. } => Some(Transport::Tcp),
+            Self::Udp { .. } => Some(Transport::Udp),
         }
     }
 
@@ -175,6 +189,7 @@ impl Quoted {
         match self {
             Self::EchoReply { id } | Self::EchoRequest { id } if echo_from_six => (id, 0),
             Self::EchoReply { id } | Self::EchoRequest { id } => (0, id),
+            Self::Other => (0, 0),
             Self::Tcp { src_port, dst_port } | Self::Udp { src_port, dst_port } => {
                 (src_port, dst_port)
             }

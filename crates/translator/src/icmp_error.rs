@@ -15,7 +15,7 @@ use crate::config::{Config, Links};
 use crate::embedded::{Embedded, Quoted};
 use crate::filter::Filter;
 use crate::identification::Identifications;
-use crate::martian::{is_host_v4, is_host_v6};
+use crate::martian::is_host_v6;
 use crate::session::{FourTuple, SixTuple};
 use crate::verdict::DropReason;
 use crate::wire::icmp;
@@ -99,8 +99,8 @@ impl<'a> Errors<'a> {
         if self.alone.is_none() && !bib.contains(outer.dst) {
             return Err(DropReason::NotOurs);
         }
-        let is_ours = source == Source::Mapped && bib.contains(outer.src);
-        if is_ours || !is_host_v4(outer.src) {
+        // RFC 7915 §4.1: other illegal sources are translated, for who looks for trouble
+        if source == Source::Mapped && bib.contains(outer.src) {
             return Err(DropReason::IllegalSource);
         }
         let message = outer.message(packet, Sum::default())?;
@@ -225,7 +225,7 @@ impl Errors<'_> {
     ) -> Result<Names<Ipv6Addr>, DropReason> {
         let (pool_port, internal_port) = error.quoted.ports(true);
         let tuple = FourTuple {
-            transport: error.quoted.transport(),
+            transport: error.quoted.transport().ok_or(DropReason::IcmpError)?,
             pool: error.embedded.src,
             pool_port,
             server: error.embedded.dst,
@@ -270,7 +270,7 @@ impl Errors<'_> {
             .filter(|_| error.embedded.src == outer.dst)
             .ok_or(DropReason::IcmpError)?;
         let tuple = SixTuple {
-            transport: error.quoted.transport(),
+            transport: error.quoted.transport().ok_or(DropReason::IcmpError)?,
             remote: error.embedded.dst,
             remote_port,
             nsp,

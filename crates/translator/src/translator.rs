@@ -2,6 +2,7 @@
 
 mod alone;
 mod errors;
+mod other;
 mod pieces;
 mod unknown;
 
@@ -322,7 +323,11 @@ impl Translator {
     }
 
     fn translate(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
-        match determine_incoming_tuple(frame)? {
+        let tuple = match determine_incoming_tuple(frame) {
+            Err(DropReason::UnsupportedProtocol) => return self.pass_other(frame),
+            tuple => tuple?,
+        };
+        match tuple {
             Tuple::Four(mut incoming) => self.receive_four(frame, &mut incoming, Source::Mapped),
             Tuple::FourError(outer) => self.error_four_to_six(frame, &outer, Source::Mapped),
             Tuple::FourPiece(piece) => self.four_piece(frame, &piece),
@@ -359,7 +364,7 @@ impl Translator {
         if self.config.zero_traffic_class {
             incoming.tos = 0;
         }
-        self.is_not_forged(incoming, source)?;
+        self.is_not_forged(incoming.src, source)?;
         let way = if let Some(way) = self.mapped_four(frame, incoming, source)? {
             way
         } else if let Some(way) = self.four_to_six(frame, incoming)? {

@@ -33,8 +33,9 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Lays out a quote of at most `quote` bytes and extensions in `room` bytes; `unit` is that of
-    /// the length attribute. Extensions that do not fit, or may not be there, are left away: cut
-    /// ones would be of no use, since they have a checksum of their own.
+    /// the length attribute. Extensions that do not fit, or may not be there, are left away.
+    // DEVIATION RFC 7915 §4.2: they are not truncated, because cut ones would be of no use: they
+    // have a checksum of their own.
     pub(super) fn new(quote: usize, extensions: usize, room: usize, unit: Option<usize>) -> Self {
         let with_extensions = unit
             .filter(|_| extensions > 0)

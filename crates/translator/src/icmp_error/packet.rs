@@ -142,6 +142,7 @@ fn rewrite_quoted<A, B>(
     match error.quoted {
         Quoted::EchoReply { .. } => rewrite(pseudo.icmp).echo(segment, pseudo.echo.1, names.id),
         Quoted::EchoRequest { .. } => rewrite(pseudo.icmp).echo(segment, pseudo.echo.0, names.id),
+        Quoted::Other => {}
         Quoted::Tcp { .. } => rewrite(pseudo.addrs).quoted_tcp(segment),
         Quoted::Udp { .. } => rewrite(pseudo.addrs).quoted_udp(segment, pseudo.whole),
     }

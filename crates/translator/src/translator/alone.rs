@@ -71,11 +71,11 @@ impl Translator {
         frame: &mut Frame,
         came_in_pieces: Option<Pieces>,
     ) -> Result<Option<Verdict>, DropReason> {
-        let Some(alone) = self.config.alone.as_ref().filter(|alone| alone.hairpin) else {
+        if self.config.alone.is_none() {
             return Ok(None);
-        };
+        }
         let header = ipv4::Header::parse(frame.packet())?;
-        if !self.filter.sessions.bib.contains(header.dst) && alone.maps.six(header.dst).is_none() {
+        if !self.comes_back(header.dst) {
             return Ok(None);
         }
         match determine_incoming_tuple(frame)? {
@@ -92,16 +92,20 @@ impl Translator {
         }
     }
 
+    /// Tells whether a packet to this address goes back to an IPv6 host.
+    pub(super) fn comes_back(&self, dst: Ipv4Addr) -> bool {
+        let alone = self.config.alone.as_ref().filter(|alone| alone.hairpin);
+        alone.is_some_and(|alone| {
+            self.filter.sessions.bib.contains(dst) || alone.maps.six(dst).is_some()
+        })
+    }
+
     /// Refuses a packet from IPv4 whose source is an address of the pool: nobody there has one, and
     /// to an IPv6 host it would seem to come from another one. Behind a gateway it has no session.
-    pub(super) fn is_not_forged(
-        &self,
-        incoming: &Incoming<Ipv4Addr>,
-        source: Source,
-    ) -> Result<(), DropReason> {
+    pub(super) fn is_not_forged(&self, src: Ipv4Addr, source: Source) -> Result<(), DropReason> {
         let is_forged = self.config.alone.is_some()
             && source == Source::Mapped
-            && self.filter.sessions.bib.contains(incoming.src);
+            && self.filter.sessions.bib.contains(src);
         if is_forged {
             return Err(DropReason::IllegalSource);
         }

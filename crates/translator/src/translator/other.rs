@@ -1,0 +1,189 @@
+//! Packets of transport protocols that have no sessions here: between mapped addresses they pass as
+//! they are, fragments one by one (RFC 7915 §4.5, §5.5).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::Translator;
+use crate::alone::{Pair, Source, stateless_four, stateless_six};
+use crate::counters::Traffic;
+use crate::cut::{Stretch, stretch_six};
+use crate::frame::Frame;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{Field, Malformed, icmp, ipv4, ipv6, vnet};
+
+impl Translator {
+    /// Translates the headers of a packet that was found to be of no protocol that is known.
+    pub(super) fn pass_other(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
+        if self.config.alone.is_none() {
+            return Err(DropReason::UnsupportedProtocol);
+        }
+        if vnet::Header::parse(frame.bytes())? != vnet::Header::default() {
+            return Err(Malformed::new(Field::VnetHdr, 0).into());
+        }
+        match frame.packet().first().map(|first| first >> 4) {
+            Some(4) => self.other_four(frame, Source::Mapped),
+            _ => self.other_six(frame),
+        }
+    }
+
+    fn other_four(&mut self, frame: &mut Frame, source: Source) -> Result<Verdict, DropReason> {
+        let header = ipv4::Header::parse(frame.packet())?;
+        self.is_not_forged(header.src, source)?;
+        let Pair { src, dst } = self.mapped_pair_four((header.src, header.dst), source)?;
+        if !passes(header.protocol) {
+            return Err(DropReason::UnsupportedProtocol);
+        }
+        let data = header.header_len..usize::from(header.total_len);
+        let len = data.len();
+        let is_odd = header.more_fragments && !len.is_multiple_of(8);
+        let reach = usize::from(header.fragment_offset) * 8 + len;
+        if header.is_fragment() && (len == 0 || is_odd || reach > usize::from(u16::MAX)) {
+            return Err(DropReason::FragmentInconsistent);
+        }
+        let mtu = usize::from(self.config.links.wan_mtu.max(ipv6::MIN_MTU));
+        let lowest = usize::from(self.config.lowest_ipv6_mtu).clamp(ipv6::MIN_MTU.into(), mtu);
+        let fragment = if header.is_fragment() {
+            ipv6::Fragment::LEN
+        } else {
+            0
+        };
+        if header.dont_fragment && ipv6::LEN + fragment + len > mtu {
+            return Err(DropReason::TooBig);
+        }
+        self.counters.four_to_six.add(traffic(len));
+        let six = ipv6::Header {
+            traffic_class: if self.config.zero_traffic_class {
+                0
+            } else {
+                header.tos
+            },
+            payload_len: u16::try_from(len).map_err(|_| DropReason::TooBig)?,
+            next_header: header.protocol,
+            hop_limit: header.ttl,
+            src,
+            dst,
+        };
+        let is_cut = !header.dont_fragment && ipv6::LEN + len > lowest;
+        if header.is_fragment() || is_cut {
+            let room = if header.dont_fragment { mtu } else { lowest };
+            let stretch = Stretch {
+                id: header.id.into(),
+                offset: header.fragment_offset,
+                more: header.more_fragments,
+                data: frame.packet().get(data).unwrap_or_default(),
+            };
+            stretch_six(&six, &stretch, room, &mut self.outbox);
+            self.counters.fragments.cut += u64::from(is_cut);
+            return Ok(Verdict::Hold);
+        }
+        let parts = frame
+            .rewrite::<{ ipv6::LEN }>(data.start, len)
+            .ok_or(DropReason::TooBig)?;
+        six.emit(parts.ip);
+        parts.vnet.fill(0);
+        Ok(Verdict::Forward)
+    }
+
+    fn other_six(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
+        let header = ipv6::Header::parse(frame.packet())?;
+        let end = ipv6::LEN + usize::from(header.payload_len);
+        let ipv6::Upper::Transport {
+            protocol,
+            offset,
+            fragment,
+        } = ipv6::upper(frame.packet(), &header)?
+        else {
+            return Err(DropReason::SourceRouted);
+        };
+        let Pair { src, dst } = self.mapped_pair_six((header.src, header.dst))?;
+        if !passes(protocol) {
+            return Err(DropReason::UnsupportedProtocol);
+        }
+        let len = end
+            .checked_sub(offset)
+            .ok_or(Malformed::new(Field::Ipv6PayloadLength, 4))?;
+        let total_len = u16::try_from(ipv4::LEN + len).map_err(|_| DropReason::TooBig)?;
+        let dont_fragment = fragment.is_none() && total_len > ALWAYS_FITS;
+        if dont_fragment && total_len > self.config.links.lan_mtu {
+            return Err(DropReason::TooBig);
+        }
+        let id = match fragment {
+            Some(fragment) => {
+                let [_, _, a, b] = fragment.id.to_be_bytes();
+                u16::from_be_bytes([a, b])
+            }
+            None if dont_fragment => 0,
+            None => self.ids.next(src, dst, 1),
+        };
+        let four = ipv4::Header {
+            header_len: ipv4::LEN,
+            tos: self.config.tos.unwrap_or(header.traffic_class),
+            total_len,
+            id,
+            dont_fragment,
+            more_fragments: fragment.is_some_and(|fragment| fragment.more),
+            fragment_offset: fragment.map_or(0, |fragment| fragment.offset),
+            ttl: header.hop_limit,
+            protocol,
+            src,
+            dst,
+            source_routed: false,
+        };
+        let parts = frame
+            .rewrite::<{ ipv4::LEN }>(offset, len)
+            .ok_or(DropReason::TooBig)?;
+        four.emit(parts.ip);
+        parts.vnet.fill(0);
+        self.counters.six_to_four.add(traffic(len));
+        if self.comes_back(dst) {
+            return self.other_four(frame, Source::Hairpinned);
+        }
+        Ok(Verdict::Forward)
+    }
+
+    fn mapped_pair_four(
+        &self,
+        addrs: (Ipv4Addr, Ipv4Addr),
+        source: Source,
+    ) -> Result<Pair<Ipv6Addr>, DropReason> {
+        let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
+        let alone = self.config.alone.as_ref();
+        let pair = alone.map(|alone| stateless_four(alone, nsps, bib, addrs, source));
+        pair.transpose()?
+            .flatten()
+            .ok_or(DropReason::UnsupportedProtocol)
+    }
+
+    fn mapped_pair_six(&self, addrs: (Ipv6Addr, Ipv6Addr)) -> Result<Pair<Ipv4Addr>, DropReason> {
+        let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
+        let alone = self.config.alone.as_ref();
+        let pair = alone.map(|alone| stateless_six(alone, nsps, bib, addrs));
+        pair.transpose()?
+            .flatten()
+            .ok_or(DropReason::UnsupportedProtocol)
+    }
+}
+
+/// Tells whether a protocol is one of transport, so that its number means the same in both
+/// families: an extension header would be read as one behind an IPv4 packet's payload, IGMP and
+/// what follows nothing are for their link, and of ICMP only the own kind makes sense.
+const fn passes(protocol: u8) -> bool {
+    const IGMP: u8 = 2;
+    const AUTHENTICATION: u8 = 51;
+    const NO_NEXT_HEADER: u8 = 59;
+    match protocol {
+        AUTHENTICATION => true,
+        IGMP | NO_NEXT_HEADER | icmp::PROTOCOL_V4 | icmp::PROTOCOL_V6 => false,
+        _ => !ipv6::is_extension(protocol),
+    }
+}
+
+fn traffic(len: usize) -> Traffic {
+    Traffic {
+        packets: 1,
+        bytes: u64::try_from(ipv6::LEN + len).unwrap_or(u64::MAX),
+    }
+}
+
+/// RFC 7915 §5.1: up to here IPv4 packets have no DF.
+const ALWAYS_FITS: u16 = 1260;
