@@ -109,6 +109,7 @@ async fn maps_translate_both_ways_without_sessions() -> Result<()> {
         ensure!(page == "from IPv4", "{server}: {page}");
         ping(&wires.four, "192.0.2.10").await?.ok()?;
         ping(&wires.six, server).await?.ok()?;
+        other_protocol(&wires, server).await?;
         let line = portico.line_with("6to4").await?;
         ensure!(line.contains("sessions tcp 0 udp 0 icmp 0"), "{line}");
         portico.stop().await?;
@@ -427,6 +428,36 @@ async fn big_file(wires: &Wires) -> Result<()> {
 
 async fn ping(node: &Node, addr: &str) -> Result<Said> {
     say(program(node, "ping")?.args(["-c", "1", "-W", "5", addr])).await
+}
+
+/// Sends packets of a protocol that nobody knows, short and in fragments, and waits for both.
+async fn other_protocol(wires: &Wires, server: &str) -> Result<()> {
+    let listen = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)\n\
+                  s.settimeout(20)\nprint('ready', flush=True)\nseen = set()\n\
+                  while len(seen) < 2:\n  packet = s.recv(65536)[20:]\n  \
+                  assert packet == b'x' * len(packet)\n  seen.add(len(packet))\nprint(sorted(seen))";
+    let mut listener = program(&wires.four, "python3")?
+        .args(["-c", listen])
+        .stdout(Stdio::piped())
+        .spawn()
+        .await?;
+    let mut lines = BufReader::new(listener.stdout.take().context("no output")?).lines();
+    let mut next = async || {
+        timeout(PATIENCE, lines.next_line())
+            .await?
+            .context("it ended")
+    };
+    ensure!(next().await?.as_deref() == Some("ready"));
+    let send = format!(
+        "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 253)\n\
+         for size in [100, 5000]:\n  s.sendto(b'x' * size, ('{server}', 0))"
+    );
+    say(program(&wires.six, "python3")?.args(["-c", &send]))
+        .await?
+        .ok()?;
+    let seen = next().await?;
+    ensure!(seen.as_deref() == Some("[100, 5000]"), "{seen:?}");
+    Ok(())
 }
 
 async fn echo_udp(node: &Node, port: u16) -> Result<Child> {
