@@ -190,7 +190,7 @@ fn is_damage(error: &sqlx::Error) -> bool {
     matches!(primary, Some(SQLITE_CORRUPT | SQLITE_NOTADB))
 }
 
-static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
 const DATABASE: &str = "portico.db";
 

@@ -305,6 +305,49 @@ fn every_text_of_a_client_comes_back() {
     });
 }
 
+#[tokio::test]
+async fn a_store_of_an_earlier_version_keeps_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portico.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let earlier: Vec<_> = open::MIGRATOR
+        .iter()
+        .filter(|migration| migration.version <= 2)
+        .cloned()
+        .collect();
+    let earlier = sqlx::migrate::Migrator {
+        migrations: earlier.into(),
+        ..sqlx::migrate::Migrator::DEFAULT
+    };
+    earlier
+        .run_direct(None, &mut connection, false)
+        .await
+        .unwrap();
+    sqlx::raw_sql(EARLIER)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+
+    let mut store = Store::open(folder.path()).await.unwrap();
+    let image = store.load().await.unwrap().unwrap();
+
+    let mapping = &image.mappings[0];
+    assert_eq!((mapping.id.0, mapping.external_port.get()), (7, 8081));
+    assert_eq!((mapping.memo.as_deref(), mapping.peer), (None, false));
+    assert_eq!(mapping.filters.len(), 1);
+    let waiting = &image.waiting[0];
+    assert_eq!((waiting.id.0, waiting.internal_port.get()), (8, 22));
+    assert_eq!(waiting.pinhole, None);
+    let policy = &image.policy;
+    assert_eq!(policy.new_device, mapping::Access::Allow);
+    assert_eq!(policy.min_lease, Policy::default().min_lease);
+    store.check().await.unwrap();
+}
+
 #[test]
 fn policies_come_back() {
     let policy = Policy::default();
@@ -642,3 +685,24 @@ fn at(secs: u64) -> Now {
 fn wal_len(folder: &Path) -> usize {
     usize::try_from(fs::metadata(folder.join("portico.db-wal")).unwrap().len()).unwrap()
 }
+
+/// A host with a mapping and a request that waits, as version 2 of the store held them.
+const EARLIER: &str = "
+INSERT INTO meta (id, key, policy, revision, next_mapping, next_generation, pcp_epoch_boot,
+    pcp_epoch_at, pcp_epoch_value, natpmp_epoch_boot, natpmp_epoch_at, natpmp_epoch_value,
+    upnp_boot_id, system_update_id, serial)
+VALUES (1, zeroblob(16), '{\"auto_allow\":\"high\",\"always_reject\":[\"23\"],\"max_lease_s\":3600,\"max_per_device\":3}',
+    5, 9, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1);
+INSERT INTO anchors (boot, boot_id, mono, wall) VALUES (0, zeroblob(16), 1, 2);
+INSERT INTO hosts (mac, addr, name, name_pinned, lease_boot, lease_end, declared_name,
+    first_seen, last_seen)
+VALUES ('02:00:00:00:00:01', '192.168.64.20', 'camera', 0, 0, 99, NULL, 1, 2);
+INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester, nonce,
+    description, expires_boot, expires_at, opened_at, filters)
+VALUES (7, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8080, 8081, 'pcp', zeroblob(12), 'web',
+    0, 99, 1, '[[\"2001:db8:1::/48\",0]]');
+INSERT INTO waiting (id, host, server, protocol, internal_port, external_kind, external_port, via,
+    filters, requester, nonce, description, first_asked, last_asked, expires_boot, expires_at)
+VALUES (8, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 22, 'suggested', NULL, 'ipv6', '[]',
+    'upnp', NULL, 'ssh', 1, 2, 0, 99);
+";

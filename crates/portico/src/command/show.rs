@@ -146,7 +146,10 @@ pub(super) fn mappings(mappings: &[MappingView]) -> String {
             it.name.clone(),
             it.state.clone(),
             format!("{}/{}", it.protocol, it.external_port),
-            format!("{}:{}", it.server, it.internal_port),
+            it.pinhole.map_or_else(
+                || format!("{}:{}", it.server, it.internal_port),
+                |addr| format!("[{addr}]:{}", it.internal_port),
+            ),
             if it.filters.is_empty() {
                 "everybody".to_owned()
             } else {
