@@ -7,22 +7,14 @@ mod natpmp_wire;
 mod pcp_server;
 #[path = "../../../tests/fuzz/scenarios/pcp_wire.rs"]
 mod pcp_wire;
+#[path = "../../../tests/fuzz/scenarios/replay.rs"]
+mod replay;
 
-use std::path::Path;
+use replay::replay;
 
 #[test]
 fn corpora_pass() {
     replay("natpmp_wire", natpmp_wire::run);
     replay("pcp_server", pcp_server::run);
     replay("pcp_wire", pcp_wire::run);
-}
-
-fn replay(corpus: &str, run: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(folder.join(corpus)).unwrap() {
-        run(&std::fs::read(entry.unwrap().path()).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "the corpus of {corpus} is gone");
 }

@@ -12,27 +12,19 @@ mod check;
 mod home;
 #[path = "../../../tests/fuzz/scenarios/packet.rs"]
 mod packet;
+#[path = "../../../tests/fuzz/scenarios/replay.rs"]
+mod replay;
 #[path = "../../../tests/fuzz/scenarios/translator.rs"]
 mod scenario;
 
-use std::path::Path;
-
 use proptest::prelude::*;
+
+use replay::replay;
 
 #[test]
 fn corpora_pass() {
     replay("packet", packet::run);
     replay("translator", scenario::run);
-}
-
-fn replay(corpus: &str, run: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(folder.join(corpus)).unwrap() {
-        run(&std::fs::read(entry.unwrap().path()).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "the corpus of {corpus} is gone");
 }
 
 proptest! {

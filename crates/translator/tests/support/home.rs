@@ -12,6 +12,7 @@ pub mod icmp;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use mapping::{
@@ -349,7 +350,9 @@ impl Packet {
     }
 
     pub fn with_payload(mut self, len: usize) -> Self {
-        self.payload = (0..len).map(|at| (at * 7 + at / 251) as u8).collect();
+        static PATTERN: OnceLock<Vec<u8>> = OnceLock::new();
+        let make = || (0..LONGEST).map(|at| (at * 7 + at / 251) as u8).collect();
+        self.payload = PATTERN.get_or_init(make)[..len].to_vec();
         self
     }
 
@@ -615,12 +618,21 @@ pub fn seal_ipv4(bytes: &mut [u8]) {
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// RFC 1071, word by word.
+/// RFC 1071, two words at a time and all carries at the end.
 pub fn sum16(bytes: &[u8]) -> u16 {
-    let mut sum = 0_u32;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let mut pairs = bytes.chunks_exact(4);
+    let words = pairs
+        .by_ref()
+        .map(|pair| u32::from_be_bytes(pair.try_into().unwrap()));
+    let mut sum: u64 = words.map(u64::from).sum();
+    for (at, byte) in pairs.remainder().iter().enumerate() {
+        sum += u64::from(*byte) << (24 - 8 * at);
+    }
+    while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
 }
+
+/// No packet carries more.
+const LONGEST: usize = 65_535;

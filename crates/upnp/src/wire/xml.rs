@@ -81,7 +81,8 @@ impl Document {
                 }
             })
             .collect();
-        self.text.push_str(&escape(&clean));
+        // XML 1.0 §2.11: a reader takes a bare carriage return for a line feed
+        self.text.push_str(&escape(&clean).replace('\r', "&#13;"));
     }
 }
 
