@@ -33,6 +33,25 @@ pub(crate) fn udp_v4(port: u16) -> [SockFilter; 9] {
     ]
 }
 
+/// Hears TCP segments that carry nothing; offset 0 is the TCP header.
+pub(crate) const fn without_data() -> [SockFilter; 8] {
+    [
+        SockFilter::new(LD_B_ABS, 0, 0, 12),
+        SockFilter::new(RSH, 0, 0, 4),
+        SockFilter::new(LSH, 0, 0, 2),
+        SockFilter::new(TAX, 0, 0, 0),
+        SockFilter::new(LD_W_LEN, 0, 0, 0),
+        SockFilter::new(JEQ_X, 0, 1, 0),
+        SockFilter::new(RET, 0, 0, ALL),
+        SockFilter::new(RET, 0, 0, 0),
+    ]
+}
+
+/// Hears everything.
+pub(crate) const fn everything() -> [SockFilter; 1] {
+    [SockFilter::new(RET, 0, 0, ALL)]
+}
+
 /// Hears UDP datagrams right after an IPv6 header to `port`; offset 0 is the IP header.
 pub(crate) fn udp_v6(port: u16) -> [SockFilter; 6] {
     [
@@ -86,7 +105,12 @@ const LD_H_ABS: u16 = 0x28;
 const LD_B_ABS: u16 = 0x30;
 const LD_H_IND: u16 = 0x48;
 const LDX_HEADER_LEN: u16 = 0xb1;
+const LD_W_LEN: u16 = 0x80;
+const LSH: u16 = 0x64;
+const RSH: u16 = 0x74;
+const TAX: u16 = 0x07;
 const JEQ: u16 = 0x15;
+const JEQ_X: u16 = 0x1d;
 const JSET: u16 = 0x45;
 const RET: u16 = 0x06;
 

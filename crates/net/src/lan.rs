@@ -17,7 +17,9 @@
 //! connection, the Ethernet header among them (`TCP_SAVE_SYN` 2, since Linux 5.10), so the MAC
 //! belongs to the connection and no table has to be kept in step. From [`peer_mac`] on a filter
 //! on the connection throws away every segment in a frame of another host. Between the SYN and
-//! that call who does not see the traffic would have to guess both sequence numbers.
+//! that call who does not see the traffic would have to guess both sequence numbers. While a
+//! flood of SYNs is answered by cookies the kernel keeps no SYN: then the neighbour table tells
+//! where the answer to it went ([`hear_only`], [`hold`]).
 //!
 //! What has been looked at and left: an observer of TCP on a packet socket (a second queue that
 //! a flood can overrun), permanent neighbour entries (they change the operator's system), BPF
@@ -46,7 +48,7 @@ use crate::udp::{self, Source};
 use crowd::Crowd;
 use own::OwnAddresses;
 
-pub use stream::{listen, peer_mac};
+pub use stream::{hear_only, hold, listen, peer_mac};
 
 /// A UDP port of the LAN's interface.
 ///

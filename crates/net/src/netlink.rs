@@ -1,9 +1,10 @@
-//! Links, addresses, routes and proxy neighbours of the kernel (rtnetlink).
+//! Links, addresses, routes, neighbours and proxy neighbours of the kernel (rtnetlink).
 //!
 //! Every call may be repeated: adding what exists replaces it, removing what is gone succeeds.
 
 mod address;
 mod link;
+mod neighbour;
 mod route;
 mod watch;
 

@@ -102,6 +102,8 @@ events! {
     ConnectionFailed => "connections_total", "accept-failed";
     /// A connection came from outside the LAN.
     ConnectionForeign => "connections_total", "not-from-lan";
+    /// A connection came in frames of another host than the one that has its address.
+    ConnectionForged => "connections_total", "forged";
     /// Nobody knows which host's frames a connection came in.
     ConnectionUnknown => "connections_total", "unknown-mac";
     /// There were too many connections, of one source or of all.
@@ -152,6 +154,8 @@ events! {
     SearchAnswered => "searches_total", "answered";
     /// A search came from outside the LAN.
     SearchForeign => "searches_total", "not-from-lan";
+    /// A search came in a frame of another host than the one that has its address.
+    SearchForged => "searches_total", "forged";
     /// A search by multicast said no MX (UDA 1.1 §1.3.3).
     SearchWithoutMx => "searches_total", "no-mx";
     /// A search looked for something else.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gateway::{Count, Handle, Observe, ObserveFuture};
 use mapping::{Client, Now, Outcome, Request, Snapshot};
+use net::lan::{Batch, Datagram, Socket};
 use net::netlink::{Change, Netlink, NetlinkError, Watch};
-use net::udp::{Datagram, Socket, Source};
+use net::udp::Source;
 use net::{BindError, Clock};
 use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,14 +19,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{
-    Connection, GROUP, LINK_GROUP, Lan, OnLink, PORT, SITE_GROUP, Slots, Ssdp, SsdpConfig, Visitor,
-    Web,
+    GROUP, LINK_GROUP, Lan, OnLink, PORT, SITE_GROUP, Slots, Ssdp, SsdpConfig, Web,
 };
 use crate::wire::ssdp::Header;
 use crate::{Counters, Event, Identity};
+use door::{Door, Newcomer};
 use events::{Events, Office};
-use guest::{Guest, Slot};
+use guest::Slot;
 
+mod door;
 mod events;
 mod guest;
 #[cfg(test)]
@@ -54,7 +56,7 @@ pub struct Options {
 /// # Errors
 /// Names what could not be opened and, for a port in use, its owner.
 pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
-    let udp = bind_udp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), options).map_err(StartError::Udp)?;
+    let udp = bind_udp(IpAddr::V4(options.address), options).map_err(StartError::Udp)?;
     let listen = SocketAddr::from((options.address, options.http_port));
     let listener = net::lan::listen(listen, &options.lan).map_err(StartError::Tcp)?;
     let local = listener.local_addr().map_err(StartError::LocalAddr)?;
@@ -77,21 +79,21 @@ pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
 
 /// Binds port 1900 of one family. Other programs search on the same port, so it is shared
 /// (UDA 1.1 §1.1).
-fn bind_udp(any: IpAddr, options: &Options) -> Result<Socket, BindError> {
+fn bind_udp(addr: IpAddr, options: &Options) -> Result<Socket, BindError> {
     let mut socket_options = net::udp::Options::new()
         .device(&options.lan)
         .reuse_addr()
         .multicast_interface(options.ifindex)
         .multicast_ttl(MULTICAST_TTL)
         .multicast_loop(false);
-    let groups: &[IpAddr] = match any {
+    let groups: &[IpAddr] = match addr {
         IpAddr::V4(_) => &[IpAddr::V4(GROUP)],
         IpAddr::V6(_) => &[IpAddr::V6(LINK_GROUP), IpAddr::V6(SITE_GROUP)],
     };
     for group in groups {
         socket_options = socket_options.join(*group, options.ifindex);
     }
-    Socket::bind(SocketAddr::new(any, PORT), &socket_options)
+    Socket::bind(SocketAddr::new(addr, PORT), &socket_options)
 }
 
 /// The IPv6 half; `None` where the machine or the interface has no IPv6 at all.
@@ -243,6 +245,7 @@ impl Bound {
             web: self.web,
             office: Arc::new(office),
             slots: Arc::default(),
+            door: Door::default(),
             connections: JoinSet::new(),
             writer,
             netlink,
@@ -287,6 +290,7 @@ struct Shell<W> {
     web: Arc<Web>,
     office: Arc<Office>,
     slots: Arc<Mutex<Slots>>,
+    door: Door,
     connections: JoinSet<()>,
     writer: W,
     netlink: Netlink,
@@ -312,19 +316,27 @@ impl<W: Writer> Shell<W> {
         };
         let events = Events::new(&self.options, Arc::clone(&self.office), self.writer.clone());
         self.connections.spawn(events.run(cancel.child_token()));
-        let (mut buf, mut buf_v6) = (vec![0; LARGEST_DATAGRAM], vec![0; LARGEST_DATAGRAM]);
+        let (mut batch, mut batch_v6) = (Batch::new(), Batch::new());
         self.ssdp.start(self.writer.now().mono);
         loop {
             self.transmit().await;
-            let deadline = self.ssdp.poll_timeout().map(|(at, _)| at);
+            let answers = self.ssdp.poll_timeout().map(|(at, _)| at);
+            let deadline = answers.into_iter().chain(self.door.poll_timeout()).min();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                datagram = self.udp.recv(&mut buf) => self.hear(datagram.map_err(broken)?, &buf),
-                datagram = recv_v6(self.v6.as_ref(), &mut buf_v6) => {
-                    self.hear(datagram.map_err(broken)?, &buf_v6);
+                received = self.udp.recv(&mut batch) => {
+                    received.map_err(broken)?;
+                    self.hear(&batch);
+                }
+                received = recv_v6(self.v6.as_ref(), &mut batch_v6) => {
+                    received.map_err(broken)?;
+                    self.hear(&batch_v6);
                 }
                 () = clock.sleep_until_some(deadline) => {
-                    self.ssdp.handle_timeout(self.writer.now().mono);
+                    let now = self.writer.now().mono;
+                    self.ssdp.handle_timeout(now);
+                    let listeners = listeners(&self.listener, self.v6.as_ref());
+                    self.door.handle_timeout(listeners, now);
                 }
                 accepted = self.listener.accept() => self.accept(accepted, cancel).await,
                 accepted = accept_v6(self.v6.as_ref()) => self.accept(accepted, cancel).await,
@@ -417,17 +429,27 @@ impl<W: Writer> Shell<W> {
         }
     }
 
-    fn hear(&mut self, datagram: Datagram, buf: &[u8]) {
-        if datagram.ifindex != self.options.ifindex {
-            return self.counters.count(Event::SearchForeign);
+    fn hear(&mut self, batch: &Batch) {
+        let (snapshot, now) = (self.writer.snapshot(), self.writer.now().mono);
+        for datagram in batch.iter() {
+            let Datagram {
+                payload,
+                source,
+                destination,
+                mac,
+                ..
+            } = datagram;
+            let client = Client {
+                addr: source.ip(),
+                mac: Some(mac),
+            };
+            // threat 21: the answers would go to somebody who did not search
+            if snapshot.is_forged(client) {
+                self.counters.count(Event::SearchForged);
+            } else {
+                self.ssdp.handle_datagram(payload, source, destination, now);
+            }
         }
-        if datagram.truncated {
-            return self.counters.count(Event::SsdpMalformed);
-        }
-        let bytes = buf.get(..datagram.len).unwrap_or_default();
-        let (source, destination) = (datagram.source, datagram.destination);
-        let now = self.writer.now().mono;
-        self.ssdp.handle_datagram(bytes, source, destination, now);
     }
 
     async fn accept(
@@ -452,51 +474,51 @@ impl<W: Writer> Shell<W> {
         let Some(local) = local else {
             return self.counters.count(Event::ConnectionForeign);
         };
-        // threat 21: an address alone proves nothing
-        let Ok(Some(mac)) = net::lan::peer_mac(&stream) else {
-            return self.counters.count(Event::ConnectionUnknown);
-        };
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if !slots.take(peer.ip()) {
-            return self.counters.count(Event::ConnectionLimit);
+        let syn = net::lan::peer_mac(&stream).ok().flatten();
+        if syn.is_none() {
+            let now = self.writer.now().mono;
+            let listeners = listeners(&self.listener, self.v6.as_ref());
+            self.door.note_flood(listeners, now);
         }
-        drop(slots);
-        self.counters.count(Event::ConnectionAccepted);
+        let client = Client {
+            addr: peer.ip(),
+            mac: syn,
+        };
+        if self.writer.snapshot().is_forged(client) {
+            return self.counters.count(Event::ConnectionForged);
+        }
+        let Some(slot) = Slot::take(&self.slots, client) else {
+            return self.counters.count(Event::ConnectionLimit);
+        };
         // answers are small and whole; where this fails they come a little later
         let _slow = stream.set_nodelay(true);
-        let visitor = Visitor {
-            client: Client {
-                addr: peer.ip(),
-                mac: Some(mac),
-            },
-            scope: match peer {
-                SocketAddr::V4(_) => 0,
-                SocketAddr::V6(peer) => peer.scope_id(),
-            },
-            local,
-        };
-        let guest = Guest {
+        let newcomer = Newcomer {
             stream,
-            connection: Connection::new(self.counters.clone(), self.writer.now().mono),
-            visitor,
+            peer,
+            local,
+            syn,
             web: Arc::clone(&self.web),
             office: Arc::clone(&self.office),
             netlink: self.netlink.clone(),
-            wan: self.options.wan.clone(),
+            options: self.options.clone(),
             writer: self.writer.clone(),
+            counters: self.counters.clone(),
             cancel,
         };
-        let slot = Slot::new(Arc::clone(&self.slots), peer.ip());
         self.connections.spawn(async move {
-            guest.serve().await;
+            newcomer.enter().await;
             drop(slot);
         });
     }
 }
 
-async fn recv_v6(v6: Option<&V6>, buf: &mut [u8]) -> io::Result<Datagram> {
+fn listeners<'a>(v4: &'a TcpListener, v6: Option<&'a V6>) -> impl Iterator<Item = &'a TcpListener> {
+    std::iter::once(v4).chain(v6.map(|v6| &v6.listener))
+}
+
+async fn recv_v6(v6: Option<&V6>, batch: &mut Batch) -> io::Result<()> {
     match v6 {
-        Some(v6) => v6.udp.recv(buf).await,
+        Some(v6) => v6.udp.recv(batch).await,
         None => std::future::pending().await,
     }
 }
@@ -523,9 +545,6 @@ impl Observe for Observed {
 
 /// UDA 1.1 §1.1: two hops by default.
 const MULTICAST_TTL: u32 = 2;
-
-/// A search takes some hundred bytes.
-const LARGEST_DATAGRAM: usize = 2048;
 
 /// An announcement is repeated, so it may fail; a set of them has 21 for each address.
 const SEND_PATIENCE: Duration = Duration::from_millis(20);

@@ -17,7 +17,7 @@ pub use gena::{
     MODERATION, Notification,
 };
 pub use lan::{Lan, OnLink};
-pub use limits::Slots;
+pub use limits::{Holder, Slots};
 pub(crate) use ssdp::{GROUP, LINK_GROUP, PORT, SITE_GROUP};
 pub use ssdp::{Ssdp, SsdpConfig, Timer, Transmit};
 pub use state::Situation;

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use mapping::Mac;
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bind::{BindError, Transport};
@@ -31,8 +33,8 @@ pub fn listen(addr: SocketAddr, device: &str) -> Result<TcpListener, BindError> 
 
 /// Returns the MAC that sent the SYN of a connection of [`listen`]'s, and from now on lets in
 /// only segments in frames of that MAC. `None` when the kernel does not know it: on an interface
-/// without hardware addresses, and while a flood of SYNs is answered by cookies. Works once for
-/// each connection.
+/// without hardware addresses, and while a flood of SYNs is answered by cookies, see
+/// [`hear_only`]. Works once for each connection.
 ///
 /// # Errors
 ///
@@ -45,6 +47,43 @@ pub fn peer_mac(stream: &TcpStream) -> io::Result<Option<Mac>> {
     };
     filter::attach(&socket2::SockRef::from(stream), &filter::from_mac(mac))?;
     Ok(Some(mac))
+}
+
+/// Lets in only segments in frames of `mac` from now on, and tells whether nothing was said
+/// before: what was may be anybody's.
+///
+/// For a connection whose SYN was answered by a cookie: only who got the answer can have
+/// completed it, and the answer went to the MAC that the kernel's neighbour table had for the
+/// address ([`crate::netlink::Netlink::neighbour`]). If the table has another one meanwhile, then
+/// who completed the connection is not heard on it any more.
+///
+/// # Errors
+///
+/// What the system said; everything is let in then.
+pub fn hear_only(stream: &TcpStream, mac: Mac) -> io::Result<bool> {
+    filter::attach(&socket2::SockRef::from(stream), &filter::from_mac(mac))?;
+    let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    match recv(stream.as_raw_fd(), &mut [0], look) {
+        Ok(count) => Ok(count == 0),
+        Err(Errno::EAGAIN) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says whether the connections of a listener are held until they are accepted: what their peers
+/// say meanwhile is thrown away, and TCP brings it again. Held connections keep [`hear_only`]
+/// from finding that something was said too early.
+///
+/// # Errors
+///
+/// What the system said; all is as before then.
+pub fn hold(listener: &TcpListener, on: bool) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    if on {
+        filter::attach(&socket, &filter::without_data())
+    } else {
+        filter::attach(&socket, &filter::everything())
+    }
 }
 
 /// Reads the Ethernet header before the IP header of a SYN.

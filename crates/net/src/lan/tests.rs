@@ -326,6 +326,58 @@ fn a_connection_of_a_plain_listener_or_over_loopback_knows_no_mac() {
     });
 }
 
+#[test]
+fn t_21_a_connection_by_a_cookie_is_whose_the_neighbour_table_says_and_hears_nobody_before() {
+    for (over, camera) in [
+        (IpAddr::V4(GATEWAY), IpAddr::V4(CAMERA)),
+        (IpAddr::V6(GATEWAY_V6), IpAddr::V6(CAMERA_V6)),
+    ] {
+        in_home(move |home| async move {
+            namespace::enter(&home.gateway).unwrap();
+            crate::sysctl::write("ipv4/tcp_syncookies", "2").unwrap();
+            let listener = listen((over, 0).into(), "lan").unwrap();
+            let addr = listener.local_addr().unwrap();
+
+            // what was said before anybody knew who it is may be anybody's
+            let (mut client, (server, _)) = home.connect(addr, &listener).await;
+            client.write_all(b"early").await.unwrap();
+            server.readable().await.unwrap();
+            assert_eq!(peer_mac(&server).unwrap(), None);
+            assert!(!hear_only(&server, CAMERA_MAC).unwrap());
+
+            hold(&listener, true).unwrap();
+            let (mut client, (mut server, _)) = home.connect(addr, &listener).await;
+            client.write_all(b"early").await.unwrap();
+            assert_eq!(peer_mac(&server).unwrap(), None);
+            let net = &home.gateway_net;
+            let mac = net.neighbour(home.near, camera).await.unwrap();
+            assert_eq!(mac, Some(CAMERA_MAC));
+            assert!(hear_only(&server, CAMERA_MAC).unwrap());
+            // TCP brings what was thrown away
+            let mut buf = [0; 5];
+            server.read_exact(&mut buf).await.unwrap();
+            assert_eq!(&buf, b"early");
+
+            hold(&listener, false).unwrap();
+            let (mut client, (server, _)) = home.connect(addr, &listener).await;
+            client.write_all(b"early").await.unwrap();
+            server.readable().await.unwrap();
+            assert!(!hear_only(&server, CAMERA_MAC).unwrap());
+        });
+    }
+}
+
+#[test]
+fn nobody_is_a_neighbour_at_an_address_that_nobody_has() {
+    in_home(|home| async move {
+        for addr in ["192.168.64.99", "fd00::99"] {
+            let net = &home.gateway_net;
+            let mac = net.neighbour(home.near, addr.parse().unwrap()).await;
+            assert_eq!(mac.unwrap(), None);
+        }
+    });
+}
+
 /// A gateway and a camera, each in a namespace, with a cable between them.
 struct Home {
     gateway: OwnedFd,

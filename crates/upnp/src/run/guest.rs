@@ -1,10 +1,10 @@
 //! One connection with its socket.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mapping::Client;
 use net::Clock;
 use net::netlink::Netlink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,19 +14,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Office;
 use super::{PATIENCE, Writer};
-use crate::server::{Connection, Request, Slots, Step, Traffic, Visitor, Web};
+use crate::server::{Connection, Holder, Request, Slots, Step, Traffic, Visitor, Web};
 use crate::wire::gena::Sid;
 use crate::wire::http::Response;
 
 /// Gives its place back however the connection ends.
 pub(super) struct Slot {
     slots: Arc<Mutex<Slots>>,
-    source: IpAddr,
+    holder: Holder,
 }
 
 impl Slot {
-    pub(super) const fn new(slots: Arc<Mutex<Slots>>, source: IpAddr) -> Self {
-        Self { slots, source }
+    /// Takes a place; `None` if there is none for this client.
+    pub(super) fn take(slots: &Arc<Mutex<Slots>>, client: Client) -> Option<Self> {
+        let holder = Holder::of(client);
+        let mut all = slots.lock().unwrap_or_else(PoisonError::into_inner);
+        all.take(holder).then(|| Self {
+            slots: Arc::clone(slots),
+            holder,
+        })
     }
 }
 
@@ -35,7 +41,7 @@ impl Drop for Slot {
         self.slots
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .release(self.source);
+            .release(self.holder);
     }
 }
 

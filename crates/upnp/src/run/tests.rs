@@ -4,11 +4,11 @@ use std::sync::mpsc;
 
 use igd_next::PortMappingProtocol;
 use mapping::{
-    BootId, Core, ExternalPort, Grant, LeaseRequest, Mac, Mapping, Policy, PrefixRequest, Protocol,
-    Site,
+    BootId, Core, ExternalPort, LeaseRequest, Mac, Mapping, Policy, PrefixRequest, Protocol, Site,
 };
 use net::namespace;
 use net::netlink::{Netlink, NewLink, Route, Target};
+use net::udp::Socket;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -307,6 +307,55 @@ fn t_20_one_source_cannot_take_every_connection() {
 }
 
 #[test]
+fn t_21_flood_of_syns_locks_nobody_out() {
+    let cookies = || std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap();
+    home_where(cookies, |home| async move {
+        // the first ones may have spoken before anybody knew who they are
+        while home.http("GET / HTTP/1.0\r\n\r\n").await.is_empty() {}
+        for _ in 0..3 {
+            let answer = home.http("GET / HTTP/1.0\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        }
+        let added = upnpc(&["-a", "@", "8080", "4433", "TCP", "900"]).await;
+        assert!(added.contains("is redirected to internal"), "{added}");
+        assert!(home.mapping(Protocol::Tcp, 4433).is_some());
+    });
+}
+
+#[test]
+fn t_21_who_speaks_under_a_neighbours_address_is_not_heard() {
+    home(|home| async move {
+        let neighbour = lease(&home.core, Mac([2, 0, 0, 0, 0, 2]), "neighbour");
+        let net = Netlink::open().unwrap();
+        let lan = net.index("eth0").await.unwrap();
+        net.add_address(lan, neighbour.into(), 24).await.unwrap();
+
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((neighbour, 0))).unwrap();
+        let mut stream = socket.connect(home.endpoint.into()).await.unwrap();
+        let mut answer = Vec::new();
+        let _early = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+        let _reset = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer, b"");
+        assert_eq!(home.counters.value(Event::ConnectionForged), 1);
+
+        let local = SocketAddr::from((neighbour, 0));
+        let socket = Socket::bind(local, &net::udp::Options::new()).unwrap();
+        let search = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: ssdp:all\r\n\r\n";
+        let gateway = SocketAddr::from((GATEWAY, PORT));
+        socket.send_to(search, gateway, None).await.unwrap();
+        while home.counters.value(Event::SearchForged) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(home.counters.value(Event::SearchAnswered), 0);
+
+        // the camera goes on as itself
+        let own = home.http("GET / HTTP/1.0\r\n\r\n").await;
+        assert!(own.starts_with("HTTP/1.1 404 "), "{own}");
+    });
+}
+
+#[test]
 fn t_7_searches_of_hosts_that_are_not_there_stop_nobody() {
     home(|home| async move {
         home.http("GET / HTTP/1.0\r\n\r\n").await; // from here on the gateway knows our MAC
@@ -416,6 +465,23 @@ async fn take_event(ears: &TcpListener) -> String {
 #[derive(Clone)]
 struct Truth(Arc<Mutex<Core>>, Arc<watch::Sender<Arc<Snapshot>>>);
 
+impl Truth {
+    fn decide(&self, request: &Request) -> Outcome {
+        let mut core = self.0.lock().unwrap();
+        let now = self.now();
+        core.handle_timeout(now);
+        let (outcome, _) = core.handle_request(request, now);
+        core.finish(now);
+        self.1.send_replace(Arc::new(core.snapshot().clone()));
+        outcome
+    }
+
+    fn grant(&self, request: &Request) {
+        let outcome = self.decide(request);
+        assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
+    }
+}
+
 impl Writer for Truth {
     fn now(&self) -> Now {
         Clock::new().now()
@@ -430,19 +496,22 @@ impl Writer for Truth {
     }
 
     fn request(&self, request: Request) -> impl Future<Output = Outcome> + Send {
-        let mut core = self.0.lock().unwrap();
-        let now = self.now();
-        core.handle_timeout(now);
-        let (outcome, _) = core.handle_request(&request, now);
-        core.finish(now);
-        self.1.send_replace(Arc::new(core.snapshot().clone()));
-        std::future::ready(outcome)
+        std::future::ready(self.decide(&request))
     }
 }
 
 /// Runs `client` in a namespace on the LAN of a gateway in another one.
 #[track_caller]
 fn home<F: Future<Output = ()>>(client: impl FnOnce(Home) -> F + Send + 'static) {
+    home_where(|| (), client);
+}
+
+/// As [`home`]; `prepare` runs on the gateway before anything else.
+#[track_caller]
+fn home_where<F: Future<Output = ()>>(
+    prepare: impl FnOnce() + Send + 'static,
+    client: impl FnOnce(Home) -> F + Send + 'static,
+) {
     let site = Site::new(GATEWAY, 24, "home.example".to_owned()).unwrap();
     let now = Clock::new().now();
     let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
@@ -482,6 +551,7 @@ fn home<F: Future<Output = ()>>(client: impl FnOnce(Home) -> F + Send + 'static)
         }
     };
     let gateway = move || async move {
+        prepare();
         let net = Netlink::open().unwrap();
         let there = near.recv().unwrap();
         net.add_veth(
@@ -538,30 +608,24 @@ fn in_namespace<F: Future<Output = ()>>(
 }
 
 fn join(truth: &Truth) -> Ipv4Addr {
-    let mac = CAMERA;
-    let mut core = truth.0.lock().unwrap();
-    let now = Clock::new().now();
-    let addr = core.snapshot().lease_candidate(mac, |_| false).unwrap();
-    let lease = LeaseRequest {
-        mac,
-        addr,
-        lifetime: Duration::from_secs(3600),
-        declared_name: Some("camera".to_owned()),
-    };
+    let addr = lease(truth, CAMERA, "camera");
     let prefix = PrefixRequest {
         delegated: "2001:db8:64::/56".parse().unwrap(),
         nsp: None,
         old_valid: Duration::ZERO,
     };
-    for request in [Request::Lease(lease), Request::Prefix(prefix)] {
-        let (outcome, _) = core.handle_request(&request, now);
-        assert!(matches!(
-            outcome,
-            Outcome::Granted(Grant::Leased(_) | Grant::Prefixed(_))
-        ));
-    }
-    core.finish(now);
-    truth.1.send_replace(Arc::new(core.snapshot().clone()));
+    truth.grant(&Request::Prefix(prefix));
+    addr
+}
+
+fn lease(truth: &Truth, mac: Mac, name: &str) -> Ipv4Addr {
+    let addr = truth.snapshot().lease_candidate(mac, |_| false).unwrap();
+    truth.grant(&Request::Lease(LeaseRequest {
+        mac,
+        addr,
+        lifetime: Duration::from_secs(3600),
+        declared_name: Some(name.to_owned()),
+    }));
     addr
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mapping::{Client, Instant, Mac, Snapshot};
 use rand::{Rng, RngExt};
 
+use super::limits::Holder;
 use super::state::{self, Situation};
 use super::web::Subscribe;
 use crate::wire::gena::{self, Callback, Sid};
@@ -444,25 +445,6 @@ type Refused = (Status, Event, &'static str);
 
 const fn refused(why: &'static str) -> Refused {
     (Status::PreconditionFailed, Event::SubscriptionRefused, why)
-}
-
-/// Whose subscriptions count together. An IPv6 address without a MAC says little of who that
-/// is, since each host has as many as it likes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    Addr(IpAddr),
-    Host(Mac),
-    SomeIpv6,
-}
-
-impl Holder {
-    const fn of(client: Client) -> Self {
-        match (client.mac, client.addr) {
-            (Some(mac), _) => Self::Host(mac),
-            (None, IpAddr::V4(_)) => Self::Addr(client.addr),
-            (None, IpAddr::V6(_)) => Self::SomeIpv6,
-        }
-    }
 }
 
 impl Subscribe {

@@ -1,41 +1,65 @@
-//! How many connections there may be.
+//! How many connections there may be, and whose count together.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The connections that are open, by source.
+use mapping::{Client, Mac};
+
+/// Whose connections and subscriptions count together. An IPv6 address without a MAC says little
+/// of who that is, since each host has as many as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// An IPv4 address whose MAC nobody knows.
+    Addr(IpAddr),
+    /// A host, whatever its addresses.
+    Host(Mac),
+    /// Any host with IPv6.
+    SomeIpv6,
+}
+
+impl Holder {
+    /// Tells whose a client's are.
+    #[must_use]
+    pub const fn of(client: Client) -> Self {
+        match (client.mac, client.addr) {
+            (Some(mac), _) => Self::Host(mac),
+            (None, IpAddr::V4(_)) => Self::Addr(client.addr),
+            (None, IpAddr::V6(_)) => Self::SomeIpv6,
+        }
+    }
+}
+
+/// The connections that are open, by holder.
 #[derive(Debug, Default)]
 pub struct Slots {
     total: usize,
-    v6: usize,
-    by_source: BTreeMap<IpAddr, usize>,
+    by_holder: BTreeMap<Holder, usize>,
 }
 
 impl Slots {
-    /// Takes a slot; `false` if there is none for this source.
-    pub fn take(&mut self, source: IpAddr) -> bool {
-        let held = self.by_source.get(&source).copied().unwrap_or_default();
-        if self.total >= MAX_CONNECTIONS
-            || held >= MAX_PER_SOURCE
-            || (source.is_ipv6() && self.v6 >= MAX_V6)
-        {
+    /// Takes a slot; `false` if there is none for this holder.
+    pub fn take(&mut self, holder: Holder) -> bool {
+        let held = self.by_holder.get(&holder).copied().unwrap_or_default();
+        let most = match holder {
+            Holder::Addr(_) | Holder::Host(_) => MAX_PER_HOLDER,
+            Holder::SomeIpv6 => MAX_SOME_IPV6,
+        };
+        if self.total >= MAX_CONNECTIONS || held >= most {
             return false;
         }
-        self.v6 = self.v6.saturating_add(usize::from(source.is_ipv6()));
         self.total = self.total.saturating_add(1);
-        self.by_source.insert(source, held.saturating_add(1));
+        self.by_holder.insert(holder, held.saturating_add(1));
         true
     }
 
     /// Gives a slot back.
-    pub fn release(&mut self, source: IpAddr) {
-        if let Some(held) = self.by_source.get_mut(&source) {
+    pub fn release(&mut self, holder: Holder) {
+        if let Some(held) = self.by_holder.get_mut(&holder) {
             *held = held.saturating_sub(1);
             if *held == 0 {
-                self.by_source.remove(&source);
+                self.by_holder.remove(&holder);
             }
             self.total = self.total.saturating_sub(1);
-            self.v6 = self.v6.saturating_sub(usize::from(source.is_ipv6()));
         }
     }
 }
@@ -44,10 +68,10 @@ impl Slots {
 const MAX_CONNECTIONS: usize = 256;
 
 /// Control points open one or two at a time.
-const MAX_PER_SOURCE: usize = 16;
+const MAX_PER_HOLDER: usize = 16;
 
-/// One host has as many IPv6 addresses as it likes; some room stays for those with one.
-const MAX_V6: usize = 128;
+/// While nobody knows the MACs; some room stays for IPv4.
+const MAX_SOME_IPV6: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -56,34 +80,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t_20_connections_are_limited_by_source_and_in_all() {
+    fn t_20_connections_are_limited_by_host_and_in_all() {
         let mut slots = Slots::default();
 
         assert_eq!(
-            (0..20).filter(|_| slots.take(v4(0))).count(),
-            MAX_PER_SOURCE
+            (0..20).filter(|_| slots.take(v4(0, None))).count(),
+            MAX_PER_HOLDER
         );
         assert_eq!(
-            (1..400).filter(|n| slots.take(v4(*n))).count(),
-            MAX_CONNECTIONS - MAX_PER_SOURCE
+            (1..400).filter(|n| slots.take(v4(*n, None))).count(),
+            MAX_CONNECTIONS - MAX_PER_HOLDER
         );
-        slots.release(v4(0));
-        slots.release(v4(450));
-        assert!(slots.take(v4(401)) && !slots.take(v4(402)));
+        slots.release(v4(0, None));
+        slots.release(v4(450, None));
+        assert!(slots.take(v4(401, None)) && !slots.take(v4(402, None)));
     }
 
     #[test]
     fn t_20_one_host_with_many_addresses_leaves_room() {
         let mut slots = Slots::default();
-        let v6 = |n: u32| IpAddr::V6(Ipv6Addr::from(0xfd00 << 112 | u128::from(n)));
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        let taken = (0..400).filter(|n| slots.take(v4(*n, mac)) || slots.take(v6(*n, mac)));
 
-        assert_eq!((0..400).filter(|n| slots.take(v6(*n))).count(), MAX_V6);
-        assert!(slots.take(v4(0)));
-        slots.release(v6(7));
-        assert!(slots.take(v6(500)) && !slots.take(v6(501)));
+        assert_eq!(taken.count(), MAX_PER_HOLDER);
+        assert!(slots.take(v4(0, Some(Mac([2, 0, 0, 0, 0, 2])))));
     }
 
-    fn v4(n: u32) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from(0xc0a8_4000 + n))
+    #[test]
+    fn t_20_hosts_with_ipv6_leave_room_while_nobody_knows_their_macs() {
+        let mut slots = Slots::default();
+
+        let taken = (0..400).filter(|n| slots.take(v6(*n, None))).count();
+        assert_eq!(taken, MAX_SOME_IPV6);
+        assert!(slots.take(v4(0, None)));
+        slots.release(v6(7, None));
+        assert!(slots.take(v6(500, None)) && !slots.take(v6(501, None)));
+    }
+
+    fn v4(n: u32, mac: Option<Mac>) -> Holder {
+        let addr = Ipv4Addr::from(0xc0a8_4000 + n).into();
+        Holder::of(Client { addr, mac })
+    }
+
+    fn v6(n: u32, mac: Option<Mac>) -> Holder {
+        let addr = Ipv6Addr::from(0xfd00 << 112 | u128::from(n)).into();
+        Holder::of(Client { addr, mac })
     }
 }

@@ -1,0 +1,129 @@
+//! Who comes in.
+//!
+//! The frame of the SYN tells. While a flood of SYNs is answered by cookies the kernel keeps
+//! none: then it is whoever the neighbour table leads to, since nobody else got the answer, and
+//! what was said before that was looked up counts for nothing. So that honest connections have
+//! nothing to lose then, they are held until they are accepted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapping::{Client, Instant, Mac};
+use net::netlink::Netlink;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::events::Office;
+use super::guest::Guest;
+use super::{Options, Writer};
+use crate::server::{Connection, Visitor, Web};
+use crate::{Counters, Event};
+
+/// Holds connections from the first one without a SYN until a while after the last.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    until: Option<Instant>,
+}
+
+impl Door {
+    /// A connection came without a SYN.
+    pub(super) fn note_flood<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = &'a TcpListener>,
+        now: Instant,
+    ) {
+        if self.until.replace(now + HELD).is_none() {
+            hold(listeners, true);
+        }
+    }
+
+    /// Lets everybody in again when it is time.
+    pub(super) fn handle_timeout<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = &'a TcpListener>,
+        now: Instant,
+    ) {
+        if self.until.take_if(|until| *until <= now).is_some() {
+            hold(listeners, false);
+        }
+    }
+
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.until
+    }
+}
+
+fn hold<'a>(listeners: impl Iterator<Item = &'a TcpListener>, on: bool) {
+    for listener in listeners {
+        // where it fails those who speak at once are turned away for as long as the flood lasts
+        let _unheld = net::lan::hold(listener, on);
+    }
+}
+
+/// A connection of which nobody knows yet whose it is.
+pub(super) struct Newcomer<W> {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    /// Who sent its SYN.
+    pub(super) syn: Option<Mac>,
+    pub(super) web: Arc<Web>,
+    pub(super) office: Arc<Office>,
+    pub(super) netlink: Netlink,
+    pub(super) options: Options,
+    pub(super) writer: W,
+    pub(super) counters: Counters,
+    pub(super) cancel: CancellationToken,
+}
+
+impl<W: Writer> Newcomer<W> {
+    /// Serves it if it is somebody's own (threat 21: an address alone proves nothing).
+    pub(super) async fn enter(self) {
+        let mac = match self.syn {
+            Some(mac) => Some(mac),
+            None => self.neighbour().await,
+        };
+        let Some(mac) = mac else {
+            return self.counters.count(Event::ConnectionUnknown);
+        };
+        let client = Client {
+            addr: self.peer.ip(),
+            mac: Some(mac),
+        };
+        if self.writer.snapshot().is_forged(client) {
+            return self.counters.count(Event::ConnectionForged);
+        }
+        self.counters.count(Event::ConnectionAccepted);
+        let visitor = Visitor {
+            client,
+            scope: match self.peer {
+                SocketAddr::V4(_) => 0,
+                SocketAddr::V6(peer) => peer.scope_id(),
+            },
+            local: self.local,
+        };
+        let guest = Guest {
+            stream: self.stream,
+            connection: Connection::new(self.counters, self.writer.now().mono),
+            visitor,
+            web: self.web,
+            office: self.office,
+            netlink: self.netlink,
+            wan: self.options.wan,
+            writer: self.writer,
+            cancel: self.cancel,
+        };
+        guest.serve().await;
+    }
+
+    async fn neighbour(&self) -> Option<Mac> {
+        let found = self.netlink.neighbour(self.options.ifindex, self.peer.ip());
+        let mac = found.await.ok()??;
+        let quiet = net::lan::hear_only(&self.stream, mac).ok()?;
+        quiet.then_some(mac)
+    }
+}
+
+/// The kernel answers by cookies for some seconds after a flood.
+const HELD: Duration = Duration::from_secs(60);
