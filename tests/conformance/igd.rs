@@ -942,6 +942,10 @@ mod pinholes {
             ("1", "0")
         );
         assert_eq!(home.firewall("AddPinhole", &pinhole()), Err(703));
+        let over_ipv4 = with(pinhole(), "InternalClient", "192.168.64.20");
+        assert_eq!(home.firewall("AddPinhole", &over_ipv4), Err(703));
+        let missing = &pinhole()[1..];
+        assert_eq!(home.firewall("AddPinhole", missing), Err(402));
         assert_eq!(home.firewall("DeletePinhole", &id("1")), Err(704));
         assert_eq!(home.firewall("GetPinholePackets", &id("1")), Err(704));
         assert_eq!(home.firewall("CheckPinholeWorking", &id("1")), Err(704));

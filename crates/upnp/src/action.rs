@@ -87,7 +87,7 @@ actions! {
     AddAnyPortMapping = "AddAnyPortMapping", WanIpConnection 2,
         [REMOTE_HOST, EXTERNAL_PORT, PROTOCOL, INTERNAL_PORT, INTERNAL_CLIENT, ENABLED, DESCRIPTION, LEASE]
         => [argument("NewReservedPort", "ExternalPort")];
-    /// Lets remotes reach a native IPv6 host; WANIPv6FirewallControl:1 §2.5.3.
+    /// Lets remotes reach a native IPv6 host; WANIPv6FirewallControl:1.
     AddPinhole = "AddPinhole", WanIpv6Firewall 1,
         [PINHOLE_REMOTE, PINHOLE_REMOTE_PORT, PINHOLE_CLIENT, PINHOLE_PORT, PINHOLE_PROTOCOL,
             argument("LeaseTime", "A_ARG_TYPE_LeaseTime")]
@@ -96,10 +96,10 @@ actions! {
     AddPortMapping = "AddPortMapping", WanIpConnection 1,
         [REMOTE_HOST, EXTERNAL_PORT, PROTOCOL, INTERNAL_PORT, INTERNAL_CLIENT, ENABLED, DESCRIPTION, LEASE]
         => [];
-    /// Tells whether a pinhole passed packets; WANIPv6FirewallControl:1 §2.5.7.
+    /// Tells whether a pinhole passed packets; WANIPv6FirewallControl:1.
     CheckPinholeWorking = "CheckPinholeWorking", WanIpv6Firewall 1,
         [UNIQUE_ID] => [argument("IsWorking", "A_ARG_TYPE_Boolean")];
-    /// Closes a pinhole; WANIPv6FirewallControl:1 §2.5.5.
+    /// Closes a pinhole; WANIPv6FirewallControl:1.
     DeletePinhole = "DeletePinhole", WanIpv6Firewall 1, [UNIQUE_ID] => [];
     /// Closes a port; WANIPConnection:2 §2.5.18.
     DeletePortMapping = "DeletePortMapping", WanIpConnection 1,
@@ -134,7 +134,7 @@ actions! {
     /// Tells the external IPv4 address; WANIPConnection:2 §2.5.20.
     GetExternalIpAddress = "GetExternalIPAddress", WanIpConnection 1, []
         => [argument("NewExternalIPAddress", "ExternalIPAddress")];
-    /// Tells what is carried for native IPv6 hosts; WANIPv6FirewallControl:1 §2.5.1.
+    /// Tells what is carried for native IPv6 hosts; WANIPv6FirewallControl:1.
     GetFirewallStatus = "GetFirewallStatus", WanIpv6Firewall 1, []
         => [argument("FirewallEnabled", "FirewallEnabled"),
             argument("InboundPinholeAllowed", "InboundPinholeAllowed")];
@@ -155,11 +155,11 @@ actions! {
     /// Tells that there is a NAT; WANIPConnection:2 §2.5.13.
     GetNatRsipStatus = "GetNATRSIPStatus", WanIpConnection 1, []
         => [argument("NewRSIPAvailable", "RSIPAvailable"), argument("NewNATEnabled", "NATEnabled")];
-    /// Tells for how long answers come in; WANIPv6FirewallControl:1 §2.5.2.
+    /// Tells for how long answers come in; WANIPv6FirewallControl:1.
     GetOutboundPinholeTimeout = "GetOutboundPinholeTimeout", WanIpv6Firewall 1,
         [PINHOLE_REMOTE, PINHOLE_REMOTE_PORT, PINHOLE_CLIENT, PINHOLE_PORT, PINHOLE_PROTOCOL]
         => [argument("OutboundPinholeTimeout", "A_ARG_TYPE_OutboundPinholeTimeout")];
-    /// Tells how many packets a pinhole passed; WANIPv6FirewallControl:1 §2.5.6.
+    /// Tells how many packets a pinhole passed; WANIPv6FirewallControl:1.
     GetPinholePackets = "GetPinholePackets", WanIpv6Firewall 1,
         [UNIQUE_ID] => [argument("PinholePackets", "A_ARG_TYPE_PinholePackets")];
     /// Tells a mapping by its external port; WANIPConnection:2 §2.5.15.
@@ -206,7 +206,7 @@ actions! {
     SetIdleDisconnectTime = "SetIdleDisconnectTime", WanIpConnection 1, [IDLE_DISCONNECT] => [];
     /// Chooses how long before its end a connection is warned; WANIPConnection:2 §2.5.8.
     SetWarnDisconnectDelay = "SetWarnDisconnectDelay", WanIpConnection 1, [WARN_DISCONNECT] => [];
-    /// Gives a pinhole another lifetime; WANIPv6FirewallControl:1 §2.5.4.
+    /// Gives a pinhole another lifetime; WANIPv6FirewallControl:1.
     UpdatePinhole = "UpdatePinhole", WanIpv6Firewall 1,
         [UNIQUE_ID, argument("NewLeaseTime", "A_ARG_TYPE_LeaseTime")] => [];
 }

@@ -238,7 +238,7 @@ impl Identity {
         format!("{uuid}:{}:{version}", device.name())
     }
 
-    /// Returns the value of `DefaultConnectionService` (Layer3Forwarding:1 §2.2.1).
+    /// Returns the value of `DefaultConnectionService` (Layer3Forwarding:1).
     #[must_use]
     pub fn default_connection(&self, edition: Edition) -> String {
         let device = self.connection_device(edition);

@@ -166,8 +166,8 @@ enum Allowed {
     Range(&'static str, &'static str),
 }
 
-/// The types and allowed values: WANIPConnection:2 §2.3, WANCommonInterfaceConfig:1 §2.2,
-/// WANIPv6FirewallControl:1 §2.3. The lists say what we answer and take, not what others may.
+/// The types and allowed values, as the state variables of the services have them
+/// (WANIPConnection:2 §2.3). The lists say what we answer and take, not what others may.
 fn variable(name: &str, version: u8) -> (&'static str, Allowed) {
     match name {
         "ConnectionStatus" => {

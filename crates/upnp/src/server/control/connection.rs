@@ -75,7 +75,7 @@ fn set_type(
     }))
 }
 
-/// Layer3Forwarding:1 §2.4.1: there is one connection, so the only value is what it is.
+/// Layer3Forwarding:1, `SetDefaultConnectionService`: there is one connection, so the only value is what it is.
 fn set_default(arguments: &Arguments<'_>, caller: Caller<'_>) -> Result<Vec<String>, Fault> {
     let wanted = arguments.text("NewDefaultConnectionService")?.trim();
     let selection = refused(ErrorCode::InvalidConnServiceSelection);

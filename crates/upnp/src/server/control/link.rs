@@ -1,4 +1,4 @@
-//! The link to the provider (WANCommonInterfaceConfig:1 §2.4).
+//! The link to the provider (WANCommonInterfaceConfig:1).
 
 use mapping::Snapshot;
 

@@ -1,4 +1,4 @@
-//! Pinholes for hosts that have IPv6 addresses of their own (WANIPv6FirewallControl:1 §2.5).
+//! Pinholes for hosts that have IPv6 addresses of their own (WANIPv6FirewallControl:1).
 
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
@@ -20,14 +20,15 @@ pub(super) fn add(
     caller: Caller<'_>,
     snapshot: &Snapshot,
 ) -> Result<Request, Fault> {
+    // what InboundPinholeAllowed says holds for every client, whatever its address
+    if !snapshot.carriers().pinholes {
+        return Err(refused(ErrorCode::InboundPinholeNotAllowed));
+    }
     let wanted = flow(arguments)?;
     let lease = lease(arguments, "LeaseTime")?;
     let addr = wanted
         .client
         .ok_or(invalid(ErrorCode::WildCardNotPermittedInPinhole))?;
-    if !snapshot.carriers().pinholes {
-        return Err(refused(ErrorCode::InboundPinholeNotAllowed));
-    }
     // threat 4: for the asking address alone, which is never one of ours
     if caller.client.addr != addr {
         return Err((ErrorCode::ActionNotAuthorized, Event::ActionForeignClient));
@@ -97,7 +98,8 @@ pub(super) fn answer(
             };
             Ok(vec![timeout.to_string()])
         }
-        // what carries pinholes counts none of their packets
+        // DEVIATION WANIPv6FirewallControl:1 GetPinholePackets and CheckPinholeWorking: always
+        // failed, because what carries pinholes counts none of their packets
         Action::CheckPinholeWorking | Action::GetPinholePackets => {
             own(arguments, caller, snapshot)?;
             Err((ErrorCode::ActionFailed, Event::ActionUnsupported))
@@ -181,10 +183,10 @@ fn own<'a>(
     }
 }
 
-/// WANIPv6FirewallControl:1 §2.3: a day, in seconds.
+/// WANIPv6FirewallControl:1, `A_ARG_TYPE_LeaseTime`: a day, in seconds.
 const MAX_LEASE: u32 = 86_400;
 
-/// WANIPv6FirewallControl:1 §2.3: the wildcard of protocols.
+/// WANIPv6FirewallControl:1, `A_ARG_TYPE_Protocol`: the wildcard.
 const EVERY_PROTOCOL: u16 = 65_535;
 
 /// RFC 6092 §3.3.1: two hours and four minutes, in seconds.
