@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 #[path = "api/sessions.rs"]
 mod sessions;
+#[path = "api/upstream.rs"]
+mod upstream;
 
 #[tokio::test]
 async fn command_line_opens_lists_and_closes_a_port() {
