@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bench::{Bench, CAMERA, OWN_V6, camera, ip, parse, shared};
+use bench::{Bench, CAMERA, OWN_V6, camera, ip, parse, remotes, shared};
 use natpmp::wire as natpmp_wire;
 use pcp::wire::ResultCode;
 use upstream::{DropReason, Mode, PortState, Reach, Refused};
@@ -682,6 +682,129 @@ fn s3_2_carrier_nat_is_told_by_the_addresses() {
 }
 
 #[test]
+fn rfc_6887_s13_3_filters_are_passed_on_and_replace_those_from_before() {
+    let mut bench = Bench::over_v6();
+    bench.open(camera(554));
+    let request = bench.only_map();
+    assert_eq!(request.filters, [], "whoever has none says nothing");
+    bench.grant(&request, 7200);
+
+    let office = remotes("2001:db8:0f1c::/48", Some(4000));
+    bench.open_to(camera(554), &[office]);
+    let request = bench.only_map();
+    let narrowed = [
+        (0, 0, "::".to_owned()),
+        (48, 4000, "2001:db8:f1c::".to_owned()),
+    ];
+    assert_eq!(request.filters, narrowed);
+    assert_eq!(request.map.external_port, 554);
+    bench.grant(&request, 7200);
+    assert!(matches!(bench.state(camera(554)), PortState::Open(_)));
+    bench.run(Duration::from_secs(4600));
+    let renewal = parse(&bench.take()[0].1);
+    assert_eq!(renewal.filters, narrowed, "a renewal says the same");
+
+    bench.open(camera(554));
+    let request = bench.only_map();
+    assert_eq!(
+        request.filters,
+        [(0, 0, "::".to_owned())],
+        "everybody again"
+    );
+    bench.grant(&request, 7200);
+    bench.close(camera(554));
+    assert_eq!(
+        bench.only_map().filters,
+        [],
+        "RFC 6887 §13.3: not with a deletion"
+    );
+}
+
+#[test]
+fn rfc_6887_s13_3_filters_are_of_the_family_of_the_port() {
+    let mut bench = Bench::over_v4(Mode::Pcp);
+    let both = [
+        remotes("2001:db8:0f1c::/48", None),
+        remotes("::ffff:192.0.2.0/120", None),
+    ];
+    bench.open_to(shared(80), &both);
+
+    let none = "::ffff:0.0.0.0".to_owned();
+    let filters = [(0, 0, none), (120, 0, "::ffff:192.0.2.0".to_owned())];
+    assert_eq!(bench.only_map().filters, filters);
+}
+
+#[test]
+fn rfc_6887_s13_3_gateway_that_cannot_filter_opens_the_port_to_everybody() {
+    let office = remotes("2001:db8:0f1c::/48", None);
+    for code in [ResultCode::UnsuppOption, ResultCode::MalformedOption] {
+        let mut bench = Bench::over_v6();
+        bench.open_to(camera(80), &[office]);
+        let request = bench.only_map();
+
+        bench.refuse(&request, code, 1800);
+        let again = bench.only_map();
+        assert_eq!(again.filters, [], "{code:?}");
+        assert_eq!(again.third_party, request.third_party);
+        bench.grant(&again, 7200);
+        assert!(matches!(bench.state(camera(80)), PortState::Open(_)));
+
+        bench.open_to(camera(81), &[office]);
+        assert_eq!(bench.only_map().filters, [], "the others neither");
+    }
+}
+
+#[test]
+fn rfc_6887_s13_3_gateway_that_takes_fewer_filters_is_asked_for_the_others_as_before() {
+    let mut bench = Bench::over_v6();
+    let some: Vec<_> = (0..5)
+        .map(|n| remotes(&format!("2001:db8:{n}::/48"), None))
+        .collect();
+    bench.open_to(camera(80), &some[..1]);
+    let request = bench.only_map();
+    bench.grant(&request, 7200);
+
+    bench.open_to(camera(80), &some);
+    let request = bench.only_map();
+    assert_eq!(request.filters.len(), 6);
+    bench.refuse(&request, ResultCode::ExcessiveRemotePeers, 1800);
+    let again = bench.only_map();
+    assert_eq!(again.filters, [(0, 0, "::".to_owned())]);
+    bench.grant(&again, 7200);
+
+    bench.open_to(camera(81), &some[..1]);
+    assert_eq!(bench.only_map().filters.len(), 2);
+}
+
+#[test]
+fn s5_life_is_what_is_left_of_the_mapping_between_two_minutes_and_two_hours() {
+    for (life, asked) in [(120, 120), (600, 600), (86_400, 7200)] {
+        let mut bench = Bench::over_v6();
+        bench.follow(554, life);
+
+        let request = bench.only_map();
+        assert_eq!(request.lifetime, asked, "of {life}");
+    }
+}
+
+#[test]
+fn s5_renewal_asks_for_no_more_than_is_left_and_for_more_once_the_mapping_was_renewed() {
+    let mut bench = Bench::over_v6();
+    bench.follow(554, 1200);
+    let request = bench.only_map();
+    bench.grant(&request, 1200);
+
+    bench.run(Duration::from_secs(751));
+    let renewal = parse(&bench.take()[0].1);
+    assert!((450..=600).contains(&renewal.lifetime), "{renewal:?}");
+    bench.grant(&renewal, renewal.lifetime);
+
+    bench.follow(554, 86_400);
+    bench.run(Duration::from_secs(400));
+    assert_eq!(parse(&bench.take()[0].1).lifetime, 7200);
+}
+
+#[test]
 fn c_1_server_that_is_overwhelmed_gets_no_more_than_sixteen_requests_at_once() {
     let mut bench = Bench::over_v6();
     for port in 1000..2000 {
@@ -745,14 +868,19 @@ fn s3_2_switched_off_it_asks_nobody_and_remembers_nothing() {
 #[cfg(test)]
 mod bench {
     use std::net::{IpAddr, SocketAddr};
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use mapping::{ExternalPort, Instant, Protocol};
+    use mapping::{
+        BootId, Client, Core, External, ExternalPort, FilterChange, Instant, InternalPort,
+        LeaseRequest, Mac, MapRequest, Now, Outcome, Policy, PrefixRequest, Protocol, RemoteFilter,
+        Requester, Site, Subject, Via, Wall,
+    };
     use natpmp::wire as natpmp_wire;
     use pcp::wire::{Body, Map, PcpOption, Request, Response, ResultCode};
     use rand::SeedableRng as _;
     use rand::rngs::StdRng;
-    use upstream::{Chain, Link, Mode, PortKey, PortState, Upstreams};
+    use upstream::{Chain, Link, Mode, PortKey, PortState, Upstreams, Wish};
 
     pub const ROUTER_V6: &str = "fe80::1";
     pub const OWN_V6: &str = "2001:db8:0:12::7f";
@@ -785,6 +913,8 @@ mod bench {
         pub client: std::net::Ipv6Addr,
         pub map: Map,
         pub third_party: Option<std::net::Ipv6Addr>,
+        /// Prefix length, port and address of each filter.
+        pub filters: Vec<(u8, u16, String)>,
         pub options: Vec<u8>,
     }
 
@@ -797,7 +927,16 @@ mod bench {
             PcpOption::ThirdParty(addr) => Some(addr),
             _ => None,
         });
+        let filters = request
+            .options()
+            .filter_map(|option| match option.unwrap() {
+                PcpOption::Filter(it) => {
+                    Some((it.prefix_len, it.remote_port, it.remote_addr.to_string()))
+                }
+                _ => None,
+            });
         Asked {
+            filters: filters.collect(),
             lifetime: request.lifetime,
             client: request.client,
             map,
@@ -833,6 +972,59 @@ mod bench {
             }
             .emit()
         }
+    }
+
+    pub fn remotes(prefix: &str, port: Option<u16>) -> RemoteFilter {
+        RemoteFilter {
+            prefix: prefix.parse().unwrap(),
+            port: port.and_then(std::num::NonZeroU16::new),
+        }
+    }
+
+    fn core(port: u16, life: u64, mono: Instant) -> Core {
+        let now = Now {
+            mono,
+            wall: Wall::from_secs(1_800_000_000),
+        };
+        let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
+        let mut core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
+        let camera = [192, 168, 64, 10].into();
+        let requests = [
+            mapping::Request::Prefix(PrefixRequest {
+                delegated: "2001:db8:64::/56".parse().unwrap(),
+                nsp: None,
+                old_valid: Duration::ZERO,
+            }),
+            mapping::Request::Lease(LeaseRequest {
+                mac: Mac([2, 0, 0, 0, 0, 10]),
+                addr: camera,
+                lifetime: Duration::from_hours(48),
+                declared_name: None,
+            }),
+            mapping::Request::Map(MapRequest {
+                subject: Subject::Client(Client {
+                    addr: camera.into(),
+                    mac: None,
+                }),
+                requester: Requester::Pcp,
+                protocol: Protocol::Tcp,
+                internal_port: InternalPort::new(port).unwrap(),
+                external: External::Suggested(None),
+                lifetime: Some(Duration::from_secs(life)),
+                nonce: None,
+                via: Via::Both,
+                peer: false,
+                filters: FilterChange::default(),
+                description: None,
+                memo: None,
+            }),
+        ];
+        for request in requests {
+            let (outcome, _) = core.handle_request(&request, now);
+            assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
+            core.finish(now);
+        }
+        core
     }
 
     /// The machine before a gateway whose part the test plays.
@@ -904,8 +1096,23 @@ mod bench {
         }
 
         pub fn open(&mut self, key: PortKey) {
-            let server = "192.168.64.10".parse().unwrap();
-            self.machine.open(key, server, self.now);
+            self.open_to(key, &[]);
+        }
+
+        pub fn open_to(&mut self, key: PortKey, filters: &[RemoteFilter]) {
+            let wish = Wish {
+                key,
+                server: "192.168.64.10".parse().unwrap(),
+                filters: filters.into(),
+            };
+            self.machine.open(wish, self.now);
+            self.drain();
+        }
+
+        /// Follows a core in which the camera's port is open for so many seconds.
+        pub fn follow(&mut self, port: u16, life: u64) {
+            let snapshot = core(port, life, self.now).snapshot().clone();
+            self.machine.handle_snapshot(&Arc::new(snapshot), self.now);
             self.drain();
         }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mapping::Instant;
@@ -10,12 +11,15 @@ use rand::{Rng, RngExt as _};
 use crate::book::Book;
 use crate::counters::Counters;
 use crate::epoch::Epoch;
+use crate::life::Lives;
 use crate::nonce::nonce;
 use crate::pace::{Backoff, renewal};
-use crate::port::{Phase, Port, PortKey, PortState, Refused};
+use crate::port::{Phase, Port, PortKey, PortState, Refused, Remotes};
 use crate::upstreams::Link;
+use crate::wanted::Wish;
 
 mod answer;
+mod filters;
 mod request;
 
 pub(crate) use answer::SERVER_PORT;
@@ -74,6 +78,9 @@ pub struct Client<R> {
     hold_all: Option<Instant>,
     /// The server takes no `THIRD_PARTY` option until then.
     hold_third_party: Option<Instant>,
+    /// The server takes no `FILTER` option until then.
+    hold_filters: Option<Instant>,
+    lives: Lives,
     /// The state of the server was lost at the first instant, and is built up again at the second.
     recovery: Option<(Instant, Instant)>,
     transmits: VecDeque<Vec<u8>>,
@@ -109,6 +116,8 @@ impl<R: Rng> Client<R> {
             hold_new: None,
             hold_all: None,
             hold_third_party: None,
+            hold_filters: None,
+            lives: Lives::NONE,
             recovery: None,
             transmits: VecDeque::new(),
             counters: Counters::ZERO,
@@ -129,7 +138,7 @@ impl<R: Rng> Client<R> {
             (self.pcp_epoch, self.natpmp_epoch) = (Epoch::NEW, Epoch::NEW);
             self.heard = None;
         }
-        (self.hold_new, self.hold_all, self.hold_third_party) = (None, None, None);
+        self.forget_holds();
         self.external = None;
         self.recovery = None;
         self.transmits.clear();
@@ -138,6 +147,7 @@ impl<R: Rng> Client<R> {
             for (key, port) in self.book.iter_mut() {
                 port.nonce = nonce(self.secret, link.server, *key);
                 port.granted = None;
+                (port.told, port.unfiltered) = (Remotes::Unsaid, false);
             }
         }
         if self.link.is_some() {
@@ -149,13 +159,20 @@ impl<R: Rng> Client<R> {
         }
     }
 
-    /// Wants a port to be open, for a server of ours.
-    pub fn handle_open(&mut self, key: PortKey, server: Ipv4Addr, now: Instant) {
+    /// Wants a port to be open.
+    pub fn handle_open(&mut self, wish: &Wish, now: Instant) {
         self.last_seen = now;
+        let (key, filters) = (wish.key, &wish.filters);
         let addr = self.link.map_or(key.addr, |link| link.server);
         let nonce = nonce(self.secret, addr, key);
-        let port = self.book.want(key, || Port::new(server, nonce));
-        port.server = server;
+        let port = self
+            .book
+            .want(key, || Port::new(wish.server, Arc::clone(filters), nonce));
+        port.server = wish.server;
+        self.filter(key, filters);
+        let Some(port) = self.book.get_mut(key) else {
+            return;
+        };
         if matches!(port.phase, Phase::Closing { .. }) {
             port.phase = Phase::FRESH;
             self.flying.remove(&key);
@@ -400,7 +417,7 @@ impl<R: Rng> Client<R> {
         let due = renewal(granted.at, granted.lifetime, next, now, &mut self.rng);
         self.book
             .set_due(key, Some(due.unwrap_or_else(|| granted.expires())));
-        self.transmit(self.map(key, crate::port::LIFETIME));
+        self.say(key, self.lifetime(key, now), now);
     }
 
     /// Sends for those in line, as many as may be under way at once.
@@ -425,7 +442,7 @@ impl<R: Rng> Client<R> {
 
     /// Asks for a port, or for its end.
     fn ask(&mut self, key: PortKey, now: Instant) {
-        let third_party = self.is_third_party(key);
+        let (third_party, life) = (self.is_third_party(key), self.lifetime(key, now));
         let Some(port) = self.book.get_mut(key) else {
             return;
         };
@@ -470,12 +487,12 @@ impl<R: Rng> Client<R> {
         let (phase, lifetime) = if closing {
             (Phase::Closing { backoff, first }, Duration::ZERO)
         } else {
-            (Phase::Asking { backoff, first }, crate::port::LIFETIME)
+            (Phase::Asking { backoff, first }, life)
         };
         port.phase = phase;
         self.take_off(key, first);
         self.book.set_due(key, Some(now + wait));
-        self.transmit(self.map(key, lifetime));
+        self.say(key, lifetime, now);
     }
 
     /// Counts a port among those under way, unless it has gone unanswered for long: then it must
@@ -508,7 +525,7 @@ impl<R: Rng> Client<R> {
                 Phase::Closing { .. } => {}
             }
         }
-        (self.hold_new, self.hold_all, self.hold_third_party) = (None, None, None);
+        self.forget_holds();
         self.line_up_all();
         self.pump(now);
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use mapping::{ExternalPort, Instant, MappingNonce, Protocol};
+use mapping::{ExternalPort, Filters, Instant, MappingNonce, Protocol, RemoteFilter};
 
 use crate::pace::Backoff;
 
@@ -108,8 +108,14 @@ impl Refused {
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) server: Ipv4Addr,
+    pub(crate) filters: Filters,
     pub(crate) nonce: MappingNonce,
     pub(crate) phase: Phase,
+    /// What the last request says of remotes, and what the last one that was granted said.
+    pub(crate) telling: Remotes,
+    pub(crate) told: Remotes,
+    /// The gateway does not take that many filters.
+    pub(crate) unfiltered: bool,
     /// What was given last: suggested again, and deleted if it may still be there.
     pub(crate) granted: Option<Granted>,
     pub(crate) due: Option<Instant>,
@@ -134,6 +140,17 @@ pub(crate) enum Phase {
     },
 }
 
+/// What a request says of the remotes that may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remotes {
+    /// Those of the filters, and no others.
+    Some,
+    /// Everybody again.
+    All,
+    /// Nothing.
+    Unsaid,
+}
+
 impl Phase {
     /// Not asked yet.
     pub(crate) const FRESH: Self = Self::Asking {
@@ -149,11 +166,15 @@ impl Phase {
 }
 
 impl Port {
-    pub(crate) const fn new(server: Ipv4Addr, nonce: MappingNonce) -> Self {
+    pub(crate) const fn new(server: Ipv4Addr, filters: Filters, nonce: MappingNonce) -> Self {
         Self {
             server,
+            filters,
             nonce,
             phase: Phase::FRESH,
+            telling: Remotes::Unsaid,
+            told: Remotes::Unsaid,
+            unfiltered: false,
             granted: None,
             due: None,
         }
@@ -164,6 +185,12 @@ impl Port {
         self.granted.map_or((None, key.port.get()), |granted| {
             (granted.addr, granted.port)
         })
+    }
+
+    /// The filters of the family of its address (RFC 6887 §13.3).
+    pub(crate) fn filters_of(&self, key: PortKey) -> impl Iterator<Item = &RemoteFilter> {
+        let own = move |filter: &&RemoteFilter| filter.is_ipv4() == key.addr.is_ipv4();
+        self.filters.iter().filter(own)
     }
 
     pub(crate) const fn state(&self) -> PortState {
@@ -182,5 +209,5 @@ impl Port {
 /// RFC 6887 §15: an absurdly long lifetime is treated as a sane one, such as 24 hours.
 pub(crate) const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
-/// What we ask for; RFC 6886 §3.3 recommends it.
+/// The longest that we ask for; RFC 6886 §3.3 recommends it.
 pub(crate) const LIFETIME: Duration = Duration::from_hours(2);

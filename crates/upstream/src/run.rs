@@ -313,3 +313,6 @@ const FLOCK: Duration = Duration::from_millis(200);
 
 /// Between two attempts.
 const RETRY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! The machine that keeps ports open at an upstream gateway by UPnP; a library speaks it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mapping::{Instant, MappingNonce, Protocol};
+use mapping::{Instant, MappingNonce, Protocol, Snapshot};
 use rand::Rng;
 
 use crate::book::Book;
 use crate::counters::Counters;
+use crate::life::Lives;
 use crate::pace::{Backoff, renewal};
 use crate::port::{Granted, LIFETIME_MAX, Phase, Port, PortKey, PortState, Refused};
 
@@ -94,6 +96,7 @@ pub struct Upnp<R> {
     external: Option<IpAddr>,
     /// The gateway takes leases that are for ever, and no other.
     permanent: bool,
+    lives: Lives,
     counters: Counters,
 }
 
@@ -107,7 +110,7 @@ enum State {
 /// What is being done; the answer to what was begun before the link changed counts for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
-    Add { key: PortKey, any: bool },
+    Add { key: PortKey, any: bool, lease: u32 },
     ExternalAddress,
     Remove(PortKey),
     Search,
@@ -124,6 +127,7 @@ impl<R: Rng> Upnp<R> {
             doing: None,
             external: None,
             permanent: false,
+            lives: Lives::NONE,
             counters: Counters::ZERO,
         }
     }
@@ -147,11 +151,17 @@ impl<R: Rng> Upnp<R> {
         };
     }
 
-    /// Wants a port to be open, for a server of ours.
+    /// Learns how long ports are open here.
+    pub fn handle_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
+        self.lives = Lives::new(snapshot);
+    }
+
+    /// Wants a port to be open, for a server of ours and for everybody: who may come in cannot be
+    /// said by igd-next, and is looked at here.
     pub fn handle_open(&mut self, key: PortKey, server: Ipv4Addr) {
-        let port = self
-            .book
-            .want(key, || Port::new(server, MappingNonce([0; 12])));
+        let port = self.book.want(key, || {
+            Port::new(server, Arc::default(), MappingNonce([0; 12]))
+        });
         port.server = server;
         if matches!(port.phase, Phase::Closing { .. }) {
             port.phase = Phase::FRESH;
@@ -210,7 +220,7 @@ impl<R: Rng> Upnp<R> {
             }
             State::Ready { .. } => {
                 let key = self.book.next()?;
-                self.act(key, local)?
+                self.act(key, local, now)?
             }
             State::Off | State::Searching { .. } => return None,
         };
@@ -219,7 +229,7 @@ impl<R: Rng> Upnp<R> {
         Some(action)
     }
 
-    fn act(&mut self, key: PortKey, local: Ipv4Addr) -> Option<(Doing, Action)> {
+    fn act(&mut self, key: PortKey, local: Ipv4Addr, now: Instant) -> Option<(Doing, Action)> {
         let port = self.book.get_mut(key)?;
         let (_, external) = port.suggestion(key);
         if matches!(port.phase, Phase::Closing { .. }) {
@@ -233,18 +243,27 @@ impl<R: Rng> Upnp<R> {
             backoff: Some(Backoff::UPNP),
             first: Instant::default(),
         };
-        Some(self.add(key, external, local, false))
+        let lease = self.lease(key, now);
+        Some(Self::add(key, external, local, lease, false))
     }
 
-    fn add(&self, key: PortKey, external: u16, local: Ipv4Addr, any: bool) -> (Doing, Action) {
+    fn lease(&self, key: PortKey, now: Instant) -> u32 {
+        let Some(port) = self.book.get(key).filter(|_| !self.permanent) else {
+            return 0;
+        };
+        let left = self.lives.left(key, port.server, LEASE, now);
+        u32::try_from(left.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn add(key: PortKey, external: u16, local: Ipv4Addr, lease: u32, any: bool) -> (Doing, Action) {
         let action = Action::Add {
             external,
             internal: SocketAddrV4::new(local, key.port.get()),
             protocol: key.protocol,
-            lease: if self.permanent { 0 } else { LEASE_SECS },
+            lease,
             any,
         };
-        (Doing::Add { key, any }, action)
+        (Doing::Add { key, any, lease }, action)
     }
 
     /// Takes what became of the action; returns what is to be done at once instead.
@@ -266,10 +285,10 @@ impl<R: Rng> Upnp<R> {
                     self.book.forget(key);
                 }
             }
-            (Doing::Add { key, .. }, Answer::Added { external }) => {
-                self.handle_added(key, external, now);
+            (Doing::Add { key, lease, .. }, Answer::Added { external }) => {
+                self.handle_added(key, external, lease, now);
             }
-            (Doing::Add { key, any }, Answer::Failed(failure)) => {
+            (Doing::Add { key, any, .. }, Answer::Failed(failure)) => {
                 return self.handle_refused(key, any, failure, now);
             }
             _ => {}
@@ -277,15 +296,14 @@ impl<R: Rng> Upnp<R> {
         None
     }
 
-    fn handle_added(&mut self, key: PortKey, external: u16, now: Instant) {
-        let (addr, permanent) = (self.external, self.permanent);
+    fn handle_added(&mut self, key: PortKey, external: u16, lease: u32, now: Instant) {
+        let addr = self.external;
         let Some(port) = self.book.get_mut(key) else {
             return;
         };
-        let lifetime = if permanent {
-            LIFETIME_MAX
-        } else {
-            Duration::from_secs(LEASE_SECS.into())
+        let lifetime = match lease {
+            0 => LIFETIME_MAX,
+            lease => Duration::from_secs(lease.into()),
         };
         port.granted = Some(Granted {
             addr,
@@ -313,10 +331,10 @@ impl<R: Rng> Upnp<R> {
         let why = match failure {
             Failure::OnlyPermanent if !self.permanent => {
                 self.permanent = true;
-                return self.begin(key, local, any);
+                return self.begin(key, local, any, now);
             }
             // RFC 6970 §5.6.2: where another port will do, another one is asked for
-            Failure::Conflict if !any => return self.begin(key, local, true),
+            Failure::Conflict if !any => return self.begin(key, local, true, now),
             Failure::Conflict => "conflict",
             Failure::OnlyPermanent => "only_permanent_leases",
             Failure::Refused(why) => why,
@@ -336,9 +354,10 @@ impl<R: Rng> Upnp<R> {
         None
     }
 
-    fn begin(&mut self, key: PortKey, local: Ipv4Addr, any: bool) -> Option<Action> {
+    fn begin(&mut self, key: PortKey, local: Ipv4Addr, any: bool, now: Instant) -> Option<Action> {
         let (_, external) = self.book.get(key)?.suggestion(key);
-        let (doing, action) = self.add(key, external, local, any);
+        let lease = self.lease(key, now);
+        let (doing, action) = Self::add(key, external, local, lease, any);
         self.counters.requests = self.counters.requests.saturating_add(1);
         self.doing = Some(doing);
         Some(action)
@@ -404,7 +423,7 @@ impl<R: Rng> Upnp<R> {
 
 /// WANIPConnection:2 §2.3.16 recommends an hour, and it is not long after a restart of the
 /// gateway, which UPnP tells nobody.
-const LEASE_SECS: u32 = 3600;
+const LEASE: Duration = Duration::from_hours(1);
 
 /// How often the external address is asked for: thus a gateway that is gone is found out.
 const LOOK: Duration = Duration::from_mins(5);

@@ -12,7 +12,7 @@ use crate::counters::Counters;
 use crate::port::{PortKey, PortState};
 use crate::reach::{Reach, reach};
 use crate::upnp::{Action, Answer, Upnp};
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, Wish};
 
 /// Which protocols are spoken with upstream gateways.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub struct Upstreams<R> {
     v6: Client<R>,
     upnp: Upnp<R>,
     /// What is wanted on IPv4; it changes hands between `v4` and `upnp`.
-    shared: BTreeMap<PortKey, Ipv4Addr>,
+    shared: BTreeMap<PortKey, Wish>,
     by_upnp: bool,
     link_v4: Option<Link>,
 }
@@ -173,26 +173,29 @@ impl<R: Rng> Upstreams<R> {
         if self.mode == Mode::Off {
             return;
         }
+        self.v4.handle_snapshot(snapshot);
+        self.v6.handle_snapshot(snapshot);
+        self.upnp.handle_snapshot(snapshot);
         let wishes = self.wanted.handle_snapshot(snapshot);
         for key in wishes.close {
             self.close(key, now);
         }
-        for (key, server) in wishes.open {
-            self.open(key, server, now);
+        for wish in wishes.open {
+            self.open(wish, now);
         }
     }
 
     /// Wants a port to be open at the gateway of its family.
-    pub fn open(&mut self, key: PortKey, server: Ipv4Addr, now: Instant) {
-        if key.addr.is_ipv6() {
-            return self.v6.handle_open(key, server, now);
+    pub fn open(&mut self, wish: Wish, now: Instant) {
+        if wish.key.addr.is_ipv6() {
+            return self.v6.handle_open(&wish, now);
         }
-        self.shared.insert(key, server);
         if self.by_upnp {
-            self.upnp.handle_open(key, server);
+            self.upnp.handle_open(wish.key, wish.server);
         } else {
-            self.v4.handle_open(key, server, now);
+            self.v4.handle_open(&wish, now);
         }
+        self.shared.insert(wish.key, wish);
     }
 
     /// Wants a port to be closed.
@@ -252,12 +255,12 @@ impl<R: Rng> Upstreams<R> {
             return;
         }
         self.by_upnp = by_upnp;
-        for (key, server) in &self.shared {
+        for (key, wish) in &self.shared {
             if by_upnp {
                 self.v4.handle_close(*key, now);
-                self.upnp.handle_open(*key, *server);
+                self.upnp.handle_open(*key, wish.server);
             } else {
-                self.v4.handle_open(*key, *server, now);
+                self.v4.handle_open(wish, now);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use mapping::{Admission, ExternalPort, Generation, Mapping, Nsp, Protocol, Snapshot};
+use mapping::{Admission, ExternalPort, Filters, Generation, Mapping, Nsp, Protocol, Snapshot};
 
 use crate::port::PortKey;
 
@@ -19,8 +19,19 @@ pub struct Wanted {
 pub struct Wishes {
     /// Ports that are wanted no more.
     pub close: Vec<PortKey>,
-    /// Ports that are wanted, and for which server.
-    pub open: Vec<(PortKey, Ipv4Addr)>,
+    /// Ports that are wanted.
+    pub open: Vec<Wish>,
+}
+
+/// A port that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Which port.
+    pub key: PortKey,
+    /// The server of ours behind it.
+    pub server: Ipv4Addr,
+    /// Who may come in.
+    pub filters: Filters,
 }
 
 impl Wanted {
@@ -44,8 +55,9 @@ fn admitted(old: Option<&Snapshot>, new: &Snapshot, changes: &mut Changes) {
         }
     }
     for come in after.iter().filter(|nsp| !before.contains(nsp)) {
-        for (server, protocol, port, _) in new.admissions() {
-            changes.open(come.embed(server).into(), protocol, port, server);
+        for (server, protocol, port, rule) in new.admissions() {
+            let addr = come.embed(server).into();
+            changes.open(addr, protocol, port, server, &rule.filters);
         }
     }
     let Some(old) = old.filter(|old| old.packets_revision() != new.packets_revision()) else {
@@ -54,12 +66,13 @@ fn admitted(old: Option<&Snapshot>, new: &Snapshot, changes: &mut Changes) {
     let stays: Vec<_> = after.iter().filter(|nsp| before.contains(nsp)).collect();
     for change in new.admission_changes(old) {
         for nsp in &stays {
-            match change {
+            match &change {
                 Admission::Close(server, protocol, port) => {
-                    changes.close(nsp.embed(server).into(), protocol, port);
+                    changes.close(nsp.embed(*server).into(), *protocol, *port);
                 }
-                Admission::Open(server, protocol, port, _) => {
-                    changes.open(nsp.embed(server).into(), protocol, port, server);
+                Admission::Open(server, protocol, port, rule) => {
+                    let addr = nsp.embed(*server).into();
+                    changes.open(addr, *protocol, *port, *server, &rule.filters);
                 }
             }
         }
@@ -82,7 +95,7 @@ fn forwarded(old: Option<&Snapshot>, new: &Snapshot, changes: &mut Changes) {
     }
     if let Some(addr) = shared(new) {
         for it in new.forwards().filter(inbound) {
-            changes.open(addr, it.protocol, it.external_port, it.server);
+            changes.open(addr, it.protocol, it.external_port, it.server, &it.filters);
         }
     }
 }
@@ -90,7 +103,7 @@ fn forwarded(old: Option<&Snapshot>, new: &Snapshot, changes: &mut Changes) {
 /// A port that closes and opens in one revision leads to another internal port, which nobody
 /// upstream sees.
 #[derive(Default)]
-struct Changes(BTreeMap<PortKey, Option<Ipv4Addr>>);
+struct Changes(BTreeMap<PortKey, Option<(Ipv4Addr, Filters)>>);
 
 impl Changes {
     fn close(&mut self, addr: IpAddr, protocol: Protocol, port: ExternalPort) {
@@ -104,23 +117,32 @@ impl Changes {
         );
     }
 
-    fn open(&mut self, addr: IpAddr, protocol: Protocol, port: ExternalPort, server: Ipv4Addr) {
-        self.0.insert(
-            PortKey {
-                addr,
-                protocol,
-                port,
-            },
-            Some(server),
-        );
+    fn open(
+        &mut self,
+        addr: IpAddr,
+        protocol: Protocol,
+        port: ExternalPort,
+        server: Ipv4Addr,
+        filters: &Filters,
+    ) {
+        let key = PortKey {
+            addr,
+            protocol,
+            port,
+        };
+        self.0.insert(key, Some((server, Arc::clone(filters))));
     }
 
     fn wishes(self) -> Wishes {
         let mut wishes = Wishes::default();
-        for (key, server) in self.0 {
-            match server {
+        for (key, wanted) in self.0 {
+            match wanted {
                 None => wishes.close.push(key),
-                Some(server) => wishes.open.push((key, server)),
+                Some((server, filters)) => wishes.open.push(Wish {
+                    key,
+                    server,
+                    filters,
+                }),
             }
         }
         wishes

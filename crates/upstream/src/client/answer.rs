@@ -143,6 +143,7 @@ impl<R: Rng> Client<R> {
                 self.book.set_due(key, Some(until));
             }
             (_, true) => self.forget(key),
+            (code, false) if self.handle_unfiltered(key, code, hold(life), now) => {}
             (code, false) => self.refuse(key, Refused::Pcp(code), hold(life), now),
         }
         Ok(())
@@ -250,6 +251,7 @@ impl<R: Rng> Client<R> {
             return;
         };
         port.granted = Some(granted);
+        port.told = port.telling;
         port.phase = Phase::Open { renewals: 0 };
         let due = renewal(granted.at, granted.lifetime, 0, now, &mut self.rng);
         self.counters.granted = self.counters.granted.saturating_add(1);

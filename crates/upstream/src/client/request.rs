@@ -1,16 +1,24 @@
 //! What is sent.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use mapping::{Instant, Snapshot};
 use pcp::wire::{Body, Map, PcpOption, Request, emit_option};
 use rand::Rng;
 
 use super::{Client, Dialect};
+use crate::life::Lives;
 use crate::nonce::wide;
-use crate::port::PortKey;
+use crate::port::{LIFETIME, PortKey};
 
 impl<R: Rng> Client<R> {
+    /// Learns how long ports are open here.
+    pub fn handle_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
+        self.lives = Lives::new(snapshot);
+    }
+
     /// Tells whether a port is not at the address that we send from.
     pub(super) fn is_third_party(&self, key: PortKey) -> bool {
         self.link.is_some_and(|link| link.local != key.addr)
@@ -27,8 +35,24 @@ impl<R: Rng> Client<R> {
         Some(request.emit())
     }
 
+    /// For how long a port is asked for.
+    pub(super) fn lifetime(&self, key: PortKey, now: Instant) -> Duration {
+        self.book.get(key).map_or(LIFETIME, |port| {
+            self.lives.left(key, port.server, LIFETIME, now)
+        })
+    }
+
+    /// Sends what opens, renews or, with a lifetime of zero, deletes a port.
+    pub(super) fn say(&mut self, key: PortKey, lifetime: Duration, now: Instant) {
+        let remotes = self.remotes(key, now);
+        if let Some(port) = self.book.get_mut(key) {
+            port.telling = remotes;
+        }
+        self.transmit(self.map(key, lifetime));
+    }
+
     /// Opens, renews or, with a lifetime of zero, deletes.
-    pub(super) fn map(&self, key: PortKey, lifetime: Duration) -> Option<Vec<u8>> {
+    fn map(&self, key: PortKey, lifetime: Duration) -> Option<Vec<u8>> {
         if self.dialect == Dialect::NatPmp {
             return self.natpmp(key, lifetime);
         }
@@ -45,6 +69,9 @@ impl<R: Rng> Client<R> {
             // 7648 §3.3 demands it of us before a firewall, and it names an address that the
             // very gateway which is asked routes to us.
             emit_option(PcpOption::ThirdParty(wide(key.addr)), &mut options);
+        }
+        if !lifetime.is_zero() {
+            super::filters::emit(key, port, &mut options);
         }
         // RFC 6887 §11.1: no suggestion is the unspecified address of the family
         let none = match key.addr {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mapping::{ExternalPort, Protocol};
+use mapping::{ExternalPort, Protocol, RemoteFilter};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -41,7 +41,7 @@ proptest! {
             match step {
                 Step::Open(port) => {
                     wanted.insert(key(port));
-                    client.handle_open(key(port), Ipv4Addr::new(192, 168, 64, 10), now);
+                    client.handle_open(&wish(port, seed), now);
                 }
                 Step::Close(port) => {
                     wanted.remove(&key(port));
@@ -117,6 +117,23 @@ fn echo(request: &[u8], result: u8, lifetime: u32, epoch: u32) -> Vec<u8> {
         bytes.extend([203, 0, 113, 9]);
     }
     bytes
+}
+
+/// Every other port is for some remotes only.
+fn wish(port: u16, seed: u64) -> Wish {
+    let some = RemoteFilter {
+        prefix: format!("::ffff:192.0.2.{}/128", seed % 4).parse().unwrap(),
+        port: None,
+    };
+    Wish {
+        key: key(port),
+        server: Ipv4Addr::new(192, 168, 64, 10),
+        filters: if port.is_multiple_of(2) {
+            Arc::from([some])
+        } else {
+            Arc::from([])
+        },
+    }
 }
 
 fn key(port: u16) -> PortKey {

@@ -38,10 +38,10 @@ fn ports_are_added_one_at_a_time_and_renewed_before_their_lease_ends() {
     upnp.open(80);
     upnp.open(81);
 
-    assert_eq!(upnp.poll(), Some(add(80, 80, LEASE_SECS, false)));
+    assert_eq!(upnp.poll(), Some(add(80, 80, HOUR, false)));
     assert_eq!(upnp.poll(), None, "one at a time");
     upnp.answer(Answer::Added { external: 80 });
-    assert_eq!(upnp.poll(), Some(add(81, 81, LEASE_SECS, false)));
+    assert_eq!(upnp.poll(), Some(add(81, 81, HOUR, false)));
     upnp.answer(Answer::Added { external: 81 });
     assert_eq!(upnp.poll(), None);
     let opened = upnp.now;
@@ -67,11 +67,11 @@ fn rfc_6970_s5_6_2_another_port_is_asked_for_where_the_port_is_taken_and_kept_fr
     upnp.poll();
 
     let next = upnp.answer(Answer::Failed(Failure::Conflict));
-    assert_eq!(next, Some(add(80, 80, LEASE_SECS, true)));
+    assert_eq!(next, Some(add(80, 80, HOUR, true)));
     upnp.answer(Answer::Added { external: 40_000 });
     assert!(matches!(upnp.state(80), PortState::Open(it) if it.port == 40_000));
 
-    assert_eq!(upnp.next_but_looks(), add(80, 40_000, LEASE_SECS, false));
+    assert_eq!(upnp.next_but_looks(), add(80, 40_000, HOUR, false));
     upnp.answer(Answer::Added { external: 40_000 });
     upnp.upnp.handle_close(key(80));
     let removal = Action::Remove {
@@ -108,7 +108,7 @@ fn what_is_refused_is_asked_for_again_after_half_an_hour() {
     };
     assert_eq!(why.as_str(), "not_authorized");
 
-    assert_eq!(upnp.next_but_looks(), add(80, 80, LEASE_SECS, false));
+    assert_eq!(upnp.next_but_looks(), add(80, 80, HOUR, false));
 
     assert_eq!(upnp.now.since(refused), REFUSED_FOR);
 }
@@ -157,6 +157,7 @@ fn answer_to_what_was_begun_before_the_link_changed_counts_for_nothing() {
     assert!(matches!(upnp.poll(), Some(Action::Search { router, .. }) if router == other.0));
 }
 
+const HOUR: u32 = 3600;
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 7);
 

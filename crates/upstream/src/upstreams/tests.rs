@@ -103,7 +103,12 @@ impl Bench {
 
     fn open(&mut self, port: u16) {
         let server = Ipv4Addr::new(192, 168, 64, 10);
-        self.machine.open(key(port), server, self.now);
+        let wish = Wish {
+            key: key(port),
+            server,
+            filters: Arc::from([]),
+        };
+        self.machine.open(wish, self.now);
     }
 
     /// Lets time pass; nobody answers a datagram.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mapping::{
     BootId, Carriers, Client, Core, External, FilterChange, Grant, InternalPort, LeaseRequest, Mac,
-    MapRequest, Now, Outcome, Policy, PrefixRequest, Request, Requester, Site, Subject,
-    UnmapRequest, UnmapTarget, Via, Wall,
+    MapRequest, Now, Outcome, Policy, PrefixRequest, RemoteFilter, Request, Requester, Site,
+    Subject, UnmapRequest, UnmapTarget, Via, Wall,
 };
 
 use super::*;
@@ -80,6 +80,39 @@ fn forward_is_wanted_at_our_ipv4_address_while_it_is_carried() {
     assert_eq!(home.look().close.len(), 2);
 }
 
+#[test]
+fn rfc_6887_s13_3_filters_of_a_mapping_are_those_that_are_wanted_and_a_change_is_told() {
+    let mut home = Home::new();
+    let office = remote("2001:db8:0f1c::/48");
+    home.open_to(80, FilterChange::default());
+    assert_eq!(home.look().open[0].filters.as_ref(), []);
+
+    home.open_to(80, only(office));
+    let wishes = home.look();
+    assert_eq!(wishes.open[0].filters.as_ref(), [office]);
+    assert_eq!(wishes.close, [], "it is the same port");
+    home.open_to(80, FilterChange::default());
+    assert_eq!(home.look(), Wishes::default(), "a renewal changes nothing");
+
+    home.carry(Some([192, 0, 2, 7]));
+    let wishes = home.look();
+    assert!(wishes.open.iter().all(|it| it.filters.as_ref() == [office]));
+}
+
+fn remote(prefix: &str) -> RemoteFilter {
+    RemoteFilter {
+        prefix: prefix.parse().unwrap(),
+        port: None,
+    }
+}
+
+fn only(remote: RemoteFilter) -> FilterChange {
+    FilterChange {
+        clear: true,
+        add: vec![remote],
+    }
+}
+
 struct Home {
     core: Core,
     now: Now,
@@ -116,6 +149,10 @@ impl Home {
     }
 
     fn open(&mut self, port: u16) {
+        self.open_to(port, FilterChange::default());
+    }
+
+    fn open_to(&mut self, port: u16, filters: FilterChange) {
         self.decide(&Request::Map(MapRequest {
             subject: client(),
             requester: Requester::Pcp,
@@ -126,7 +163,7 @@ impl Home {
             nonce: None,
             via: Via::Both,
             peer: false,
-            filters: FilterChange::default(),
+            filters,
             description: None,
             memo: None,
         }));
@@ -191,6 +228,7 @@ fn client() -> Subject {
     })
 }
 
-fn show((key, server): &(PortKey, Ipv4Addr)) -> String {
+fn show(wish: &Wish) -> String {
+    let Wish { key, server, .. } = wish;
     format!("{} {} {} for {server}", key.addr, key.protocol, key.port)
 }
