@@ -13,6 +13,7 @@ mod dashboard;
 mod dhcp;
 mod dig;
 mod dns;
+mod forged;
 mod interop;
 mod lab_itself;
 mod natpmp;

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::remote;
+use lab::{addressing, remote};
 
 use crate::dhcp::items;
+use crate::forged::Control;
 use crate::program::{Said, program, say};
 use crate::server::Server;
 use crate::stage::{home, play};
@@ -141,6 +142,38 @@ impl<'a> Upnpc<'a> {
             .with_context(|| format!("upnpc finds no gateway: {said}"))?
             .to_owned();
         Ok(Self { server, url })
+    }
+
+    /// Opens a port of the server.
+    ///
+    /// # Errors
+    /// Shows what upnpc says.
+    pub async fn open(&self, port: u16) -> Result<()> {
+        let (addr, port) = (self.server.addr.to_string(), port.to_string());
+        let said = self
+            .say(&["-a", &addr, &port, &port, "TCP", "3600"])
+            .await?;
+        said.says("is redirected to internal").map(drop)
+    }
+
+    /// Where upnpc sends actions.
+    ///
+    /// # Errors
+    /// When it tells nothing.
+    pub async fn control(&self) -> Result<Control> {
+        let said = self.say(&["-s"]).await?.ok()?;
+        let ours = format!("{}:", addressing::GATEWAY);
+        let found = said
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("http://"))
+            .find(|url| url.starts_with(&ours) && !self.url.ends_with(url));
+        let (addr, path) = found
+            .and_then(|url| url.split_once('/'))
+            .with_context(|| format!("upnpc tells no URL: {said}"))?;
+        Ok(Control {
+            addr: addr.parse()?,
+            path: format!("/{path}"),
+        })
     }
 
     /// The port of the descriptions.
