@@ -67,6 +67,35 @@ proptest! {
     }
 
     #[test]
+    fn packets_of_any_protocol_between_mapped_hosts_leave_well_formed(
+        (protocol, tos, ttl) in any::<(u8, u8, u8)>(),
+        fragment in prop::option::of((any::<bool>(), 0..8192_u16, any::<u32>())),
+        (dont_fragment, to_mapped, hairpin) in any::<(bool, bool, bool)>(),
+        len in 0..3000_usize,
+        six: bool,
+    ) {
+        let mut world = world(false, hairpin);
+        let mapped = Ipv4Addr::new(192, 0, 2, 10);
+        let data = vec![0xa5; len];
+        let packet = if six {
+            let peer = if to_mapped { mapped } else { PEERS[0] };
+            six_packet((HOSTS[2], prefix().embed(peer)), (protocol, tos, ttl), fragment, &data)
+        } else {
+            let header = (protocol, tos, ttl);
+            four_packet((PEERS[0], mapped), header, fragment, dont_fragment, &data)
+        };
+
+        let (verdict, left) = world.exchange(&packet);
+
+        for packet in &left {
+            is_well_formed(packet);
+        }
+        if matches!(verdict, Verdict::Forward) && ![0, 1, 6, 17, 43, 44, 58, 60].contains(&protocol) {
+            prop_assert!(left[0].ends_with(&data));
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(
         packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 1..20),
         six: bool,
@@ -108,6 +137,78 @@ fn packet([way, host, peer, ports, kind]: [u8; 5]) -> Packet {
             let mapped: IpAddr = Ipv4Addr::new(192, 0, 2, 10).into();
             Packet::new(peer.into(), mapped, segment)
         }
+    }
+}
+
+type Fragment = Option<(bool, u16, u32)>;
+
+fn four_packet(
+    (src, dst): (Ipv4Addr, Ipv4Addr),
+    (protocol, tos, ttl): (u8, u8, u8),
+    fragment: Fragment,
+    dont_fragment: bool,
+    data: &[u8],
+) -> Vec<u8> {
+    let (more, offset, id) = fragment.unwrap_or_default();
+    let place = offset | u16::from(more) << 13 | u16::from(dont_fragment) << 14;
+    let [_, _, i0, i1] = id.to_be_bytes();
+    let ([l0, l1], [p0, p1]) = (length(20 + data.len()), place.to_be_bytes());
+    let mut packet = vec![0x45, tos, l0, l1, i0, i1, p0, p1, ttl, protocol, 0, 0];
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    home::seal_ipv4(&mut packet);
+    packet.extend(data);
+    packet
+}
+
+fn six_packet(
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    (protocol, tos, ttl): (u8, u8, u8),
+    fragment: Fragment,
+    data: &[u8],
+) -> Vec<u8> {
+    let (next, extra) = if fragment.is_some() {
+        (44, 8)
+    } else {
+        (protocol, 0)
+    };
+    let [l0, l1] = length(extra + data.len());
+    let mut packet = vec![0x60 | tos >> 4, tos << 4, 0, 0, l0, l1, next, ttl];
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    if let Some((more, offset, id)) = fragment {
+        packet.extend([protocol, 0]);
+        packet.extend((offset << 3 | u16::from(more)).to_be_bytes());
+        packet.extend(id.to_be_bytes());
+    }
+    packet.extend(data);
+    packet
+}
+
+fn length(len: usize) -> [u8; 2] {
+    u16::try_from(len).unwrap().to_be_bytes()
+}
+
+/// Says what holds for every header that leaves, whatever stands behind it.
+fn is_well_formed(packet: &[u8]) {
+    if packet[0] >> 4 == 4 {
+        assert_eq!(packet[0], 0x45, "no options");
+        assert_eq!(packet[2..4], length(packet.len()));
+        assert_eq!(home::sum16(&packet[..20]), 0xffff);
+        return;
+    }
+    assert_eq!(packet[0] >> 4, 6);
+    assert_eq!(packet[1] & 0xf, 0, "no flow label");
+    assert_eq!(packet[2..6], [[0; 2], length(packet.len() - 40)].concat());
+    assert!(
+        ![0, 43, 60, 135, 139, 140].contains(&packet[6]),
+        "extension"
+    );
+    if packet[6] == 44 {
+        assert!(packet.len() <= 1500 && packet[43] & 6 == 0);
+        let more = packet[43] & 1 == 1;
+        assert!(!more || packet.len().is_multiple_of(8), "units of eight");
+        assert_ne!(packet[42..44], [0, 0], "RFC 8021: not atomic");
     }
 }
 
