@@ -118,6 +118,38 @@ async fn maps_translate_both_ways_without_sessions() -> Result<()> {
 }
 
 #[tokio::test]
+async fn traceroute_shows_which_ipv6_router_answers() -> Result<()> {
+    let wires = Wires::build().await?;
+    let portico = wires
+        .translate(&[
+            "--pref64",
+            PREFIX,
+            "--pool",
+            "203.0.113.5",
+            "--map",
+            "192.0.2.10=2001:db8:6::2",
+            "--quiet",
+        ])
+        .await?;
+
+    let traceroute = program(&wires.four, "traceroute")?;
+    let args = ["-I", "-e", "-n", "-q", "1", "-w", "10", "192.0.2.10"];
+    let said = say(traceroute.args(args)).await?.ok()?;
+
+    let hops: Vec<_> = said.lines().skip(1).collect();
+    let [own, router, host] = &hops[..] else {
+        bail!("{said}")
+    };
+    ensure!(own.contains("198.51.100.1 "), "{said}");
+    // RFC 5837: the gateway as IPv6 knows it, 2001:db8:6::1
+    let object = "203.0.113.5 <2/4:00020000,20010db8,00060000,00000000,00000001>";
+    ensure!(router.contains(object), "{said}");
+    ensure!(host.contains("192.0.2.10 "), "{said}");
+    portico.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn open_restricts_what_is_reached_and_moves_ports() -> Result<()> {
     let wires = Wires::build().await?;
     let _web = wires.serve(&wires.four, 8000, "from IPv4").await?;
