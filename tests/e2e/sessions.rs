@@ -169,6 +169,49 @@ async fn session_log_remembers_who_was_there() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn session_log_goes_to_a_collector_that_comes_late() -> Result<()> {
+    let config = "[nat64.session_log]\nsyslog = \"127.0.0.1:5514\"\n";
+    play(home(["webcam"]).config(config), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let _echo = echo(&webcam).await?;
+        webcam.open("tcp", PORT).await?;
+        let mut stream = connect(home, &webcam).await?;
+        speak(&mut stream).await?;
+        let session = sessions(home, &[]).await?.pop().context("no session")?;
+        let addr = session["pool"]["address"].as_str().context("no address")?;
+        let pool = format!("pool={addr}:{} ", session["pool"]["port"]);
+
+        let collector = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                         s.bind(('127.0.0.1', 5514))\nprint('ready', flush=True)\n\
+                         while True: print(s.recv(4096).decode(), flush=True)";
+        let mut collector = program(&home.net.gateway, "python3")?
+            .args(["-c", collector])
+            .stdout(Stdio::piped())
+            .spawn()
+            .await?;
+        let mut lines = BufReader::new(collector.stdout.take().context("no output")?).lines();
+        let mut next = async || {
+            let line = timeout(Duration::from_secs(20), lines.next_line()).await;
+            line.context("nothing comes")??.context("it ended")
+        };
+        ensure!(next().await? == "ready");
+        cli(home, &["session", "end", "--all"]).await?.ok()?;
+
+        let ended = loop {
+            let line = next().await?;
+            if line.contains(" SDEL ") {
+                break line;
+            }
+        };
+        for word in [&pool, " portico ", "proto=TCP", "remote=[2001:db8:77::2]:"] {
+            ensure!(ended.contains(word), "no {word:?} in {ended}");
+        }
+        Ok(())
+    })
+    .await
+}
+
 async fn was(home: &Home, pool: &str, at: &str) -> Result<Said> {
     cli(home, &["session", "who", pool, "--at", at]).await
 }
