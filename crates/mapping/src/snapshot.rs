@@ -252,15 +252,16 @@ impl Snapshot {
             .filter_map(|(_, _, _, id)| self.mapping(*id))
     }
 
-    /// Returns the mapping behind a port of the shared IPv4 address; where there are two, the
-    /// inbound one.
+    /// Returns the inbound mapping behind a port of the shared IPv4 address.
     #[must_use]
     pub fn mapping_by_shared(
         &self,
         protocol: Protocol,
         port: ExternalPort,
     ) -> Option<&Arc<Mapping>> {
-        self.mappings_by_shared(protocol, port).next()
+        self.by_shared
+            .get(&(protocol, port, false))
+            .and_then(|id| self.mapping(*id))
     }
 
     /// Iterates over the mappings at a port of the shared IPv4 address, the inbound one first.
@@ -274,16 +275,18 @@ impl Snapshot {
             .filter_map(|(_, id)| self.mapping(*id))
     }
 
-    /// Iterates over the mappings at the shared IPv4 address, by protocol and external port.
+    /// Iterates over the inbound mappings at the shared IPv4 address, by protocol and external
+    /// port.
     pub fn shared_mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
-        self.by_shared.values().filter_map(|id| self.mapping(*id))
+        let inbound = self.by_shared.iter().filter(|((_, _, peer), _)| !peer);
+        inbound.filter_map(|(_, id)| self.mapping(*id))
     }
 
-    /// Iterates over what the IPv4 side carries: the mappings at the shared IPv4 address of the
-    /// servers that are here.
+    /// Iterates over what the IPv4 side carries: the inbound and outbound mappings at the shared
+    /// IPv4 address of the servers that are here.
     pub fn forwards(&self) -> impl Iterator<Item = &Arc<Mapping>> {
-        self.shared_mappings()
-            .filter(|mapping| self.carriers.ipv4.is_some() && self.is_here(mapping.host))
+        let all = self.by_shared.values().filter_map(|id| self.mapping(*id));
+        all.filter(|mapping| self.carriers.ipv4.is_some() && self.is_here(mapping.host))
     }
 
     /// Returns what is carried besides the translator's packets.

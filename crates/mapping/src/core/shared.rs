@@ -122,10 +122,15 @@ impl Core {
         self.snapshot
             .by_shared
             .remove(&(protocol, port, mapping.peer));
-        if self.snapshot.mapping_by_shared(protocol, port).is_none() {
+        if self.is_unmapped(protocol, port) {
             self.shared.taken.of_mut(protocol).remove(port.get());
         }
         self.note_natpmp(protocol, port);
+    }
+
+    fn is_unmapped(&self, protocol: Protocol, port: ExternalPort) -> bool {
+        let mut mappings = self.snapshot.mappings_by_shared(protocol, port);
+        mappings.next().is_none()
     }
 
     fn note_natpmp(&mut self, protocol: Protocol, port: ExternalPort) {
@@ -146,8 +151,7 @@ impl Core {
     // another internal port expects it where it was.
     pub(super) fn keep_shared(&mut self, mapping: &Mapping, now: Now) {
         let (protocol, port) = (mapping.protocol, mapping.external_port);
-        let is_free = self.snapshot.mapping_by_shared(protocol, port).is_none();
-        if !mapping.via.has_ipv4() || !is_free {
+        if !mapping.via.has_ipv4() || !self.is_unmapped(protocol, port) {
             return;
         }
         let host = mapping.host;
@@ -170,7 +174,7 @@ impl Core {
     /// Goes on keeping what another core kept.
     pub(super) fn keep_on(&mut self, other: &SharedPorts) {
         for (&(protocol, port), &(host, until)) in &other.kept {
-            if self.snapshot.mapping_by_shared(protocol, port).is_none() {
+            if self.is_unmapped(protocol, port) {
                 self.keep(host, protocol, port, until);
             }
         }
@@ -186,7 +190,7 @@ impl Core {
     /// A port is kept no longer.
     pub(super) fn end_kept(&mut self, protocol: Protocol, port: ExternalPort) {
         self.forget_kept(protocol, port);
-        if self.snapshot.mapping_by_shared(protocol, port).is_none() {
+        if self.is_unmapped(protocol, port) {
             self.shared.taken.of_mut(protocol).remove(port.get());
         }
     }

@@ -119,7 +119,7 @@ impl Core {
                 let own = snapshot.mapping_by_external(server, protocol, port);
                 let shared = || {
                     let mapping = snapshot.mapping_by_shared(protocol, port);
-                    mapping.filter(|mapping| mapping.server == server && !mapping.peer)
+                    mapping.filter(|mapping| mapping.server == server)
                 };
                 let mapping = own.or_else(shared).ok_or(Refusal::NotFound)?;
                 vec![Arc::clone(mapping)]
