@@ -127,6 +127,22 @@ fn s4_extension_stands_behind_those_that_a_router_adds() {
 }
 
 #[test]
+fn rfc_5837_s4_errors_of_our_own_name_no_interface() {
+    let mut home = ready();
+    let mut large = from_camera(Segment::udp(5001, 4000)).with_payload(1470);
+    large.dont_fragment = true;
+
+    let (_, left) = home.exchange(&large.bytes());
+
+    let answer = Error::parse(&left[0]);
+    assert_eq!((answer.kind, answer.code, answer.word), (3, 4, 1480));
+    assert!(
+        large.bytes().starts_with(&answer.body),
+        "and nothing behind"
+    );
+}
+
+#[test]
 fn s4_stateless_translator_says_who_a_router_is() {
     let alone = Alone {
         maps: translator::AddressMaps::new(vec!["192.0.2.10=2001:db8:aaaa::1".parse().unwrap()])

@@ -198,11 +198,27 @@ async fn pool_on_a_link_is_answered_for_by_arp() -> Result<()> {
 
     let page = fetch(&wires.six, "http://[64:ff9b:1::c633:6414]:8000/").await?;
     ensure!(page == "from IPv4", "{page}");
-    let said = portico.stop().await?;
+    let ip = async |args: &[&str]| say(program(&wires.gateway, "ip")?.args(args)).await?.ok();
+    let proxies = ip(&["neigh", "show", "proxy"]).await?;
+    ensure!(proxies.contains("198.51.100.200"), "{proxies}");
+
+    // as Ctrl-C does
+    let said = portico.stop_by("-INT").await?;
+
     ensure!(
         !said.contains("6to4") && said.contains("dropped:"),
         "{said}"
     );
+    for args in [
+        &["neigh", "show", "proxy"][..],
+        &["-4", "route", "list", "198.51.100.200"],
+        &["-6", "route", "list", PREFIX],
+    ] {
+        let left = ip(args).await?;
+        ensure!(left.is_empty(), "ip {args:?}: {left}");
+    }
+    let links = ip(&["-brief", "link"]).await?;
+    ensure!(!links.contains("nat64"), "{links}");
     Ok(())
 }
 
@@ -413,11 +429,15 @@ impl Translating {
     }
 
     /// Ends it by SIGTERM, and returns what it printed since.
-    async fn stop(mut self) -> Result<String> {
+    async fn stop(self) -> Result<String> {
+        self.stop_by("-TERM").await
+    }
+
+    async fn stop_by(mut self, signal: &str) -> Result<String> {
         let pid = self.child.id().context("it ended")?;
         let pid = pid.to_string();
-        let killed = std::process::Command::new("kill").arg(pid).status()?;
-        ensure!(killed.success());
+        let mut kill = std::process::Command::new("kill");
+        ensure!(kill.args([signal, &pid]).status()?.success());
         let mut said = String::new();
         let mut rest = self.lines.into_inner();
         timeout(PATIENCE, rest.read_to_string(&mut said)).await??;

@@ -1,5 +1,8 @@
 //! Packets of our own that tell the sender why a packet of his is not forwarded: ICMP errors
 //! (RFC 7915 §4.4, §5.4) and resets (RFC 9293 §3.10.7.1).
+//!
+//! They name no interface: RFC 5837 §4 wants that where an interface has no number, and these come
+//! from an address of the pool that stands for the translator alone.
 
 mod bucket;
 mod build;
