@@ -1119,6 +1119,9 @@ mod http {
             (absolute("192.168.64.1:5000"), absolute("evil.example")),
             (200, 403)
         );
+        let shouted =
+            format!("GET HTTP://192.168.64.1{path} HTTP/1.1\r\nHost: 192.168.64.1\r\n\r\n");
+        assert_eq!(home.status(&shouted), 200);
         assert_eq!(home.counters.value(Event::HttpOrigin), 2);
         assert_eq!(home.counters.value(Event::HttpForeignHost), 9);
     }
@@ -1231,6 +1234,17 @@ mod http {
             Resource::Events(Edition::V1, ServiceKind::WanIpConnection).path(&home.identity());
         assert_eq!(status("GET", &events), 405);
         assert_eq!(status("POST", &events), 405);
+        for (path, allowed) in [
+            (&document, "GET, HEAD"),
+            (&control, "POST"),
+            (&events, "SUBSCRIBE, UNSUBSCRIBE"),
+        ] {
+            let Step::Answer(answer) = home.raw(format!("PUT {path} HTTP/1.0\r\n\r\n").as_bytes())
+            else {
+                panic!("{path} takes PUT");
+            };
+            assert_eq!(answer.headers, [("Allow", allowed.to_owned())]);
+        }
     }
 }
 

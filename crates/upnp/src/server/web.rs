@@ -133,9 +133,12 @@ impl Web {
                 scope: visitor.scope,
                 local: visitor.local.ip(),
             }),
-            Err((status, event, why)) => {
-                self.counters.count(event);
-                Step::Answer(Response::refusal(status, why))
+            Err(refused) => {
+                self.counters.count(refused.event);
+                let mut response = Response::refusal(refused.status, refused.why);
+                let allow = refused.allow.map(|methods| ("Allow", methods.to_owned()));
+                response.headers.extend(allow);
+                Step::Answer(response)
             }
         }
     }
@@ -164,33 +167,43 @@ impl Web {
         let path = path(head, visitor.local)?;
         if head.has("origin") {
             let why = "requests of web pages are refused";
-            return Err((Status::Forbidden, Event::HttpOrigin, why));
+            return Err(Refused::new(Status::Forbidden, Event::HttpOrigin, why));
         }
-        let nothing = (
+        let nothing = Refused::new(
             Status::NotFound,
             Event::HttpNotFound,
             "there is nothing at this path",
         );
         let content = self.resources.get(path).ok_or(nothing)?;
-        let fits = match content {
-            Content::Control(..) => head.method == Method::Post,
-            Content::Document(_) => matches!(head.method, Method::Get | Method::Head),
+        let (fits, methods) = match content {
+            Content::Control(..) => (head.method == Method::Post, "POST"),
+            Content::Document(_) => {
+                let fits = matches!(head.method, Method::Get | Method::Head);
+                (fits, "GET, HEAD")
+            }
             Content::Events(..) => {
-                matches!(head.method, Method::Subscribe | Method::Unsubscribe)
+                let fits = matches!(head.method, Method::Subscribe | Method::Unsubscribe);
+                (fits, "SUBSCRIBE, UNSUBSCRIBE")
             }
         };
         if !fits {
             let why = "the method does not fit";
-            return Err((Status::MethodNotAllowed, Event::HttpMethod, why));
+            // RFC 9110 §15.5.6: those of this resource
+            return Err(Refused {
+                allow: Some(methods),
+                ..Refused::new(Status::MethodNotAllowed, Event::HttpMethod, why)
+            });
         }
         if matches!(content, Content::Control(..)) {
             if !is_xml(head) {
                 let why = "the content type must be text/xml";
-                return Err((Status::UnsupportedMediaType, Event::HttpContentType, why));
+                let (status, event) = (Status::UnsupportedMediaType, Event::HttpContentType);
+                return Err(Refused::new(status, event, why));
             }
             if soap_action(head).is_none() {
                 let why = "the SOAPACTION header must name a service and an action";
-                return Err((Status::BadRequest, Event::SoapActionMissing, why));
+                let (status, event) = (Status::BadRequest, Event::SoapActionMissing);
+                return Err(Refused::new(status, event, why));
             }
         }
         Ok(content)
@@ -247,13 +260,31 @@ impl Web {
 }
 
 /// What to answer, what to count, and why.
-type Refused = (Status, Event, &'static str);
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    status: Status,
+    event: Event,
+    why: &'static str,
+    /// The methods that would fit.
+    allow: Option<&'static str>,
+}
+
+impl Refused {
+    const fn new(status: Status, event: Event, why: &'static str) -> Self {
+        Self {
+            status,
+            event,
+            why,
+            allow: None,
+        }
+    }
+}
 
 /// Returns the path if the request was meant for us by address: a name that somebody else
 /// rebinds to our address is not ours (threat 8).
 fn path(head: &Head, local: SocketAddr) -> Result<&str, Refused> {
     let why = "the host must be our address";
-    let foreign = (Status::Forbidden, Event::HttpForeignHost, why);
+    let foreign = Refused::new(Status::Forbidden, Event::HttpForeignHost, why);
     // some control points leave the port out
     let is_ours = |host: &str| {
         http::authority(host).is_some_and(|(addr, port)| {
@@ -267,10 +298,13 @@ fn path(head: &Head, local: SocketAddr) -> Result<&str, Refused> {
         (Some(_), None, _) => return Err(foreign),
         _ => {
             let why = "there must be one Host header";
-            return Err((Status::BadRequest, Event::HttpForeignHost, why));
+            let (status, event) = (Status::BadRequest, Event::HttpForeignHost);
+            return Err(Refused::new(status, event, why));
         }
     }
-    let Some(absolute) = head.target.strip_prefix("http://") else {
+    // RFC 3986 §3.1: a scheme has no case
+    let scheme = head.target.split_at_checked("http://".len());
+    let Some((_, absolute)) = scheme.filter(|(it, _)| it.eq_ignore_ascii_case("http://")) else {
         return Ok(&head.target);
     };
     let path = absolute.find('/').unwrap_or(absolute.len());

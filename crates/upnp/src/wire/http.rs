@@ -336,16 +336,12 @@ impl Response {
             (false, false) => "Content-Type: text/plain; charset=utf-8\r\n",
         };
         let connection = if keep_alive { "keep-alive" } else { "close" };
-        let allow = match self.status {
-            Status::MethodNotAllowed => "Allow: GET, HEAD, POST, SUBSCRIBE, UNSUBSCRIBE\r\n",
-            _ => "",
-        };
         let mut bytes = Vec::with_capacity(self.body.len().saturating_add(HEAD_SIZE));
         // writing to a vector cannot fail
         let _written = write!(
             bytes,
             "HTTP/1.1 {}\r\n{content_type}Content-Length: {}\r\nConnection: {connection}\r\n\
-             Server: {}\r\nEXT:\r\nX-Content-Type-Options: nosniff\r\n{allow}",
+             Server: {}\r\nEXT:\r\nX-Content-Type-Options: nosniff\r\n",
             self.status.line(),
             self.body.len(),
             super::ssdp::SERVER,
