@@ -469,6 +469,18 @@ fn m_2_nonce_mismatch_is_not_authorized_for_as_long_as_the_mapping_lives() {
 }
 
 #[test]
+fn m_2_the_nonce_is_judged_before_what_prefer_failure_wants() {
+    let mut home = Home::new();
+    home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8080)));
+    let mut other = map(TCP, 8080, 9090);
+    other.nonce.0[0] ^= 1;
+
+    let answer = home.ask_exactly(CAMERA, &other);
+
+    assert_eq!(error(&answer), (ResultCode::NotAuthorized, 3600));
+}
+
+#[test]
 fn m_3_a_renewal_keeps_the_external_port_and_prolongs() {
     let mut home = Home::new();
     home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 8081)));
@@ -1034,6 +1046,22 @@ fn e_1_peer_keeps_an_outbound_mapping_and_never_cuts_it_short() {
     );
     assert_eq!(home.open().len(), 1);
     assert!(home.core.snapshot().mappings().all(|it| it.peer));
+}
+
+#[test]
+fn e_1_peer_learns_of_what_map_made_whatever_it_suggests() {
+    let mut home = Home::new();
+    home.carry();
+    let mapped = home.ask(CAMERA, &at_ipv4(CAMERA, 3600, map(TCP, 50_000, 40_000)));
+    let mut wanted = map(TCP, 50_000, 1234);
+    wanted.external_addr = "::ffff:198.51.100.1".parse().unwrap();
+
+    let body = peer(wanted, "::ffff:192.0.2.9", 443);
+    let answer = home.ask(CAMERA, &request_of(CAMERA_MAPPED.into(), 7200, body));
+
+    assert_eq!(success(&answer), success(&mapped));
+    assert_eq!(answer[4..8], 7200_u32.to_be_bytes());
+    assert_eq!(home.open().len(), 1);
 }
 
 #[test]

@@ -128,13 +128,9 @@ impl Core {
                 };
                 holders.into_iter().find(own)
             }
-            External::Required(port) => {
-                let found = self.by_internal(host.addr, request, via, Some(port));
-                if found.is_some_and(|mapping| mapping.external_port != port) {
-                    return Err(Refusal::ExternalPortTaken);
-                }
-                found.cloned()
-            }
+            External::Required(port) => self
+                .by_internal(host.addr, request, via, Some(port))
+                .cloned(),
             External::Suggested(port) => self.by_internal(host.addr, request, via, port).cloned(),
         };
         let Some(mapping) = found else {
@@ -145,7 +141,15 @@ impl Core {
         if request.nonce.is_some() && mapping.nonce.is_some() && request.nonce != mapping.nonce {
             return Err(self.foreign(&mapping, now));
         }
-        Ok(Some(mapping))
+        match request.external {
+            External::Required(port) if mapping.external_port != port => {
+                Err(Refusal::ExternalPortTaken)
+            }
+            External::Any(_)
+            | External::Exact(_)
+            | External::Required(_)
+            | External::Suggested(_) => Ok(Some(mapping)),
+        }
     }
 
     /// UPnP may lead several external ports to one internal port; the one that was asked for,

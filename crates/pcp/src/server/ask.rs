@@ -250,12 +250,13 @@ impl<'a> Judge<'_, 'a> {
         wishes: &Wishes<'_>,
     ) -> Result<mapping::Request, ResultCode> {
         let map = peer.map;
+        let found = self.outbound_of(inside, server);
+        let learns = found.is_some_and(|mapping| !mapping.peer);
         let own = self.own(server, Via::Ipv4);
         // RFC 6887 §12.1: what is suggested is meant
-        if own.is_some_and(|own| !suits(map.external_addr, own)) {
+        if !learns && own.is_some_and(|own| !suits(map.external_addr, own)) {
             return Err(ResultCode::CannotProvideExternal);
         }
-        let found = self.outbound_of(inside, server);
         let left = found
             .and_then(|mapping| mapping.expires)
             .map(|expiry| self.snapshot.remaining(expiry, self.now));
@@ -272,8 +273,9 @@ impl<'a> Judge<'_, 'a> {
             ),
             ..map_request(inside, map, wishes)
         };
-        // RFC 6887 §12.3: of a mapping that MAP made, the client learns and prolongs
-        if found.is_some_and(|mapping| !mapping.peer) {
+        // RFC 6887 §12.3: of a mapping that MAP made, the client learns and prolongs, whatever it
+        // suggests
+        if learns {
             return Ok(mapping::Request::Map(common));
         }
         let external = match ExternalPort::new(map.external_port) {
