@@ -8,6 +8,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 
 #[cfg(doc)]
 use crate::UnmapTarget;
+use crate::admission::Admissions;
 use crate::snapshot::{CHANGES_KEPT, PortKey};
 use crate::{
     Anchor, AuditAction, AuditEntry, BootId, BootNumber, Carriers, Change, CloseReason, Counters,
@@ -122,7 +123,7 @@ impl Core {
             by_external: OrdMap::new(),
             by_internal: OrdSet::new(),
             by_shared: OrdMap::new(),
-            admission: OrdMap::new(),
+            admission: Admissions::default(),
             waiting: OrdMap::new(),
             waiting_by: OrdMap::new(),
             permissions: OrdMap::new(),

@@ -22,6 +22,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 mod access;
+mod admission;
 mod change;
 mod core;
 mod counters;
@@ -40,6 +41,7 @@ mod snapshot;
 mod time;
 
 pub use access::{Access, AskedPinhole, HostPolicy, Permission, Waiting};
+pub use admission::{Admission, AdmissionRule};
 pub use change::{Change, CloseReason, Gate, Gates};
 pub use core::{Batch, Closings, Core, RestoreError, Timer};
 pub use counters::{Counters, Epoch};
@@ -61,5 +63,5 @@ pub use request::{
     UnmapTarget, UpdatePinholeRequest, Waits,
 };
 pub use site::{InvalidSite, Site};
-pub use snapshot::{Admission, AdmissionRule, Carriers, Revision, Snapshot};
+pub use snapshot::{Carriers, Revision, Snapshot};
 pub use time::{BootId, BootNumber, Expiry, Instant, Now, Wall};

@@ -5,15 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet, Vector};
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::Hasher128 as _;
 
+use crate::admission::Admissions;
 use crate::{
-    Anchor, BootNumber, Change, Client, Counters, Expiry, ExternalPort, Filters, Generation,
-    GenerationId, Host, HostPolicy, Instant, InternalPort, Mac, Mapping, MappingId, Now,
-    Permission, Pinhole, PinholeId, PinholeTuple, Policy, Protocol, ServerName, Site, Via, Waiting,
+    Admission, AdmissionRule, Anchor, BootNumber, Change, Client, Counters, Expiry, ExternalPort,
+    Generation, GenerationId, Host, HostPolicy, Instant, InternalPort, Mac, Mapping, MappingId,
+    Now, Permission, Pinhole, PinholeId, PinholeTuple, Policy, Protocol, ServerName, Site, Via,
+    Waiting,
 };
 
 /// Counts the published states; a later state has a higher number, over restarts too.
@@ -36,7 +37,7 @@ pub struct Snapshot {
     /// The ports of the WAN's IPv4 address, which all servers share; an inbound and an outbound
     /// mapping of one internal port may have the same (RFC 6887 §11.3).
     pub(crate) by_shared: OrdMap<(Protocol, ExternalPort, bool), MappingId>,
-    pub(crate) admission: OrdMap<(Ipv4Addr, Protocol, ExternalPort), AdmissionRule>,
+    pub(crate) admission: Admissions,
     pub(crate) waiting: OrdMap<MappingId, Arc<Waiting>>,
     pub(crate) waiting_by: OrdMap<AskKey, MappingId>,
     pub(crate) permissions: OrdMap<PortKey, Permission>,
@@ -70,35 +71,6 @@ pub struct Carriers {
     pub ipv4: Option<Ipv4Addr>,
     /// Whether pinholes to IPv6 hosts are.
     pub pinholes: bool,
-}
-
-/// Where admitted packets go, and whose they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdmissionRule {
-    /// Where the server listens.
-    pub internal: InternalPort,
-    /// Whom the rule admits.
-    pub filters: Filters,
-}
-
-impl AdmissionRule {
-    /// Returns a rule that admits everybody.
-    #[must_use]
-    pub fn to(internal: InternalPort) -> Self {
-        Self {
-            internal,
-            filters: Filters::default(),
-        }
-    }
-}
-
-/// A change of what the translator passes, see [`Snapshot::admission_changes`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// Packets to (server, protocol, external port) stop.
-    Close(Ipv4Addr, Protocol, ExternalPort),
-    /// Packets to (server, protocol, external port) follow the rule.
-    Open(Ipv4Addr, Protocol, ExternalPort, AdmissionRule),
 }
 
 impl Snapshot {
@@ -385,34 +357,11 @@ impl Snapshot {
         self.admission.get(&(server, protocol, port))
     }
 
-    /// Iterates over what changed in the admission of packets since `old`; what both share is
-    /// not looked at. Everything that closes comes before everything that opens.
+    /// Returns what changed in the admission of packets since `old`, an earlier snapshot of the
+    /// same writer. Everything that closes comes before everything that opens.
     #[must_use]
     pub fn admission_changes(&self, old: &Self) -> Vec<Admission> {
-        let mut closed = Vec::new();
-        let mut opened = Vec::new();
-        for item in old.admission.diff(&self.admission) {
-            match item {
-                DiffItem::Add(&(server, protocol, port), rule) => {
-                    opened.push(Admission::Open(server, protocol, port, rule.clone()));
-                }
-                DiffItem::Remove(&(server, protocol, port), _) => {
-                    closed.push(Admission::Close(server, protocol, port));
-                }
-                DiffItem::Update {
-                    old: (_, before),
-                    new: (&(server, protocol, port), rule),
-                } => {
-                    // other filters alone end nobody's session that they still admit
-                    if before.internal != rule.internal {
-                        closed.push(Admission::Close(server, protocol, port));
-                    }
-                    opened.push(Admission::Open(server, protocol, port, rule.clone()));
-                }
-            }
-        }
-        closed.append(&mut opened);
-        closed
+        self.admission.changes(&old.admission, old.revision)
     }
 
     /// Iterates over everything that is admitted.

@@ -77,6 +77,7 @@ impl Core {
             wall: now.wall,
         };
         snapshot.anchors.insert(anchor.boot, anchor);
+        snapshot.admission.finish(snapshot.revision);
         self.remember(work.changes);
         let delta = Delta {
             hosts: work.hosts,

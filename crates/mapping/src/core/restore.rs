@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::map::external;
 use super::{Core, Ends};
 use crate::{
-    Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, HostPolicy, Image, Lease, Mapping,
-    Now, Permission, Pinhole, Policy, Requester, Revision, Site, Waiting, Wall,
+    Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, HostPolicy, Image, Lease, Mac,
+    Mapping, Now, Permission, Pinhole, Policy, Requester, Revision, Site, Waiting, Wall,
 };
 
 impl Core {
@@ -58,6 +59,7 @@ impl Core {
         (snapshot.names_in, snapshot.packets_in) = (next, next);
         snapshot.facts_since = next;
         core.restore_rows(image, now)?;
+        core.snapshot.admission.forget(next);
         core.thaw(now);
         Ok(core)
     }
@@ -122,15 +124,7 @@ impl Core {
             }
             self.replace_host(None, &Arc::new(Host { changed_in, ..host }));
         }
-        for mapping in image.mappings {
-            let owner = self.snapshot.host(mapping.host);
-            let owner = owner.filter(|host| host.addr == mapping.server);
-            owner.ok_or(RestoreError::MappingWithoutHost)?;
-            self.insert_mapping(Arc::new(Mapping {
-                changed_in,
-                ..mapping
-            }));
-        }
+        self.restore_mappings(image.mappings, changed_in)?;
         for pinhole in image.pinholes {
             self.snapshot
                 .host(pinhole.host)
@@ -154,6 +148,58 @@ impl Core {
         }
         self.work().hosts.clear();
         self.leave_old_subnet(now);
+        Ok(())
+    }
+
+    /// Does what [`Self::insert_mapping`] does for each, one index after the other: in order, an
+    /// index grows at its end alone, which takes a fraction of the time.
+    fn restore_mappings(
+        &mut self,
+        rows: Vec<Mapping>,
+        changed_in: Revision,
+    ) -> Result<(), RestoreError> {
+        let mut mappings: Vec<_> = rows
+            .into_iter()
+            .map(|row| Arc::new(Mapping { changed_in, ..row }))
+            .collect();
+        let mut held: BTreeMap<Mac, usize> = BTreeMap::new();
+        let mut ends = Vec::new();
+        for mapping in &mappings {
+            let count = held.entry(mapping.host).or_default();
+            *count = count.saturating_add(1);
+            let here = mapping.expires.filter(|it| it.boot == self.snapshot.boot);
+            ends.extend(here.map(|expiry| (expiry.at, Ends::Mapping(mapping.id))));
+        }
+        self.held.extend(held);
+        ends.sort_unstable();
+        self.ends.extend(ends);
+        let snapshot = &mut self.snapshot;
+        snapshot
+            .mappings
+            .extend(mappings.iter().map(|it| (it.id, Arc::clone(it))));
+        mappings.sort_unstable_by_key(|it| (it.server, it.protocol, it.internal_port, it.id));
+        let internal = |it: &Arc<Mapping>| (it.server, it.protocol, it.internal_port, it.id);
+        snapshot.by_internal.extend(mappings.iter().map(internal));
+        mappings.sort_unstable_by_key(|it| external(it));
+        let ipv6 = mappings.iter().filter(|it| it.via.has_ipv6());
+        snapshot
+            .by_external
+            .extend(ipv6.map(|it| (external(it), it.id)));
+        let mut owner: Option<Arc<Host>> = None;
+        for mapping in &mappings {
+            if owner.as_ref().is_none_or(|host| host.mac != mapping.host) {
+                owner = self.snapshot.host(mapping.host).cloned();
+            }
+            let host = owner.as_ref().filter(|host| host.addr == mapping.server);
+            let host = host.ok_or(RestoreError::MappingWithoutHost)?;
+            if host.lease.is_some() {
+                self.admit(mapping);
+            }
+        }
+        mappings.sort_unstable_by_key(|it| it.id);
+        for mapping in &mappings {
+            self.take_shared(mapping);
+        }
         Ok(())
     }
 
