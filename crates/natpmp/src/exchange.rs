@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use mapping::{Epoch, Instant, Now, Snapshot};
 
 use crate::announcer::{Announcer, begins_anew};
-use crate::caller::{Caller, may_answer};
+use crate::caller::{Caller, Payer, may_answer};
 use crate::counters::{Code, Counters, DropReason};
 use crate::pending::{Admission, Limits, Pending, Waiting};
-use crate::rate::Rate;
+use crate::rate::{Rate, Standing};
 
 /// Requests that wait for the writer, answers that wait to be sent, announcements, and the
 /// counters of a protocol with the codes `C`; `T` is what its machine remembers of a request.
@@ -74,7 +74,7 @@ impl<C: Code, T> Exchange<C, T> {
     pub fn hears(&mut self, caller: &Caller, snapshot: &Snapshot, now: Now) -> bool {
         let reason = if !may_answer(snapshot.site(), caller) {
             DropReason::Source
-        } else if !self.rate.admits(caller.payer(), now.mono) {
+        } else if !self.is_within_rate(caller, snapshot, now) {
             DropReason::Rate
         } else if snapshot.is_forged(caller.client()) {
             DropReason::Forged
@@ -83,6 +83,19 @@ impl<C: Code, T> Exchange<C, T> {
         };
         self.drop(reason);
         false
+    }
+
+    fn is_within_rate(&mut self, caller: &Caller, snapshot: &Snapshot, now: Now) -> bool {
+        let host = match caller.payer() {
+            Payer::Addr(IpAddr::V4(addr)) => snapshot.host_by_addr(addr),
+            Payer::Addr(IpAddr::V6(_)) => None,
+            Payer::Mac(mac) => snapshot.host(mac),
+        };
+        let standing = match host.and_then(|host| host.lease) {
+            Some(_) => Standing::Host,
+            None => Standing::Stranger,
+        };
+        self.rate.admits(caller.payer(), standing, now.mono)
     }
 
     /// Counts a datagram that gets no answer.

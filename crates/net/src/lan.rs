@@ -27,26 +27,28 @@
 
 mod crowd;
 mod own;
+mod pace;
 mod packet;
 mod receive;
 mod stream;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mapping::{Instant, Mac};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use crate::Clock;
 use crate::bind::{BindError, Transport};
 use crate::udp::{self, Source};
 use crowd::Crowd;
 use own::OwnAddresses;
+use pace::Pace;
 
 pub use stream::{hear_only, hold, listen, peer_mac};
 
@@ -57,7 +59,9 @@ pub use stream::{hear_only, hold, listen, peer_mac};
 /// nothing that is said on these ports is that long.
 #[derive(Debug)]
 pub struct Socket {
-    packets: AsyncFd<OwnedFd>,
+    /// Hears everybody but those who are known.
+    strangers: AsyncFd<OwnedFd>,
+    known: Option<Known>,
     answers: udp::Socket,
     local: SocketAddr,
     ifindex: u32,
@@ -66,9 +70,17 @@ pub struct Socket {
     /// Ours on the interface; asked when an IPv6 socket is bound to none of them.
     own: Option<OwnAddresses>,
     crowd: Mutex<Crowd>,
+    pace: Mutex<Pace>,
     lost: AtomicU64,
     ignored: AtomicU64,
     transient_errors: AtomicU64,
+}
+
+/// Those who are preferred have a queue of their own.
+#[derive(Debug)]
+struct Known {
+    packets: AsyncFd<OwnedFd>,
+    macs: BTreeSet<Mac>,
 }
 
 impl Socket {
@@ -92,14 +104,16 @@ impl Socket {
                 IpAddr::V6(addr) if addr.is_unspecified() => true,
                 IpAddr::V4(_) | IpAddr::V6(_) => false,
             };
-            let (ifindex, fd) = receive::open(device, local)?;
+            let [everybody, _] = receive::programs(local, &BTreeSet::new(), &[]);
+            let (ifindex, fd) = receive::open(device, local, &everybody)?;
             let own = own.then(|| OwnAddresses::open(ifindex)).transpose()?;
             Ok((ifindex, crate::async_fd::register(fd)?, own))
         };
-        let (ifindex, packets, own) =
+        let (ifindex, strangers, own) =
             open().map_err(|source| BindError::new(Transport::Udp, local, device, source))?;
         Ok(Self {
-            packets,
+            strangers,
+            known: None,
             answers,
             local,
             ifindex,
@@ -107,10 +121,55 @@ impl Socket {
             broadcast: options.is_broadcast(),
             own,
             crowd: Mutex::default(),
+            pace: Mutex::default(),
             lost: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             transient_errors: AtomicU64::new(0),
         })
+    }
+
+    /// Opens a queue for those whom [`Self::prefer`] names; nobody is preferred yet.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::bind`].
+    pub fn preferring(mut self, device: &str) -> Result<Self, BindError> {
+        let [_, nobody] = receive::programs(self.local, &BTreeSet::new(), &[]);
+        let open = || {
+            let (_, fd) = receive::open(device, self.local, &nobody)?;
+            crate::async_fd::register(fd)
+        };
+        let failed = |source| BindError::new(Transport::Udp, self.local, Some(device), source);
+        let packets = open().map_err(failed)?;
+        self.known = Some(Known {
+            packets,
+            macs: BTreeSet::new(),
+        });
+        Ok(self)
+    }
+
+    /// Hears frames of `macs`, and of nobody else, in the queue of those who are known. It is
+    /// emptied first, and from then on strangers are heard at a pace that leaves time for it:
+    /// however much they send, and whatever MACs they make up. Beyond [`MOST_KNOWN`] those that
+    /// come later stay strangers, which are heard as well.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory for a filter; then some are heard in both queues.
+    pub fn prefer(&mut self, macs: impl IntoIterator<Item = Mac>) -> io::Result<()> {
+        let silent: Vec<_> = self.crowd().silent().collect();
+        let Some(known) = &mut self.known else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let macs: BTreeSet<_> = macs.into_iter().take(MOST_KNOWN).collect();
+        let [of_strangers, of_known] = receive::programs(self.local, &macs, &silent);
+        // meanwhile a frame may come by both queues, but none by neither
+        let kept: BTreeSet<_> = macs.intersection(&known.macs).copied().collect();
+        let [meanwhile, _] = receive::programs(self.local, &kept, &silent);
+        receive::hear(self.strangers.get_ref(), &meanwhile)?;
+        receive::hear(known.packets.get_ref(), &of_known)?;
+        known.macs = macs;
+        receive::hear(self.strangers.get_ref(), &of_strangers)
     }
 
     /// The address and port that the socket is bound to.
@@ -161,13 +220,18 @@ impl Socket {
         loop {
             batch.clear();
             let clock = Clock::new();
-            let wake = self.crowd().wake();
-            let received = tokio::select! {
+            let pause = self.known.as_ref().and(self.pace().pause(clock.mono()));
+            let wake = self.crowd().wake().into_iter().chain(pause).min();
+            let ready = tokio::select! {
                 biased;
-                received = self.packets.async_io(Interest::READABLE, |fd| {
-                    receive::receive(fd.as_raw_fd(), batch)
-                }) => received,
-                () = clock.sleep_until_some(wake) => Ok(()),
+                ready = readable(self.known.as_ref().map(|known| &known.packets)) => Some(ready),
+                ready = readable(Some(&self.strangers)), if pause.is_none() => Some(ready),
+                () = clock.sleep_until_some(wake) => None,
+            };
+            let received = match ready {
+                Some(Ok(mut queue)) => self.take(&mut queue, batch, clock.mono()),
+                Some(Err(error)) => Err(error),
+                None => Ok(()),
             };
             match received {
                 Ok(()) => {
@@ -215,6 +279,22 @@ impl Socket {
         self.answers.send_to(payload, to, from).await
     }
 
+    /// Takes what waits in a queue, perhaps nothing.
+    fn take(
+        &self,
+        queue: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+        batch: &mut Batch,
+        now: Instant,
+    ) -> io::Result<()> {
+        let of_strangers = queue.get_inner().as_raw_fd() == self.strangers.as_raw_fd();
+        let received = queue.try_io(|fd| receive::receive(fd.as_raw_fd(), batch));
+        if of_strangers {
+            self.pace().take(batch.arrivals.len(), now);
+        }
+        // an error of the outer kind says that nothing waits after all
+        received.unwrap_or(Ok(()))
+    }
+
     /// Leaves out of the socket who fills it so that others find no room.
     fn look_around(&self, batch: &Batch, now: Instant) {
         let mut crowd = self.crowd();
@@ -222,12 +302,10 @@ impl Socket {
         if !crowd.is_due(now) {
             return;
         }
-        let lost = receive::lost(self.packets.as_raw_fd());
-        let changed = lost.and_then(|lost| {
-            self.lost.fetch_add(lost.into(), Ordering::Relaxed);
+        let changed = self.count_lost().and_then(|lost| {
             if crowd.judge(lost, now) {
-                let silent = crowd.silent();
-                receive::leave_out(self.packets.get_ref(), self.local, silent)?;
+                let silent: Vec<_> = crowd.silent().collect();
+                self.hear_all_but(&silent)?;
             }
             Ok(())
         });
@@ -237,8 +315,32 @@ impl Socket {
         }
     }
 
-    fn crowd(&self) -> std::sync::MutexGuard<'_, Crowd> {
+    fn count_lost(&self) -> io::Result<u32> {
+        let mut lost = receive::lost(self.strangers.as_raw_fd())?;
+        if let Some(known) = &self.known {
+            lost = lost.saturating_add(receive::lost(known.packets.as_raw_fd())?);
+        }
+        self.lost.fetch_add(lost.into(), Ordering::Relaxed);
+        Ok(lost)
+    }
+
+    fn hear_all_but(&self, silent: &[Mac]) -> io::Result<()> {
+        let nobody = BTreeSet::new();
+        let macs = self.known.as_ref().map_or(&nobody, |known| &known.macs);
+        let [of_strangers, of_known] = receive::programs(self.local, macs, silent);
+        receive::hear(self.strangers.get_ref(), &of_strangers)?;
+        match &self.known {
+            Some(known) => receive::hear(known.packets.get_ref(), &of_known),
+            None => Ok(()),
+        }
+    }
+
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
         self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps of the packets in `batch` those that are datagrams for us.
@@ -278,6 +380,14 @@ impl Socket {
             mac: arrival.mac,
             payload: start.checked_add(udp.payload.start)?..start.checked_add(udp.payload.end)?,
         })
+    }
+}
+
+/// Waits until something comes to a queue that may not be there.
+async fn readable(queue: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+    match queue {
+        Some(queue) => queue.readable().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -391,6 +501,10 @@ struct Kept {
 const FRAME: usize = 2048;
 
 const PLACES: usize = 64;
+
+/// More than most homes have devices, and with seven steps for each of them less than half of
+/// what the kernel takes for a filter.
+const MOST_KNOWN: usize = 256;
 
 #[cfg(test)]
 mod tests;

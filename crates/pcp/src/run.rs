@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use gateway::{Count, Handle, Observe, ObserveFuture};
-use mapping::{Mac, Now, Outcome, Request, Snapshot};
+use mapping::{Mac, Now, Outcome, Request, Revision, Snapshot};
 use natpmp::{Caller, Counters, Transmit};
 use net::lan::{Batch, Datagram, Socket};
 use net::packet::{Hears, OpenPacketError, PacketSocket};
@@ -168,6 +168,8 @@ struct Shell {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     ipv4: Socket,
     ipv6: Option<Socket>,
+    /// In which revision the hosts were read whose frames are preferred.
+    preferred_in: Option<Revision>,
     tally: watch::Sender<Tally>,
 }
 
@@ -183,10 +185,11 @@ impl Shell {
             .device(&config.interface)
             .multicast_ttl(1)
             .multicast_loop(false);
-        let ipv4 = Socket::bind(SocketAddrV4::new(addr, PORT).into(), &options)?;
+        let ipv4 = Socket::bind(SocketAddrV4::new(addr, PORT).into(), &options)?
+            .preferring(&config.interface)?;
         let mut settings = config.settings;
         let ipv6 = if settings.ipv6 && settings.dialects.pcp() {
-            bind_ipv6(&options)
+            bind_ipv6(&options, &config.interface)
         } else {
             None
         };
@@ -211,6 +214,7 @@ impl Shell {
             snapshots,
             ipv4,
             ipv6,
+            preferred_in: None,
             tally,
         })
     }
@@ -311,6 +315,22 @@ impl Shell {
     fn look(&mut self) {
         let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
         self.server.handle_snapshot(&snapshot, self.clock.now());
+        self.prefer_hosts(&snapshot);
+    }
+
+    /// A flood of strangers keeps out no host that has a lease. Leases begin and end with names.
+    fn prefer_hosts(&mut self, snapshot: &Snapshot) {
+        let names_in = Some(snapshot.names_revision());
+        if self.preferred_in == names_in {
+            return;
+        }
+        self.preferred_in = names_in;
+        for socket in std::iter::once(&mut self.ipv4).chain(&mut self.ipv6) {
+            let hosts = snapshot.hosts().filter(|host| host.lease.is_some());
+            if let Err(error) = socket.prefer(hosts.map(|host| host.mac)) {
+                warn!(%error, "cannot prefer hosts to strangers");
+            }
+        }
     }
 
     fn flush(&mut self) {
@@ -372,9 +392,10 @@ impl Shell {
 }
 
 /// Serves every address that the LAN's interface has or gets; a machine without IPv6 serves IPv4.
-fn bind_ipv6(options: &Options) -> Option<Socket> {
+fn bind_ipv6(options: &Options, interface: &str) -> Option<Socket> {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     Socket::bind(any, options)
+        .and_then(|socket| socket.preferring(interface))
         .inspect_err(|error| warn!(%error, "clients with IPv6 addresses are not served"))
         .ok()
 }

@@ -4,7 +4,8 @@
 //! Fairness by turns would come too late: what the kernel has no room for is lost before anybody
 //! can choose. So the filter of the socket leaves the loudest out, at the price of some ten
 //! instructions for each of its packets. Who forges another source MAC with every frame has no
-//! voice that could be told apart, and still fills the queue.
+//! voice that could be told apart: against that helps a queue of their own for those who are
+//! known ([`super::Socket::prefer`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The packet socket: many packets by one call, each with the hardware address of its sender.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -8,15 +9,20 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use mapping::Mac;
 use nix::libc;
 use nix::sys::socket::bind;
-use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::packet::Checksum;
 use super::{Arrival, Batch, FRAME, PLACES};
-use crate::filter;
+use crate::filter::{self, Step};
 use crate::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, identify, link_addr};
 
-/// Opens a packet socket for the UDP port of `local` on `device`; it hears nothing else.
-pub(super) fn open(device: &str, local: SocketAddr) -> io::Result<(u32, OwnedFd)> {
+/// Opens a packet socket for the UDP port of `local` on `device`; it hears what `program` lets
+/// through.
+pub(super) fn open(
+    device: &str,
+    local: SocketAddr,
+    program: &[Step],
+) -> io::Result<(u32, OwnedFd)> {
     let (ifindex, _) = identify(device)?;
     // protocol zero: nothing is heard before the filter stands
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
@@ -25,7 +31,7 @@ pub(super) fn open(device: &str, local: SocketAddr) -> io::Result<(u32, OwnedFd)
         SocketAddr::V4(_) => ETHERTYPE_IPV4,
         SocketAddr::V6(_) => ETHERTYPE_IPV6,
     };
-    filter::attach(&socket, &program(local))?;
+    filter::attach(&socket, program)?;
     set_auxdata(socket.as_raw_fd())?;
     // a burst of a whole home: some 2 KiB of the kernel's memory for each packet
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -33,21 +39,24 @@ pub(super) fn open(device: &str, local: SocketAddr) -> io::Result<(u32, OwnedFd)
     Ok((ifindex, socket.into()))
 }
 
-/// Hears the datagrams to the port of `local`, but none of `macs` any more.
-pub(super) fn leave_out(
-    fd: &OwnedFd,
-    local: SocketAddr,
-    macs: impl Iterator<Item = Mac>,
-) -> io::Result<()> {
-    let program = filter::without(macs, program(local));
-    filter::attach(&SockRef::from(fd), &program)
+/// Hears what `program` lets through, from now on.
+pub(super) fn hear(fd: &OwnedFd, program: &[Step]) -> io::Result<()> {
+    filter::attach(&SockRef::from(fd), program)
 }
 
-fn program(local: SocketAddr) -> Vec<SockFilter> {
-    match local {
+/// What is heard of strangers, and of those in `known`; of `silent` nothing is.
+pub(super) fn programs(local: SocketAddr, known: &BTreeSet<Mac>, silent: &[Mac]) -> [Vec<Step>; 2] {
+    let port: Vec<_> = match local {
         SocketAddr::V4(_) => filter::udp_v4(local.port()).into(),
         SocketAddr::V6(_) => filter::udp_v6(local.port()).into(),
-    }
+    };
+    let nothing = || filter::nothing().to_vec();
+    let known = || known.iter().copied();
+    let programs = [
+        filter::among(known(), nothing(), port.clone()),
+        filter::among(known(), port, nothing()),
+    ];
+    programs.map(|program| filter::without(silent.iter().copied(), program))
 }
 
 /// Returns how many packets found no room since it was last asked.

@@ -249,6 +249,80 @@ fn a_neighbour_that_floods_is_left_out_and_heard_again_when_it_stops() {
 }
 
 #[test]
+fn who_is_preferred_is_heard_whatever_macs_a_flood_makes_up() {
+    in_home(|home| async move {
+        let mut socket = home.socket((GATEWAY, 5351), Options::new().device("lan"));
+        namespace::enter(&home.gateway).unwrap();
+        socket = socket.preferring("lan").unwrap();
+        socket.prefer([CAMERA_MAC]).unwrap();
+        let raw = home.raw();
+        let camera = home.client(CAMERA);
+        let to = SocketAddrV4::new(GATEWAY, 5351);
+        let flood: Vec<_> = (0..6000_u16)
+            .map(|n| {
+                let [high, low] = n.to_be_bytes();
+                let udp = crate::packet::UdpFrame {
+                    source_mac: Mac([2, 0x66, 0, 0, high, low]),
+                    destination_mac: raw.1,
+                    source: SocketAddrV4::new(CAMERA, 6000),
+                    destination: to,
+                    payload: b"flood",
+                };
+                udp.emit().unwrap()
+            })
+            .collect();
+        let mut batch = Batch::new();
+        let (mut rounds, mut of_flood) = (0, 0);
+        while rounds < 30 {
+            for frame in &flood {
+                raw.0.send(frame).await.unwrap();
+            }
+            say(&camera, b"own", to).await;
+
+            // before anything of the flood that filled the other queue
+            socket.recv(&mut batch).await.unwrap();
+            let own: Vec<_> = batch.iter().map(|it| it.payload).collect();
+            assert_eq!(own, [b"own"], "in round {rounds}");
+            rounds += 1;
+            socket.recv(&mut batch).await.unwrap();
+            of_flood += batch.iter().count();
+        }
+        assert!(of_flood > 0, "strangers are heard as well");
+        assert!(socket.lost() > 0);
+    });
+}
+
+#[test]
+fn no_frame_is_lost_while_others_are_preferred_than_before() {
+    in_home(|home| async move {
+        let socket = home.socket((GATEWAY, 5351), Options::new().device("lan"));
+        namespace::enter(&home.gateway).unwrap();
+        let mut socket = socket.preferring("lan").unwrap();
+        let camera = home.client(CAMERA);
+        let to = SocketAddrV4::new(GATEWAY, 5351);
+        let others = |n: u8| (0..n).map(|n| Mac([2, 0, 0, 0, 1, n]));
+        let mut batch = Batch::new();
+        for round in 0..20_u8 {
+            let own = (round % 2 == 0).then_some(CAMERA_MAC);
+            socket.prefer(others(round * 10).chain(own)).unwrap();
+            say(&camera, &[round], to).await;
+
+            socket.recv(&mut batch).await.unwrap();
+
+            let heard: Vec<_> = batch.iter().map(|it| it.payload.to_vec()).collect();
+            assert_eq!(heard, [[round]]);
+        }
+        // no more than the kernel has memory for
+        socket
+            .prefer((0..2000_u16).map(|n| {
+                let [high, low] = n.to_be_bytes();
+                Mac([2, 0, 0, 2, high, low])
+            }))
+            .unwrap();
+    });
+}
+
+#[test]
 fn the_port_is_held_and_what_cannot_be_bound_is_named() {
     in_home(|home| async move {
         let options = Options::new().device("lan");
