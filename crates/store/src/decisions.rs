@@ -132,8 +132,14 @@ pub(crate) fn filters_text(filters: &[RemoteFilter]) -> String {
 }
 
 pub(crate) fn filters_of(text: &str) -> Option<Filters> {
-    let rows: Vec<(String, u16)> = serde_json::from_str(text).ok()?;
-    let filter = |(prefix, port): (String, u16)| {
+    filters_of_rows(serde_json::from_str(text).ok()?)
+}
+
+/// Prefix, and port or 0.
+pub(crate) type FilterRow<'a> = (&'a str, u16);
+
+pub(crate) fn filters_of_rows(rows: Vec<FilterRow<'_>>) -> Option<Filters> {
+    let filter = |(prefix, port): FilterRow<'_>| {
         Some(RemoteFilter {
             prefix: prefix.parse().ok()?,
             port: NonZeroU16::new(port),
@@ -226,13 +232,17 @@ pub(crate) fn read_pinhole(columns: &Columns<'_>) -> Result<Pinhole, LoadError> 
     })
 }
 
+pub(crate) fn protocol_of(name: &str) -> Option<Protocol> {
+    match name {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
 impl Columns<'_> {
     pub(crate) fn protocol(&self) -> Result<Protocol, LoadError> {
-        match self.get::<String>("protocol")?.as_str() {
-            "tcp" => Ok(Protocol::Tcp),
-            "udp" => Ok(Protocol::Udp),
-            _ => Err(self.invalid("protocol")),
-        }
+        protocol_of(&self.get::<String>("protocol")?).ok_or_else(|| self.invalid("protocol"))
     }
 
     pub(crate) fn requester(&self) -> Result<Requester, LoadError> {

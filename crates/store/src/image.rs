@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use mapping::{
-    Anchor, BootId, BootNumber, Counters, Epoch, Expiry, ExternalPort, Generation, GenerationId,
-    Host, Image, Instant, InternalPort, Lease, Mac, Mapping, MappingId, MappingNonce, Memo, Meta,
-    Nsp, Revision, Wall,
+    Anchor, BootId, BootNumber, Counters, Epoch, Expiry, Generation, GenerationId, Host, Image,
+    Instant, InternalPort, Lease, Mac, MappingId, MappingNonce, Meta, Nsp, Revision, Wall,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::{decisions, rows, statements};
+use crate::{decisions, mappings, rows, statements};
 
 /// Why the store cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +51,7 @@ pub(crate) async fn load(connection: &mut SqliteConnection) -> Result<Option<Ima
     let policy = columns.get::<String>("policy")?;
     Ok(Some(Image {
         hosts: all(connection, "hosts", statements::LOAD_HOSTS, host).await?,
-        mappings: all(connection, "mappings", statements::LOAD_MAPPINGS, mapping).await?,
+        mappings: mappings::load(connection).await?,
         generations: all(
             connection,
             "generations",
@@ -161,28 +160,6 @@ fn host(columns: &Columns<'_>) -> Result<Host, LoadError> {
         policy,
         first_seen: columns.wall("first_seen")?,
         last_seen: columns.wall("last_seen")?,
-        changed_in: Revision(0),
-    })
-}
-
-fn mapping(columns: &Columns<'_>) -> Result<Mapping, LoadError> {
-    let external = ExternalPort::new(columns.number("external_port")?);
-    Ok(Mapping {
-        id: MappingId(columns.number("id")?),
-        host: columns.text("host")?,
-        server: columns.text("server")?,
-        protocol: columns.protocol()?,
-        internal_port: columns.internal_port("internal_port")?,
-        external_port: external.ok_or_else(|| columns.invalid("external_port"))?,
-        via: columns.via()?,
-        peer: columns.get("peer")?,
-        filters: columns.filters("filters")?,
-        requester: columns.requester()?,
-        nonce: columns.nonce()?,
-        description: columns.get("description")?,
-        memo: columns.get::<Option<Vec<u8>>>("memo")?.map(Memo::from),
-        expires: columns.expiry("expires_boot", "expires_at")?,
-        opened_at: columns.wall("opened_at")?,
         changed_in: Revision(0),
     })
 }

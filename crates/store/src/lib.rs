@@ -1,7 +1,8 @@
 //! The SQLite store of Portico, and the only SQL.
 //!
 //! **Invariant:** keeps what a [`mapping::Delta`] says and gives back what it kept; decides
-//! nothing, reads no clock. One writer connection: WAL, `synchronous=FULL`, `BEGIN IMMEDIATE`.
+//! nothing, reads no clock. One writer connection: WAL, `synchronous=FULL`, a single
+//! statement for each batch.
 //!
 //! Start from [`Store`]; [`AuditReader`] reads beside it.
 #![warn(missing_docs)]
@@ -10,6 +11,7 @@
 mod audit;
 mod decisions;
 mod image;
+mod mappings;
 mod open;
 mod rows;
 mod statements;

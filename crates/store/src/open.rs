@@ -121,6 +121,7 @@ pub(crate) async fn connect(folder: &Path) -> Result<SqliteConnection, OpenStore
     let options = options(folder)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "MEMORY")
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT_PAGES)
         .pragma("journal_size_limit", WAL_SIZE_LIMIT);
     let mut connection = SqliteConnection::connect_with(&options)
@@ -137,16 +138,24 @@ pub(crate) async fn connect(folder: &Path) -> Result<SqliteConnection, OpenStore
         });
     }
     match MIGRATOR.run_direct(None, &mut connection, false).await {
-        Ok(()) => Ok(connection),
-        Err(MigrateError::VersionMissing(_)) => Err(OpenStoreError::Newer { path }),
+        Ok(()) => {}
+        Err(MigrateError::VersionMissing(_)) => return Err(OpenStoreError::Newer { path }),
         Err(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) => {
-            Err(failed(source))
+            return Err(failed(source));
         }
-        Err(source) => Err(OpenStoreError::Migrate {
-            path,
-            source: Box::new(source),
-        }),
+        Err(source) => {
+            return Err(OpenStoreError::Migrate {
+                path,
+                source: Box::new(source),
+            });
+        }
     }
+    // what it refers to must be there
+    sqlx::raw_sql(statements::BATCH)
+        .execute(&mut connection)
+        .await
+        .map_err(failed)?;
+    Ok(connection)
 }
 
 /// What every connection to the store has in common.

@@ -1,4 +1,4 @@
-//! From a [`Delta`] to the arguments of [`crate::statements::COMMIT`].
+//! From a [`Delta`] to the row that [`crate::statements::COMMIT`] inserts.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use sqlx::sqlite::{Sqlite, SqliteArguments};
 use crate::decisions;
 use crate::store::CommitError;
 
-/// The arguments of a batch, in the order of its statements.
+/// The columns of a batch, in their order.
 pub(crate) struct Rows {
     /// Arrays: mappings, hosts, generations, permissions, pinholes and waiting requests to
     /// delete; hosts, mappings, generations, permissions, pinholes, waiting requests and audit
-    /// lines to insert.
-    arrays: [String; 13],
+    /// lines to insert. `None` is an empty one.
+    arrays: [Option<String>; 13],
     meta: Meta,
     policy: Option<String>,
 }
@@ -97,12 +97,17 @@ impl Rows {
             .bind(anchor.boot_id.0.to_vec())
             .bind(instant(anchor.mono))
             .bind(wall(anchor.wall))
-            .bind(anchor.boot.0)
     }
 }
 
-fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<String, CommitError> {
-    serde_json::to_string(&rows.collect::<Vec<_>>()).map_err(CommitError::Encode)
+fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<Option<String>, CommitError> {
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(&rows)
+        .map(Some)
+        .map_err(CommitError::Encode)
 }
 
 fn host(host: &Arc<Host>) -> impl Serialize {
