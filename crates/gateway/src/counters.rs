@@ -20,6 +20,7 @@ pub(crate) struct Counters {
     commits: AtomicU64,
     commit_failures: AtomicU64,
     commit_us: AtomicU64,
+    disk_timeouts: AtomicU64,
     rereads: AtomicU64,
     reread_failures: AtomicU64,
     follower_timeouts: AtomicU64,
@@ -59,6 +60,10 @@ impl Counters {
 
     pub(crate) fn commit_failed(&self) {
         add(&self.commit_failures, 1);
+    }
+
+    pub(crate) fn disk_timed_out(&self) {
+        add(&self.disk_timeouts, 1);
     }
 
     pub(crate) fn reread(&self, succeeded: bool) {
@@ -105,6 +110,7 @@ impl Counters {
             count("commits_total", load(&self.commits)),
             count("commit_failures_total", load(&self.commit_failures)),
             count("commit_microseconds_total", load(&self.commit_us)),
+            count("disk_timeouts_total", load(&self.disk_timeouts)),
             count("rereads_total", load(&self.rereads)),
             count("reread_failures_total", load(&self.reread_failures)),
             count("follower_timeouts_total", load(&self.follower_timeouts)),

@@ -1,7 +1,10 @@
 //! The one connection that writes.
 
+use std::fmt;
 use std::fs::File;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 
 use mapping::{Delta, Image, Policy};
 use sqlx::query::Query;
@@ -25,11 +28,13 @@ use crate::statements;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     /// `None` after a reopening that failed.
     connection: Option<SqliteConnection>,
+    /// The end of the connection before. It waits for a commit that was given up, and as long as
+    /// it does nothing is read.
+    ending: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     audit: AuditReader,
     commits_since_checkpoint: u32,
     _lock: File,
@@ -50,6 +55,7 @@ impl Store {
         Ok(Self {
             folder,
             connection,
+            ending: None,
             audit,
             commits_since_checkpoint: 0,
             _lock: lock,
@@ -109,14 +115,19 @@ impl Store {
     }
 
     /// Closes the connection and opens another one, after a commit failed; [`Self::load`] then
-    /// reads what the disk really holds, and what it reads is durable.
+    /// reads what the disk really holds, and what it reads is durable. A commit whose future was
+    /// dropped is over by then. This one may be dropped as well, and called again.
     ///
     /// # Errors
     /// As for [`Self::open`]; the store stays closed until a later call succeeds.
     pub async fn reopen(&mut self) -> Result<(), OpenStoreError> {
         if let Some(connection) = self.connection.take() {
             // it rolls back; what else it says about a failed connection is of no use
-            drop(connection.close().await);
+            self.ending = Some(Box::pin(async move { drop(connection.close().await) }));
+        }
+        if let Some(ending) = &mut self.ending {
+            ending.await;
+            self.ending = None;
         }
         let mut connection = open::connect(&self.folder).await?;
         let failed = |source| OpenStoreError::Open {
@@ -187,6 +198,15 @@ impl Store {
             .await
             .map_err(CommitError::Write)?;
         Ok(())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("folder", &self.folder)
+            .field("open", &self.connection.is_some())
+            .finish_non_exhaustive()
     }
 }
 

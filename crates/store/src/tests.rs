@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use mapping::{
     Anchor, AuditAction, AuditEntry, BootId, BootNumber, Client, Core, Delta, Expiry, External,
-    Host, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest, Mapping, MappingNonce, Now,
-    Outcome, Policy, PrefixRequest, Protocol, ReleaseRequest, Request, Requester, Revision, Site,
-    Subject, Wall,
+    Host, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest, Mapping, MappingId,
+    MappingNonce, Now, Outcome, Policy, PrefixRequest, Protocol, ReleaseRequest, Request,
+    Requester, Revision, Site, Subject, Wall,
 };
 use proptest::prelude::*;
-use sqlx::Row as _;
+use sqlx::{Connection as _, Row as _};
 
 use super::*;
 
@@ -55,6 +55,38 @@ async fn reopening_keeps_everything_and_empties_the_wal() {
     home.step(2).await;
     home.store.checkpoint().await.unwrap();
     assert_eq!(home.store.load().await.unwrap(), Some(home.image()));
+}
+
+#[tokio::test]
+async fn a_commit_that_was_given_up_is_over_before_the_store_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    home.lease(1, "one").await;
+    let mut other = open::connect(folder.path()).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let mut delta = home.core.clone().finish_for_sure();
+    delta.meta.next_mapping = MappingId(77);
+
+    let soon = Duration::from_millis(20);
+    assert!(
+        tokio::time::timeout(soon, home.store.commit(&delta))
+            .await
+            .is_err()
+    );
+    assert!(
+        tokio::time::timeout(soon, home.store.reopen())
+            .await
+            .is_err()
+    );
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    home.store.reopen().await.unwrap();
+
+    let image = home.store.load().await.unwrap().unwrap();
+    assert_eq!(image.meta.next_mapping, MappingId(77));
 }
 
 #[tokio::test]
@@ -184,6 +216,8 @@ async fn anchors_stay_as_long_as_something_refers_to_them() {
     delta.meta.counters.pcp_epoch.at.boot = BootNumber(4);
     delta.meta.counters.natpmp_epoch.at.boot = BootNumber(4);
     delta.hosts.insert(mac(1), None);
+    // the batch that ends the last reference may leave the anchor to the next one
+    home.store.commit(&delta).await.unwrap();
     home.store.commit(&delta).await.unwrap();
     let anchors = home.store.load().await.unwrap().unwrap().anchors;
     assert_eq!(anchors, [anchor(4)]);

@@ -2,13 +2,16 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::time::Duration;
 
 use mapping::{Delta, Image};
 use store::Store;
 
-/// Keeps batches.
+/// Keeps batches. A disk may hang, so nobody waits for one without end: every future may be
+/// dropped, and what it began is over before [`Self::reread`] reads.
 pub(crate) trait Disk: Send {
-    /// Stores a batch; after an error nobody knows whether it was stored.
+    /// Stores a batch; after an error, or when nobody waits any more, it is not known whether it
+    /// was stored.
     fn commit(&mut self, delta: &Delta) -> impl Future<Output = Result<(), DiskError>> + Send;
 
     /// Forgets the connection and reads what is really there, and durable.
@@ -26,6 +29,22 @@ pub(crate) trait Disk: Send {
 
 /// Why a disk did not do what it was asked: only a log reads it.
 pub(crate) type DiskError = Box<dyn Error + Send + Sync>;
+
+/// Waits for a disk for so long and no longer.
+pub(crate) async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, DiskError>>,
+) -> Result<T, DiskError> {
+    match tokio::time::timeout(patience, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Box::new(Hangs(patience))),
+    }
+}
+
+/// The disk did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk has not answered for {0:?}")]
+pub(crate) struct Hangs(Duration);
 
 impl Disk for Store {
     async fn commit(&mut self, delta: &Delta) -> Result<(), DiskError> {

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::WriterError;
 use super::answers::{Decided, Published};
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, Hangs, in_time};
 use crate::counters::Counters;
 use crate::handle::Job;
 
@@ -26,6 +26,9 @@ use crate::handle::Job;
 ///      └──────────────────── Unavailable
 ///    reread, close what is pending, commit
 /// ```
+///
+/// A commit or a reading that hangs has failed when [`COMMIT_PATIENCE`] or [`REREAD_PATIENCE`] is
+/// over: whoever asked is refused, and what closes closes.
 pub(crate) struct Scribe<D> {
     disk: D,
     jobs: mpsc::Receiver<Job>,
@@ -150,7 +153,7 @@ impl<D: Disk> Scribe<D> {
             self.truth = core;
             return self.answer(None, decided);
         };
-        match self.disk.commit(&delta).await {
+        match in_time(COMMIT_PATIENCE, self.disk.commit(&delta)).await {
             Ok(()) => {
                 self.counters.committed((self.now)().mono - now.mono);
                 if self.trouble.take().is_some() {
@@ -174,7 +177,7 @@ impl<D: Disk> Scribe<D> {
         self.trouble
             .as_ref()
             .filter(|trouble| trouble.retry_at <= due)?;
-        let image = self.disk.reread().await;
+        let image = in_time(REREAD_PATIENCE, self.disk.reread()).await;
         let now = (self.now)();
         let core = image.and_then(|image| Ok(self.truth.reread(image, now)?));
         self.counters.reread(core.is_ok());
@@ -191,6 +194,9 @@ impl<D: Disk> Scribe<D> {
     }
 
     fn fall_into_trouble(&mut self, error: DiskError, now: Now) {
+        if error.is::<Hangs>() {
+            self.counters.disk_timed_out();
+        }
         let backoff = match &self.trouble {
             None => {
                 warn!(
@@ -278,7 +284,7 @@ impl<D: Disk> Scribe<D> {
     async fn tidy_up(&mut self) {
         if self.trouble.is_none()
             && self.disk.wants_pause()
-            && let Err(error) = self.disk.pause().await
+            && let Err(error) = in_time(COMMIT_PATIENCE, self.disk.pause()).await
         {
             debug!(error = error_text(&*error), "cannot checkpoint the store");
         }
@@ -299,7 +305,7 @@ impl<D: Disk> Scribe<D> {
         }
         self.truth.handle_stop();
         self.batch(Vec::new()).await;
-        let closed = self.disk.close().await;
+        let closed = in_time(COMMIT_PATIENCE, self.disk.close()).await;
         match self.trouble {
             Some(trouble) if !self.pending.is_empty() => Err(WriterError::Unstored(trouble.last)),
             Some(_) | None => {
@@ -390,6 +396,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Nobody asked for so long: time for a checkpoint.
 const QUIET: Duration = Duration::from_millis(50);
+
+/// Far longer than a disk takes that is well, as long as most clients wait.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whoever asks meanwhile waits for as long, but no longer. A store that is read again is read
+/// while the program starts as well, and that takes less.
+const REREAD_PATIENCE: Duration = Duration::from_secs(2);
 
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 

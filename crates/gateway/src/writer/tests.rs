@@ -319,6 +319,8 @@ enum Fate {
     FailBefore,
     /// An error; everything reached the disk.
     FailAfter,
+    /// No answer, for ever.
+    Hang,
 }
 
 /// A disk in memory.
@@ -400,9 +402,15 @@ impl FakeDisk {
     async fn next(&self) -> Fate {
         let delay = self.0.lock().unwrap().delay;
         tokio::time::sleep(delay).await;
-        let mut state = self.0.lock().unwrap();
-        let later = state.later;
-        state.fates.pop_front().unwrap_or(later)
+        let fate = {
+            let mut state = self.0.lock().unwrap();
+            let later = state.later;
+            state.fates.pop_front().unwrap_or(later)
+        };
+        if fate == Fate::Hang {
+            std::future::pending::<()>().await;
+        }
+        fate
     }
 }
 
@@ -480,7 +488,9 @@ impl Disk for FakeDisk {
     async fn reread(&mut self) -> Result<Image, DiskError> {
         match self.next().await {
             Fate::Good => Ok(self.image()),
-            Fate::FailBefore | Fate::FailAfter => Err("the fake disk cannot be read".into()),
+            Fate::FailBefore | Fate::FailAfter | Fate::Hang => {
+                Err("the fake disk cannot be read".into())
+            }
         }
     }
 

@@ -60,6 +60,48 @@ async fn a_retry_waits_for_followers_that_have_not_seen_what_was_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_keeps_nobody_waiting_and_nothing_open() {
+    let home = Home::new().await;
+    home.map(1, 8080).await;
+    home.map(1, 9090).await;
+    home.disk.fate(&[], Fate::Hang);
+
+    let closing = home.unmap(1, 8080).await;
+
+    let unavailable = Outcome::Refused(Refusal::Unavailable);
+    assert_eq!(closing, unavailable);
+    assert_eq!(home.open_ports(), [9090]);
+    for port in 7000..7020 {
+        let asked = tokio::time::Instant::now();
+        assert_eq!(home.map(1, port).await, unavailable);
+        assert!(asked.elapsed() <= Duration::from_secs(4));
+    }
+    // leases end while nothing can be stored
+    tokio::time::sleep(DAY + Duration::from_secs(10)).await;
+    assert_eq!(home.open_ports(), NONE);
+    assert!(home.count("disk_timeouts_total", "").await > 2);
+
+    home.disk.fate(&[], Fate::Good);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(matches!(home.lease(1, DAY).await, Outcome::Granted(_)));
+    assert!(matches!(home.map(1, 7000).await, Outcome::Granted(_)));
+    assert_eq!(home.disk.ports(), [7000]);
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_at_the_end_does_not_keep_the_program() {
+    let home = Home::new().await;
+    home.disk.fate(&[], Fate::Hang);
+    let begun = tokio::time::Instant::now();
+
+    let stopped = home.stop().await;
+
+    assert!(stopped.is_ok(), "nothing closed that is not stored");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_waits_for_no_follower() {
     let home = Home::new().await;
     let _packets = home.follower(Gate::Packets);
