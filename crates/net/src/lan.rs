@@ -287,6 +287,13 @@ impl Socket {
         now: Instant,
     ) -> io::Result<()> {
         let of_strangers = queue.get_inner().as_raw_fd() == self.strangers.as_raw_fd();
+        if of_strangers
+            && let Some(known) = &self.known
+            // what came since may not have been announced yet
+            && receive::receive(known.packets.as_raw_fd(), batch).is_ok()
+        {
+            return Ok(());
+        }
         let received = queue.try_io(|fd| receive::receive(fd.as_raw_fd(), batch));
         if of_strangers {
             self.pace().take(batch.arrivals.len(), now);
