@@ -67,12 +67,19 @@ pub struct Config {
 pub async fn start(config: Config, clock: Clock) -> Result<(Handle, Writer), StartError> {
     let mut store = Store::open(&config.state).await.map_err(StartError::Open)?;
     let now = clock.now();
-    let truth = match store.load().await.map_err(StartError::Load)? {
+    let loaded = store.load().await;
+    if loaded.is_err() {
+        // a damaged store that cannot be read is said to be damaged
+        store.checked().await.map_err(StartError::Open)?;
+    }
+    let truth = match loaded.map_err(StartError::Load)? {
         Some(image) => {
             let core = Core::restore(config.site, image, config.boot_id, now);
             let mut core = core.map_err(StartError::Restore)?;
             core.handle_policy(config.policy, now);
             core.handle_start();
+            // it ran while the rows were read
+            store.checked().await.map_err(StartError::Open)?;
             core
         }
         None => {

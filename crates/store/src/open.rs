@@ -1,11 +1,14 @@
 //! The state folder: its lock, its modes, and the connection.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -105,19 +108,12 @@ pub(crate) fn lock(folder: &Path) -> Result<File, OpenStoreError> {
     Ok(lock)
 }
 
-/// Opens the one connection that writes, checks the database and brings it to the current shape.
-pub(crate) async fn connect(folder: &Path) -> Result<SqliteConnection, OpenStoreError> {
+/// Opens the one connection that writes and brings the database to the current shape. One whose
+/// shape is the current one is checked from here on, over a connection of its own: that takes
+/// longer than to read it.
+pub(crate) async fn connect(folder: &Path) -> Result<(SqliteConnection, Checking), OpenStoreError> {
     let path = database(folder);
-    let failed = |source: sqlx::Error| match is_damage(&source) {
-        true => OpenStoreError::Damaged {
-            path: path.clone(),
-            source,
-        },
-        false => OpenStoreError::Open {
-            path: path.clone(),
-            source,
-        },
-    };
+    let failed = |source: sqlx::Error| opening(folder, source);
     let options = options(folder)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -127,15 +123,13 @@ pub(crate) async fn connect(folder: &Path) -> Result<SqliteConnection, OpenStore
     let mut connection = SqliteConnection::connect_with(&options)
         .await
         .map_err(failed)?;
-    let found: String = sqlx::query_scalar(statements::QUICK_CHECK)
+    let mut checking = Checking::begin(folder).await?;
+    let known: Result<i64, _> = sqlx::query_scalar(statements::COUNT_MIGRATIONS)
         .fetch_one(&mut connection)
-        .await
-        .map_err(failed)?;
-    if found != "ok" {
-        return Err(OpenStoreError::Damaged {
-            path,
-            source: sqlx::Error::Protocol(found),
-        });
+        .await;
+    if known.ok() != i64::try_from(MIGRATOR.iter().count()).ok() {
+        // nothing damaged is brought to another shape
+        checking.end().await?;
     }
     match MIGRATOR.run_direct(None, &mut connection, false).await {
         Ok(()) => {}
@@ -155,7 +149,63 @@ pub(crate) async fn connect(folder: &Path) -> Result<SqliteConnection, OpenStore
         .execute(&mut connection)
         .await
         .map_err(failed)?;
-    Ok(connection)
+    Ok((connection, checking))
+}
+
+/// A check of the database under way.
+pub(crate) struct Checking(Option<Check>);
+
+type Check = Pin<Box<dyn Future<Output = Result<(), OpenStoreError>> + Send>>;
+
+impl Checking {
+    async fn begin(folder: &Path) -> Result<Self, OpenStoreError> {
+        let options = options(folder).read_only(true);
+        let connected = SqliteConnection::connect_with(&options).await;
+        let mut connection = connected.map_err(|source| opening(folder, source))?;
+        let folder = folder.to_owned();
+        let mut check: Check = Box::pin(async move {
+            let failed = |source| opening(&folder, source);
+            let found: String = sqlx::query_scalar(statements::QUICK_CHECK)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(failed)?;
+            connection.close().await.map_err(failed)?;
+            if found == "ok" {
+                return Ok(());
+            }
+            Err(OpenStoreError::Damaged {
+                path: database(&folder),
+                source: sqlx::Error::Protocol(found),
+            })
+        });
+        // the thread of the connection goes on with it by itself
+        Ok(Self(match (&mut check).now_or_never() {
+            Some(done) => {
+                done?;
+                None
+            }
+            None => Some(check),
+        }))
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(&mut self) -> Result<(), OpenStoreError> {
+        let Some(check) = &mut self.0 else {
+            return Ok(());
+        };
+        let result = check.await;
+        self.0 = None;
+        result
+    }
+}
+
+fn opening(folder: &Path, source: sqlx::Error) -> OpenStoreError {
+    let path = database(folder);
+    if is_damage(&source) {
+        OpenStoreError::Damaged { path, source }
+    } else {
+        OpenStoreError::Open { path, source }
+    }
 }
 
 /// What every connection to the store has in common.
@@ -212,12 +262,18 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// every few rows, and a start with 100,000 mappings waits for that.
 const ROWS_AHEAD: usize = 1024;
 
-/// 4 MiB: a commit writes five to ten pages, so under a load without pause less than one in a
-/// hundred pays for a checkpoint; else [`crate::Store::checkpoint`] has run in a pause before.
-const AUTOCHECKPOINT_PAGES: &str = "1000";
+/// 16 MiB. A checkpoint writes each page once that changed since the one before, by a request to
+/// the disk of its own unless its neighbour changed as well. With 100,000 mappings, renewals
+/// change any of 3,300 pages: after 1,000 of them most pages have no such neighbour, and
+/// checkpoints cost more than everything else; after 4,000 most have one. Only a load without
+/// pause comes here, and of its commits not one in five hundred pays; else
+/// [`crate::Store::checkpoint`] has run in a pause before. One table of the index of the WAL
+/// holds 4,062 pages.
+const AUTOCHECKPOINT_PAGES: &str = "4000";
 
-/// What is left of the WAL file after a checkpoint.
-const WAL_SIZE_LIMIT: &str = "4194304";
+/// What is left of the WAL file after a checkpoint: all of it, since a file that does not grow is
+/// synced faster.
+const WAL_SIZE_LIMIT: &str = "17825792";
 
 /// <https://www.sqlite.org/rescode.html#corrupt>
 const SQLITE_CORRUPT: u32 = 11;

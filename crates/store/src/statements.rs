@@ -201,6 +201,9 @@ pub(crate) const CHECK: &str = "PRAGMA integrity_check(1)";
 /// The quicker check of every start.
 pub(crate) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 
+/// How often the database was brought to another shape; an error if never.
+pub(crate) const COUNT_MIGRATIONS: &str = "SELECT count(*) FROM _sqlx_migrations WHERE success";
+
 /// Moves what it can into the database file, without waiting for readers.
 pub(crate) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 

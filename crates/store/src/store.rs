@@ -13,7 +13,7 @@ use sqlx::{Connection as _, Row as _};
 
 use crate::audit::AuditReader;
 use crate::image::{self, LoadError};
-use crate::open::{self, OpenStoreError};
+use crate::open::{self, Checking, OpenStoreError};
 use crate::rows::Rows;
 use crate::statements;
 
@@ -35,6 +35,8 @@ pub struct Store {
     /// The end of the connection before. It waits for a commit that was given up, and as long as
     /// it does nothing is read.
     ending: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The check that began with the connection.
+    checking: Option<Checking>,
     audit: AuditReader,
     commits_since_checkpoint: u32,
     _lock: File,
@@ -45,17 +47,19 @@ impl Store {
     /// torn is repaired: everything up to its last whole commit is there.
     ///
     /// # Errors
-    /// When the folder cannot be used or is in use, or when the database is damaged, newer than
-    /// the program or cannot be opened. Nothing is ever deleted.
+    /// When the folder cannot be used or is in use, or when the database is newer than the
+    /// program, cannot be opened or is plainly damaged; [`Self::checked`] tells the rest. Nothing is
+    /// ever deleted.
     pub async fn open(folder: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         let folder = folder.as_ref().to_owned();
         let lock = open::lock(&folder)?;
-        let connection = Some(open::connect(&folder).await?);
+        let (connection, checking) = open::connect(&folder).await?;
         let audit = AuditReader::new(&folder);
         Ok(Self {
             folder,
-            connection,
+            connection: Some(connection),
             ending: None,
+            checking: Some(checking),
             audit,
             commits_since_checkpoint: 0,
             _lock: lock,
@@ -70,6 +74,23 @@ impl Store {
         image::load(self.connection.as_mut().ok_or(LoadError::Closed)?).await
     }
 
+    /// Waits for the end of the check that began with the opening. Call it before anything is
+    /// done that follows from what was read; nothing is stored before.
+    ///
+    /// # Errors
+    /// When the database is damaged, or cannot be read.
+    pub async fn checked(&mut self) -> Result<(), OpenStoreError> {
+        let Some(checking) = &mut self.checking else {
+            return Ok(());
+        };
+        let found = checking.end().await;
+        self.checking = None;
+        if found.is_err() {
+            self.connection = None;
+        }
+        found
+    }
+
     /// Stores the key, the policy and the first batch of a fresh store.
     ///
     /// # Errors
@@ -80,6 +101,7 @@ impl Store {
         policy: &Policy,
         first: &Delta,
     ) -> Result<(), CommitError> {
+        self.checked().await.map_err(CommitError::Damaged)?;
         let query = sqlx::query(statements::INITIALISE);
         let query = query
             .bind(key.to_vec())
@@ -93,6 +115,7 @@ impl Store {
     /// When SQLite cannot write. Then nobody knows whether the batch reached the disk:
     /// [`Self::reopen`] and [`Self::load`] tell.
     pub async fn commit(&mut self, delta: &Delta) -> Result<(), CommitError> {
+        self.checked().await.map_err(CommitError::Damaged)?;
         let query = sqlx::query(statements::COMMIT);
         self.run(Rows::of(delta)?.bind(query)).await?;
         self.commits_since_checkpoint = self.commits_since_checkpoint.saturating_add(1);
@@ -129,7 +152,9 @@ impl Store {
             ending.await;
             self.ending = None;
         }
-        let mut connection = open::connect(&self.folder).await?;
+        let (mut connection, mut checking) = open::connect(&self.folder).await?;
+        // it reads the WAL, which is to be emptied
+        checking.end().await?;
         let failed = |source| OpenStoreError::Open {
             path: open::database(&self.folder),
             source,
@@ -185,6 +210,8 @@ impl Store {
     /// When SQLite cannot write.
     pub async fn close(mut self) -> Result<(), CommitError> {
         self.audit.close().await;
+        // who closes a store that was never used waits for its check
+        drop(self.checked().await);
         match self.connection.take() {
             Some(connection) => connection.close().await.map_err(CommitError::Write),
             None => Ok(()),
@@ -216,6 +243,9 @@ pub enum CommitError {
     /// An earlier reopening failed.
     #[error("the store is closed")]
     Closed,
+    /// The check that began with the opening found damage.
+    #[error(transparent)]
+    Damaged(OpenStoreError),
     /// A row cannot be written as JSON.
     #[error("cannot encode a row")]
     Encode(#[source] serde_json::Error),

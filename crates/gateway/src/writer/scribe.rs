@@ -27,7 +27,7 @@ use crate::handle::Job;
 ///    reread, close what is pending, commit
 /// ```
 ///
-/// A commit or a reading that hangs has failed when [`COMMIT_PATIENCE`] or [`REREAD_PATIENCE`] is
+/// A commit or a reading that hangs has failed when [`COMMIT_PATIENCE`] or [`LONGEST_PATIENCE`] is
 /// over: whoever asked is refused, and what closes closes.
 pub(crate) struct Scribe<D> {
     disk: D,
@@ -53,6 +53,8 @@ pub(crate) type TellTime = Box<dyn Fn() -> Now + Send + Sync>;
 struct Trouble {
     retry_at: Instant,
     backoff: Duration,
+    /// For how long the next reading is waited for: one of a large store may take long.
+    patience: Duration,
     last: DiskError,
 }
 
@@ -174,10 +176,9 @@ impl<D: Disk> Scribe<D> {
     /// In trouble, reads what the disk holds, if it is time to; what is pending closes over it.
     async fn reread(&mut self) -> Option<Core> {
         let due = (self.now)().mono;
-        self.trouble
-            .as_ref()
-            .filter(|trouble| trouble.retry_at <= due)?;
-        let image = in_time(REREAD_PATIENCE, self.disk.reread()).await;
+        let trouble = self.trouble.as_ref();
+        let patience = trouble.filter(|it| it.retry_at <= due)?.patience;
+        let image = in_time(patience, self.disk.reread()).await;
         let now = (self.now)();
         let core = image.and_then(|image| Ok(self.truth.reread(image, now)?));
         self.counters.reread(core.is_ok());
@@ -194,8 +195,11 @@ impl<D: Disk> Scribe<D> {
     }
 
     fn fall_into_trouble(&mut self, error: DiskError, now: Now) {
+        let mut patience = SHORTEST_PATIENCE;
         if error.is::<Hangs>() {
             self.counters.disk_timed_out();
+            let last = self.trouble.as_ref().map(|trouble| trouble.patience * 2);
+            patience = last.unwrap_or(patience).min(LONGEST_PATIENCE);
         }
         let backoff = match &self.trouble {
             None => {
@@ -213,6 +217,7 @@ impl<D: Disk> Scribe<D> {
         self.trouble = Some(Trouble {
             retry_at: now.mono + backoff,
             backoff,
+            patience,
             last: error,
         });
     }
@@ -248,11 +253,13 @@ impl<D: Disk> Scribe<D> {
 
     /// Where several clients ask at once, a batch that begins with the first of them would make
     /// all others wait for two commits: so wait a little for those that the last batch
-    /// answered. One client alone never waits, nor does the first one after a pause.
+    /// answered, until most of them are here. One client alone never waits, nor does the first one
+    /// after a pause.
     async fn gather(&mut self, jobs: &mut Vec<Job>, expected: usize, idle_since: Instant) {
         let begun = (self.now)().mono;
         let expected = if begun - idle_since < LULL {
-            expected
+            // the last few keep all others waiting
+            expected.saturating_sub(expected / 8).min(LARGEST_BATCH)
         } else {
             0
         };
@@ -262,7 +269,7 @@ impl<D: Disk> Scribe<D> {
             {
                 jobs.push(job);
             }
-            if jobs.len() >= expected.min(LARGEST_BATCH) || (self.now)().mono - begun >= GATHER {
+            if jobs.len() >= expected || (self.now)().mono - begun >= GATHER {
                 return;
             }
             yield_now().await;
@@ -400,9 +407,11 @@ const QUIET: Duration = Duration::from_millis(50);
 /// Far longer than a disk takes that is well, as long as most clients wait.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Whoever asks meanwhile waits for as long, but no longer. A store that is read again is read
-/// while the program starts as well, and that takes less.
-const REREAD_PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever asks while the store is read again waits for as long, but no longer.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// More than a store of any size takes.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(15);
 
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 

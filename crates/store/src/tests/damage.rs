@@ -16,7 +16,7 @@ async fn a_damaged_database_is_refused_and_left_alone() {
         bytes[damage].fill(0xa5);
         fs::write(&path, &bytes).unwrap();
 
-        let error = Store::open(folder.path()).await.unwrap_err();
+        let error = opened(folder.path()).await.unwrap_err();
 
         let message = error.to_string();
         assert!(matches!(error, OpenStoreError::Damaged { .. }), "{error:?}");
@@ -29,12 +29,43 @@ async fn a_damaged_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn nothing_is_stored_where_a_check_finds_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Home::in_folder(folder.path()).await;
+    for step in 0..20 {
+        home.step(step).await;
+    }
+    home.store.close().await.unwrap();
+    let path = folder.path().join("portico.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // the last page is no one's that opening reads
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0xa5);
+    fs::write(&path, &bytes).unwrap();
+
+    let mut store = Store::open(folder.path()).await.unwrap();
+    let delta = home.core.clone().finish_for_sure();
+    let error = store.commit(&delta).await.unwrap_err();
+
+    assert!(matches!(error, CommitError::Damaged(_)), "{error:?}");
+    assert!(store.commit(&delta).await.is_err());
+    drop(store);
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+async fn opened(folder: &Path) -> Result<Store, OpenStoreError> {
+    let mut store = Store::open(folder).await?;
+    store.checked().await?;
+    Ok(store)
+}
+
+#[tokio::test]
 async fn a_row_that_was_never_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut home = Home::in_folder(folder.path()).await;
     home.lease(1, "one").await;
     home.store.close().await.unwrap();
-    let mut connection = open::connect(folder.path()).await.unwrap();
+    let (mut connection, _) = open::connect(folder.path()).await.unwrap();
     sqlx::query("UPDATE hosts SET mac = 'no mac'")
         .execute(&mut connection)
         .await
@@ -54,7 +85,7 @@ async fn a_row_that_was_never_written_is_named() {
 async fn the_store_of_a_newer_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(Store::open(folder.path()).await.unwrap());
-    let mut connection = open::connect(folder.path()).await.unwrap();
+    let (mut connection, _) = open::connect(folder.path()).await.unwrap();
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'later', true, x'00', 0)",
