@@ -11,19 +11,29 @@ use mapping::Mac;
 use net::packet::{Hears, PacketSocket, UdpFrame};
 
 use crate::dialect::{Dialect, Port, Protocol, Wish, datagram, granted};
-use crate::load::{PORT, inside};
+use crate::load::PORT;
 use crate::measures::{Row, Values, millis};
 use crate::site::{GATEWAY, LIFETIME, Site, addr};
+use crate::support::inside;
+
+/// What the neighbour forges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forger {
+    /// The addresses of hosts.
+    Addresses,
+    /// Their MACs as well: a new one with every frame.
+    Macs,
+}
 
 /// Floods for `time`.
-pub fn flood(site: &Site, time: Duration) -> Result<Values> {
+pub fn flood(site: &Site, forger: Forger, time: Duration) -> Result<Values> {
     let gateway_mac = gateway_mac(site.clients.first().context("a client")?)?;
     let ports = site.held(0, Dialect::Pcp);
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let (stop, sent) = (&stop, &sent);
     let asked = thread::scope(|scope| {
-        let forger =
-            scope.spawn(move || inside(&site.neighbour, || forge(gateway_mac, stop, sent)));
+        let forging =
+            scope.spawn(move || inside(&site.neighbour, || forge(forger, gateway_mac, stop, sent)));
         let node = site.clients.first().context("a client")?;
         thread::sleep(WARM_UP);
         let before = sent.load(Ordering::Relaxed);
@@ -32,7 +42,7 @@ pub fn flood(site: &Site, time: Duration) -> Result<Values> {
         let took = begun.elapsed();
         let forged = sent.load(Ordering::Relaxed) - before;
         stop.store(true, Ordering::Relaxed);
-        forger
+        forging
             .join()
             .unwrap_or_else(|_| bail!("the forger panicked"))?;
         anyhow::Ok((asked?, forged, took))
@@ -46,9 +56,9 @@ pub fn flood(site: &Site, time: Duration) -> Result<Values> {
     waits.extend(std::iter::repeat_n(LONGEST, lost));
     let granted = count(waits.iter().filter(|it| **it < LONGEST).count());
     Ok(vec![
-        (Row::FloodSuccess, granted * 100.0 / all.max(1.0)),
-        (Row::FloodP99, millis(&waits, 99)),
-        (Row::FloodSent, forged / 1000.0),
+        (Row::FloodSuccess(forger), granted * 100.0 / all.max(1.0)),
+        (Row::FloodP99(forger), millis(&waits, 99)),
+        (Row::FloodSent(forger), forged / 1000.0),
     ])
 }
 
@@ -93,14 +103,21 @@ fn ask(ports: &[Port], time: Duration) -> Result<(Vec<Duration>, usize)> {
     Ok((times, lost))
 }
 
-fn forge(gateway: Mac, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+fn forge(forger: Forger, gateway: Mac, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let socket = PacketSocket::open("eth0", Hears::Nothing)?;
         let frames: Vec<_> = (0..FORGED)
-            .filter_map(|number| frame(number, socket.mac(), gateway))
+            .filter_map(|number| {
+                let [high, low] = number.to_be_bytes();
+                let mac = match forger {
+                    Forger::Addresses => socket.mac(),
+                    Forger::Macs => Mac([2, 0x66, 0, 0, high, low]),
+                };
+                frame(number, mac, gateway)
+            })
             .collect();
         let begun = Instant::now();
         let mut count: u64 = 0;

@@ -12,6 +12,7 @@ use lab::Node;
 use crate::dialect::{self, Control, Dialect, Port, SoapClient, Wish};
 use crate::disk::Probe;
 use crate::site::{CLIENTS, GATEWAY, addr};
+use crate::support::inside;
 
 /// What one client is to ask for.
 #[derive(Debug, Clone)]
@@ -90,18 +91,6 @@ pub fn together(
             logs.push(log?);
         }
         Ok((logs, begun.elapsed()))
-    })
-}
-
-/// Runs `job` on a thread that looks out of the node's namespace; sockets that it opens stay
-/// there.
-pub fn inside<T: Send>(node: &Node, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            net::namespace::enter(node)?;
-            job()
-        });
-        thread.join().unwrap_or_else(|_| bail!("a thread panicked"))
     })
 }
 

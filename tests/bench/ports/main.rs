@@ -22,10 +22,11 @@ mod load;
 mod measures;
 mod report;
 mod site;
+#[path = "../support.rs"]
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -83,30 +84,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ports: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    support::end(NAME, run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    // Before any thread starts; what vanishes with us needs no clean-up, even after SIGKILL.
-    net::namespace::become_root_of_new_user_namespace()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.spawn(async {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            eprintln!("ports: ending after this measurement; again to end at once");
-        }
-    });
+    let runtime = support::begin(NAME)?;
     let parent = match &arguments.folder {
         Some(folder) => folder.clone(),
         None => Path::new(env!("CARGO_BIN_EXE_portico"))
@@ -152,13 +134,8 @@ fn peers(arguments: &Arguments, report: &mut Report) -> Result<Vec<(Peer, usize)
             Err(error) => report.note(format!("absent: miniupnpd: {error:#}")),
         }
     }
-    let mut builds = vec![(report::OWN, PathBuf::from(env!("CARGO_BIN_EXE_portico")))];
-    for also in &arguments.also {
-        let (name, path) = also.split_once('=').context("--also wants NAME=PATH")?;
-        builds.push((name, path.into()));
-    }
-    for (name, path) in builds {
-        let peer = |level: &usize| (Peer::Portico(name.to_owned(), path.clone()), *level);
+    for (name, path) in support::builds(&arguments.also)? {
+        let peer = |level: &usize| (Peer::Portico(name.clone(), path.clone()), *level);
         sites.extend(levels.iter().map(peer));
     }
     Ok(sites)
@@ -190,12 +167,11 @@ async fn rounds(arguments: &Arguments, sites: &mut [Site], probe: &mut Probe, re
             .into_iter()
             .filter(|it| arguments.measures.is_empty() || arguments.measures.contains(it));
         for measure in wanted.filter(|it| round == 0 || it.every_round()) {
-            // Nobody always follows the same neighbour.
-            for turn in 0..count {
-                let Some(site) = sites.get_mut((turn + round) % count) else {
+            for turn in support::turns(count, round) {
+                let Some(site) = sites.get_mut(turn) else {
                     continue;
                 };
-                if STOP.load(Ordering::Relaxed) {
+                if support::is_ending() {
                     return;
                 }
                 if !measure.wants(site, &arguments.mappings) {
@@ -232,5 +208,4 @@ fn load_average() -> Result<String> {
     Ok(std::fs::read_to_string("/proc/loadavg")?.trim().to_owned())
 }
 
-/// Set when the run is to end early; what was measured is reported.
-static STOP: AtomicBool = AtomicBool::new(false);
+const NAME: &str = "ports";

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::dialect::{Dialect, Port, Wish};
 use crate::disk::Probe;
-use crate::flood;
+use crate::flood::{self, Forger};
 use crate::load::{self, Log, Script};
 use crate::site::{FRESH, LIFETIME, Site};
 
@@ -17,7 +17,7 @@ use crate::site::{FRESH, LIFETIME, Site};
 pub enum Measure {
     /// A million requests of mappings that come, are renewed and expire
     Churn,
-    /// One neighbour sends 100,000 forged requests a second
+    /// One neighbour sends 100,000 forged requests a second, by one MAC and by thousands
     Flood,
     /// New and renewed mappings, by one client and by sixteen
     Map,
@@ -64,9 +64,9 @@ pub enum Row {
     /// Bytes of a mapping.
     Memory,
     Restart,
-    FloodSuccess,
-    FloodP99,
-    FloodSent,
+    FloodSuccess(Forger),
+    FloodP99(Forger),
+    FloodSent(Forger),
     MillionMib,
     MillionRate,
     ChurnMib,
@@ -108,9 +108,12 @@ impl fmt::Display for Row {
                 Self::Map(..) => "",
                 Self::Memory => "memory of a mapping, B",
                 Self::Restart => "restart to first grant, s",
-                Self::FloodSuccess => "flood: honest granted, %",
-                Self::FloodP99 => "flood: honest p99, ms",
-                Self::FloodSent => "flood: forged, 1000/s",
+                Self::FloodSuccess(Forger::Addresses) => "flood: honest granted, %",
+                Self::FloodP99(Forger::Addresses) => "flood: honest p99, ms",
+                Self::FloodSent(Forger::Addresses) => "flood: forged, 1000/s",
+                Self::FloodSuccess(Forger::Macs) => "flood of MACs: granted, %",
+                Self::FloodP99(Forger::Macs) => "flood of MACs: p99, ms",
+                Self::FloodSent(Forger::Macs) => "flood of MACs: 1000/s",
                 Self::MillionMib => "million renewals: disk, MiB",
                 Self::MillionRate => "million renewals: rate, 1/s",
                 Self::ChurnMib => "churn: disk, MiB",
@@ -157,7 +160,12 @@ pub async fn take(
 ) -> Result<Values> {
     match measure {
         Measure::Churn => churn(site, options),
-        Measure::Flood => flood::flood(site, options.time.max(Duration::from_secs(2))),
+        Measure::Flood => {
+            let time = options.time.max(Duration::from_secs(2));
+            let mut values = flood::flood(site, Forger::Addresses, time)?;
+            values.extend(flood::flood(site, Forger::Macs, time)?);
+            Ok(values)
+        }
         Measure::Map => {
             let mut values = Vec::new();
             for dialect in &options.dialects {

@@ -1,24 +1,23 @@
 //! Tables of medians with their spread, and the goals.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::dialect::Dialect;
+use crate::flood::Forger;
 use crate::measures::{Row, Step, What};
 use crate::site::MINIUPNPD;
+use crate::support::{OWN, Table, median, number};
 
 /// Everything that was measured.
 #[derive(Debug)]
 pub struct Report {
     /// What the reader must know of the machine and the peers.
     notes: Vec<String>,
-    failures: Vec<String>,
-    /// In the order in which they were first met: the peer, and how many mappings stand there.
-    sites: Vec<(String, usize)>,
-    values: BTreeMap<Row, BTreeMap<(String, usize), Vec<f64>>>,
+    /// By the peer, and how many mappings stand there.
+    table: Table<Row, (String, usize)>,
     /// Judge what grows by processor time.
     shared: bool,
 }
@@ -35,71 +34,53 @@ impl Report {
     pub const fn new(notes: Vec<String>, shared: bool) -> Self {
         Self {
             notes,
-            failures: Vec::new(),
-            sites: Vec::new(),
-            values: BTreeMap::new(),
+            table: Table::new(),
             shared,
         }
     }
 
     pub fn add(&mut self, peer: &str, level: usize, row: Row, value: f64) {
-        let site = (peer.to_owned(), level);
-        if !self.sites.contains(&site) {
-            self.sites.push(site.clone());
-        }
-        let values = self.values.entry(row).or_default();
-        values.entry(site).or_default().push(value);
+        self.table.add(row, (peer.to_owned(), level), value);
     }
 
     pub fn note(&mut self, line: String) {
         self.notes.push(line);
     }
 
-    /// A measurement that did not come to an end is told, and the others count.
     pub fn failed(&mut self, line: String) {
-        self.failures.push(line);
+        self.table.failed(line);
     }
 
-    /// Whether everything came to an end.
     pub fn check(&self) -> Result<()> {
-        let count = self.failures.len();
-        ensure!(count == 0, "{count} measurements failed");
-        Ok(())
+        self.table.check()
     }
 
     /// Every value, in the order of the rounds.
     pub fn json(&self) -> Value {
+        let name = |(peer, level): &(String, usize)| format!("{peer}@{level}");
         let rows: Map<_, _> = self
-            .values
-            .iter()
-            .map(|(row, sites)| {
-                let sites: Map<_, _> = sites
-                    .iter()
-                    .map(|((peer, level), values)| {
-                        let entry = json!({ "median": median(values), "rounds": values });
-                        (format!("{peer}@{level}"), entry)
-                    })
-                    .collect();
-                (row.to_string(), Value::Object(sites))
-            })
+            .table
+            .rows()
+            .map(|row| (row.to_string(), self.table.json(row, name)))
             .collect();
         let goals: Vec<_> = self
             .verdicts()
             .into_iter()
             .map(|it| json!({ "goal": it.goal, "found": it.found, "reached": it.reached }))
             .collect();
-        json!({ "notes": self.notes, "failed": self.failures, "rows": rows, "goals": goals })
+        let failed = self.table.failures();
+        json!({ "notes": self.notes, "failed": failed, "rows": rows, "goals": goals })
     }
 
     fn own(&self, row: Row, level: usize) -> Option<f64> {
-        let values = self.values.get(&row)?.get(&(OWN.to_owned(), level))?;
-        (!values.is_empty()).then(|| median(values))
+        self.table.median(row, &(OWN.to_owned(), level))
     }
 
     /// How many mappings stood at our own sites, fewest first.
     fn levels(&self) -> Vec<usize> {
         let mut levels: Vec<_> = self
-            .sites
+            .table
+            .sites()
             .iter()
             .filter(|(peer, _)| peer == OWN)
             .map(|(_, level)| *level)
@@ -216,7 +197,7 @@ impl Report {
     }
 
     fn single(&self) -> Vec<Verdict> {
-        let goals: [(Row, &str, Reached); 7] = [
+        let goals: [(Row, &str, Reached); 9] = [
             (Row::Memory, "a mapping takes at most 1024 B", |it| {
                 it <= 1024.0
             }),
@@ -235,11 +216,25 @@ impl Report {
                 |it| it < 8.0,
             ),
             (
-                Row::FloodSuccess,
+                Row::FloodSuccess(Forger::Addresses),
                 "flood: at least 99 % are granted",
                 |it| it >= 99.0,
             ),
-            (Row::FloodP99, "flood: p99 below 50 ms", |it| it < 50.0),
+            (
+                Row::FloodP99(Forger::Addresses),
+                "flood: p99 below 50 ms",
+                |it| it < 50.0,
+            ),
+            (
+                Row::FloodSuccess(Forger::Macs),
+                "flood of MACs: at least 99 % are granted",
+                |it| it >= 99.0,
+            ),
+            (
+                Row::FloodP99(Forger::Macs),
+                "flood of MACs: p99 below 50 ms",
+                |it| it < 50.0,
+            ),
         ];
         let mut verdicts = Vec::new();
         for (row, goal, reached) in goals {
@@ -256,25 +251,16 @@ impl Report {
         verdicts
     }
 
-    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\n{:<28}", "median (least-most)")?;
-        for (peer, level) in &self.sites {
+        for (peer, level) in self.table.sites() {
             write!(f, " {:>21}", format!("{peer}@{level}"))?;
         }
         writeln!(f)?;
-        for (row, values) in &self.values {
+        for row in self.table.rows() {
             write!(f, "{:<28}", row.to_string())?;
-            for site in &self.sites {
-                let cell = values.get(site).map(|values| {
-                    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-                    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    let [median, least, most] = [median(values), least, most].map(number);
-                    if values.len() > 1 {
-                        format!("{median} ({least}-{most})")
-                    } else {
-                        median
-                    }
-                });
+            for site in self.table.sites() {
+                let cell = self.table.cell(row, site);
                 write!(f, " {:>21}", cell.unwrap_or_else(|| "-".to_owned()))?;
             }
             writeln!(f)?;
@@ -285,7 +271,8 @@ impl Report {
     /// How much faster we are than the peer, where both have as many mappings.
     fn ratios(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rivals: Vec<_> = self
-            .sites
+            .table
+            .sites()
             .iter()
             .filter(|(peer, _)| peer == MINIUPNPD)
             .map(|(_, level)| *level)
@@ -299,11 +286,10 @@ impl Report {
             write!(f, "{:<28}", row.to_string())?;
             for level in &rivals {
                 let site = (MINIUPNPD.to_owned(), *level);
-                let theirs = self.values.get(&row).and_then(|it| it.get(&site));
                 let ratio = self
                     .own(row, *level)
-                    .zip(theirs)
-                    .map(|(own, theirs)| format!("{:.2} at {level}", own / median(theirs)));
+                    .zip(self.table.median(row, &site))
+                    .map(|(own, theirs)| format!("{:.2} at {level}", own / theirs));
                 write!(f, " {:>21}", ratio.unwrap_or_else(|| "-".to_owned()))?;
             }
             writeln!(f)?;
@@ -317,10 +303,10 @@ impl fmt::Display for Report {
         for line in &self.notes {
             writeln!(f, "note: {line}")?;
         }
-        for line in &self.failures {
+        for line in self.table.failures() {
             writeln!(f, "failed: {line}")?;
         }
-        self.table(f)?;
+        self.write_table(f)?;
         self.ratios(f)?;
         writeln!(f, "\nGoals")?;
         for Verdict {
@@ -341,26 +327,6 @@ fn scenarios() -> impl Iterator<Item = (Dialect, Step)> {
         .into_iter()
         .flat_map(|dialect| [(dialect, Step::New), (dialect, Step::Renew)])
 }
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |n: usize| sorted.get(n).copied().unwrap_or_default();
-    f64::midpoint(at((sorted.len().max(1) - 1) / 2), at(sorted.len() / 2))
-}
-
-/// Three digits that matter.
-fn number(value: f64) -> String {
-    match value {
-        10_000.0.. => format!("{:.1}k", value / 1000.0),
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// What the program calls the build that it belongs to.
-pub const OWN: &str = "portico";
 
 /// The disk that the goals speak of: its `fdatasync`, in milliseconds.
 const DISK: f64 = 0.3;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,7 +16,8 @@ use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use crate::dialect::{Control, Dialect, Port, Protocol, Wish};
-use crate::load::{self, Script, inside};
+use crate::load::{self, Script};
+use crate::support::{self, inside};
 
 /// Who answers the clients.
 #[derive(Debug, Clone)]
@@ -321,19 +321,8 @@ fn discover() -> Result<Control> {
 
 /// Finds Debian's miniupnpd, or installs it.
 pub fn miniupnpd_of_debian() -> Result<PathBuf> {
-    let path = PathBuf::from("/usr/sbin/miniupnpd");
-    if !path.exists() {
-        eprintln!("ports: installing miniupnpd-nftables");
-        let status = std::process::Command::new("apt-get")
-            .args(["install", "-qq", "-y", "--no-install-recommends"])
-            .args(["miniupnpd-nftables", "nftables"])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()
-            .context("apt-get install miniupnpd-nftables")?;
-        ensure!(status.success(), "apt-get install: {status}");
-    }
-    Ok(path)
+    let packages = ["miniupnpd-nftables", "nftables"];
+    support::of_debian("/usr/sbin/miniupnpd", &packages)
 }
 
 async fn start_miniupnpd(path: &Path, gateway: &Node, folder: &Path) -> Result<Program> {

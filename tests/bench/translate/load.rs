@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::site::{Family, Site, inside};
+use crate::site::{Family, Site};
+use crate::support::inside;
 
 /// The one port that is open, for TCP and UDP.
 pub const PORT: u16 = 5001;

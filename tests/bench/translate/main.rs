@@ -19,10 +19,11 @@ mod load;
 mod measures;
 mod report;
 mod site;
+#[path = "../support.rs"]
+mod support;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -72,30 +73,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("translate: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    support::end(NAME, run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    // Before any thread starts; what vanishes with us needs no clean-up, even after SIGKILL.
-    net::namespace::become_root_of_new_user_namespace()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.spawn(async {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            eprintln!("translate: ending after this measurement; again to end at once");
-        }
-    });
+    let runtime = support::begin(NAME)?;
     let (peers, absent) = peers(arguments)?;
     let options = Options {
         time: Duration::from_secs_f64(arguments.time.clamp(0.1, 60.0)),
@@ -108,7 +90,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             .filter(|it| offloads == Offloads::On || it.wants_offloads_off())
             .collect();
         let skip = offloads == Offloads::Off && arguments.skip_offloads_off;
-        if skip || wanted.is_empty() || STOP.load(Ordering::Relaxed) {
+        if skip || wanted.is_empty() || support::is_ending() {
             continue;
         }
         let sites = runtime.block_on(sites(&peers, offloads, arguments.shared_machine))?;
@@ -161,12 +143,12 @@ fn peers(arguments: &Arguments) -> Result<(Vec<Peer>, Vec<String>)> {
         Some(path) => peers.push(Peer::Tundra(path)),
         None => absent.push("Tundra: give its path by PORTICO_BENCH_TUNDRA".to_owned()),
     }
-    let own = env!("CARGO_BIN_EXE_portico").into();
-    peers.push(Peer::Portico(report::OWN.to_owned(), own));
-    for also in &arguments.also {
-        let (name, path) = also.split_once('=').context("--also wants NAME=PATH")?;
-        peers.push(Peer::Portico(name.to_owned(), path.into()));
-    }
+    let builds = support::builds(&arguments.also)?;
+    peers.extend(
+        builds
+            .into_iter()
+            .map(|(name, path)| Peer::Portico(name, path)),
+    );
     peers.retain(|it| {
         arguments.peers.is_empty() || arguments.peers.iter().any(|name| name == it.name())
     });
@@ -199,12 +181,11 @@ fn rounds(
     for round in 0..rounds {
         eprintln!("round {} of {rounds}, host offloads {offloads}", round + 1);
         for measure in wanted {
-            // Nobody always follows the same neighbour.
-            for turn in 0..sites.len() {
-                if STOP.load(Ordering::Relaxed) {
+            for turn in support::turns(sites.len(), round) {
+                if support::is_ending() {
                     return Ok(());
                 }
-                let Some(site) = sites.get((turn + round) % sites.len()) else {
+                let Some(site) = sites.get(turn) else {
                     continue;
                 };
                 let peer = site.peer.name();
@@ -224,5 +205,4 @@ fn rounds(
     Ok(())
 }
 
-/// Set when the run is to end early; what was measured is reported.
-static STOP: AtomicBool = AtomicBool::new(false);
+const NAME: &str = "translate";

@@ -1,22 +1,20 @@
 //! Tables of medians with their spread, ratios, and the goals.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::{Result, ensure};
-use serde_json::{Map, Value, json};
+use anyhow::Result;
+use serde_json::{Value, json};
 
 use crate::measures::Column;
 use crate::site::{FORWARDING, Offloads, TAYGA, TAYGA_MAIN, TUNDRA};
+use crate::support::{OWN, Table};
 
 /// Everything that was measured.
 #[derive(Debug)]
 pub struct Report {
     absent: Vec<String>,
-    failures: Vec<String>,
-    /// In the order in which they were first met.
-    peers: Vec<String>,
-    values: BTreeMap<(Offloads, Column), BTreeMap<String, Vec<f64>>>,
+    /// By peer.
+    table: Table<(Offloads, Column), String>,
 }
 
 impl Report {
@@ -24,49 +22,31 @@ impl Report {
     pub const fn new(absent: Vec<String>) -> Self {
         Self {
             absent,
-            failures: Vec::new(),
-            peers: Vec::new(),
-            values: BTreeMap::new(),
+            table: Table::new(),
         }
     }
 
     pub fn add(&mut self, offloads: Offloads, peer: &str, column: Column, value: f64) {
-        if !self.peers.iter().any(|it| it == peer) {
-            self.peers.push(peer.to_owned());
-        }
-        let values = self.values.entry((offloads, column)).or_default();
-        values.entry(peer.to_owned()).or_default().push(value);
+        self.table.add((offloads, column), peer.to_owned(), value);
     }
 
-    /// A measurement that did not come to an end is told, and the others count.
     pub fn failed(&mut self, line: String) {
-        self.failures.push(line);
+        self.table.failed(line);
     }
 
-    /// Whether everything came to an end.
     pub fn check(&self) -> Result<()> {
-        let count = self.failures.len();
-        ensure!(count == 0, "{count} measurements failed");
-        Ok(())
+        self.table.check()
     }
 
     /// Every value, in the order of the rounds.
     pub fn json(&self) -> Value {
         let table = |offloads| -> Value {
-            self.values
-                .iter()
-                .filter(|((of, _), _)| *of == offloads)
-                .map(|((_, column), peers)| {
-                    let peers: Map<_, _> = peers
-                        .iter()
-                        .map(|(peer, values)| {
-                            let entry = json!({ "median": median(values), "rounds": values });
-                            (peer.clone(), entry)
-                        })
-                        .collect();
-                    (column.key().to_owned(), Value::Object(peers))
-                })
-                .collect()
+            let columns = self.columns(offloads);
+            let entry = |column: Column| {
+                let peers = self.table.json((offloads, column), String::clone);
+                (column.key().to_owned(), peers)
+            };
+            columns.map(entry).collect()
         };
         let goals: Vec<_> = self
             .goals()
@@ -78,38 +58,33 @@ impl Report {
             .collect();
         json!({
             "absent": self.absent,
-            "failed": self.failures,
+            "failed": self.table.failures(),
             "host_offloads_on": table(Offloads::On),
             "host_offloads_off": table(Offloads::Off),
             "goals": goals,
         })
     }
 
-    fn median(&self, offloads: Offloads, column: Column, peer: &str) -> Option<f64> {
-        let values = self.values.get(&(offloads, column))?.get(peer)?;
-        (!values.is_empty()).then(|| median(values))
+    fn columns(&self, offloads: Offloads) -> impl Iterator<Item = Column> {
+        let rows = self.table.rows().filter(move |(of, _)| *of == offloads);
+        rows.map(|(_, column)| column)
     }
 
-    fn table(&self, f: &mut fmt::Formatter<'_>, offloads: Offloads) -> fmt::Result {
-        let columns: Vec<_> = self
-            .values
-            .keys()
-            .filter(|(of, _)| *of == offloads)
-            .map(|(_, column)| *column)
-            .collect();
+    fn median(&self, offloads: Offloads, column: Column, peer: &str) -> Option<f64> {
+        self.table.median((offloads, column), &peer.to_owned())
+    }
+
+    fn write_table(&self, f: &mut fmt::Formatter<'_>, offloads: Offloads) -> fmt::Result {
+        let columns: Vec<_> = self.columns(offloads).collect();
         if columns.is_empty() {
             return Ok(());
         }
         writeln!(f, "\nHost offloads {offloads}: median (least-most)")?;
         self.rows(f, &columns, |column, peer| {
-            let values = self.values.get(&(offloads, column))?.get(peer)?;
-            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let most = values.iter().copied().fold(0.0, f64::max);
-            let [median, least, most] = [median(values), least, most].map(number);
-            Some(format!("{median} ({least}-{most})"))
+            self.table.cell((offloads, column), &peer.to_owned())
         })?;
         for base in [FORWARDING, TAYGA] {
-            if !self.peers.iter().any(|it| it == base) {
+            if !self.table.sites().iter().any(|it| it == base) {
                 continue;
             }
             writeln!(f, "\nHost offloads {offloads}: ratio to {base}")?;
@@ -130,14 +105,14 @@ impl Report {
         cell: impl Fn(Column, &str) -> Option<String>,
     ) -> fmt::Result {
         write!(f, "{:<22}", "")?;
-        for peer in &self.peers {
+        for peer in self.table.sites() {
             write!(f, " {peer:>21}")?;
         }
         writeln!(f)?;
         for column in columns {
             let (title, unit) = column.title();
             write!(f, "{:<22}", format!("{title}, {unit}"))?;
-            for peer in &self.peers {
+            for peer in self.table.sites() {
                 let cell = cell(*column, peer).unwrap_or_else(|| "-".to_owned());
                 write!(f, " {cell:>21}")?;
             }
@@ -174,11 +149,11 @@ impl fmt::Display for Report {
         for line in &self.absent {
             writeln!(f, "absent: {line}")?;
         }
-        for line in &self.failures {
+        for line in self.table.failures() {
             writeln!(f, "failed: {line}")?;
         }
-        self.table(f, Offloads::On)?;
-        self.table(f, Offloads::Off)?;
+        self.write_table(f, Offloads::On)?;
+        self.write_table(f, Offloads::Off)?;
         let goals = self.goals();
         if !goals.is_empty() {
             writeln!(f, "\nGoals, host offloads on")?;
@@ -254,26 +229,6 @@ const fn at_most(column: Column, most: f64, base: Base) -> Goal {
         wanted: Wanted::AtMost(most),
     }
 }
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |n: usize| sorted.get(n).copied().unwrap_or_default();
-    f64::midpoint(at((sorted.len().max(1) - 1) / 2), at(sorted.len() / 2))
-}
-
-/// Three digits that matter.
-fn number(value: f64) -> String {
-    match value {
-        1000.0.. => format!("{:.1}k", value / 1000.0),
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// What the program calls the build that it belongs to.
-pub const OWN: &str = "portico";
 
 const KERNEL: Base = Base::Peer(FORWARDING);
 const DEBIAN: Base = Base::Peer(TAYGA);

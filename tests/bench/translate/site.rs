@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use lab::{Node, cable};
 use net::netlink::{Route, Target};
 use tempfile::TempDir;
@@ -16,6 +16,7 @@ use tokio::process::Child;
 
 use crate::cpu::Whose;
 use crate::load;
+use crate::support::{self, inside};
 
 /// What stands between client and server.
 #[derive(Debug, Clone)]
@@ -198,32 +199,9 @@ impl Site {
     }
 }
 
-/// Runs `job` on a thread that looks out of the node's namespace; sockets that it opens stay
-/// there.
-pub fn inside<T: Send>(node: &Node, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            net::namespace::enter(node)?;
-            job()
-        });
-        thread.join().unwrap_or_else(|_| bail!("a thread panicked"))
-    })
-}
-
 /// Finds Debian's TAYGA, or installs it.
 pub fn tayga_of_debian() -> Result<PathBuf> {
-    let path = PathBuf::from("/usr/sbin/tayga");
-    if !path.exists() {
-        eprintln!("translate: installing tayga");
-        let status = std::process::Command::new("apt-get")
-            .args(["install", "-qq", "-y", "--no-install-recommends", "tayga"])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()
-            .context("apt-get install tayga")?;
-        ensure!(status.success(), "apt-get install tayga: {status}");
-    }
-    Ok(path)
+    support::of_debian("/usr/sbin/tayga", &["tayga"])
 }
 
 async fn start(peer: &Peer, gateway: &Node, folder: &TempDir) -> Result<Option<Child>> {

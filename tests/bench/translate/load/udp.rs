@@ -14,7 +14,8 @@ use nix::sys::time::TimeVal;
 
 use super::PORT;
 use crate::cpu::{Busy, Whose};
-use crate::site::{Site, inside};
+use crate::site::Site;
+use crate::support::inside;
 
 /// How fast the sender goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
