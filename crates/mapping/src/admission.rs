@@ -206,7 +206,8 @@ mod tests {
         now.finish(Revision(100));
         assert_eq!((now.since, now.touched.len()), (Revision(1), BATCHES_KEPT));
 
-        (0..=KEYS_KEPT as u16).for_each(|port| now.insert(key(port), rule()));
+        let most = u16::try_from(KEYS_KEPT).unwrap();
+        (0..=most).for_each(|port| now.insert(key(port), rule()));
         now.finish(Revision(101));
         assert_eq!((now.since, now.touched.len()), (Revision(101), 0));
     }

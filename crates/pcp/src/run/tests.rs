@@ -380,7 +380,7 @@ fn np_12_where_nobody_serves_the_port_a_client_hears_so_at_once() {
     in_home(|home| async move {
         let cancel = CancellationToken::new();
         cancel.cancel();
-        home.serve(cancel).await.unwrap();
+        Box::pin(home.serve(cancel)).await.unwrap();
 
         namespace::enter(&home.camera).unwrap();
         let client = std::net::UdpSocket::bind((CAMERA, 0)).unwrap();
