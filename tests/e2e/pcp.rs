@@ -1,7 +1,8 @@
 //! PCP against the crate `crab_nat`: Debian has no client.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -107,6 +108,65 @@ async fn new_prefix_is_announced_with_a_new_epoch() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn client_of_a_mapping_that_moved_is_told_so_and_after_a_restart_again() -> Result<()> {
+    play(home(["webcam"]), async |home| {
+        let webcam = Server::join(home, "webcam").await?;
+        let addr = webcam.addr;
+        let client = webcam.node.run(async move || open_deaf(addr).await).await?;
+        let client = Arc::new(client);
+        let hear = async |external: Ipv6Addr| {
+            let client = Arc::clone(&client);
+            let hear = async move || hear_update(&client, external).await;
+            webcam.node.run(hear).await
+        };
+        hear(webcam.external(home)).await.context("the answer")?;
+
+        home.renumber(Duration::from_secs(30)).await?;
+        hear(webcam.external(home)).await.context("the update")?;
+        // it never asks again; whatever is under way was sent before
+        home.daemon.kill().await?;
+        while client.try_recv(&mut [0; 1500]).is_ok() {}
+        home.daemon.start().await?;
+
+        hear(webcam.external(home)).await.context("the next update")
+    })
+    .await
+}
+
+/// Sends one MAP request for TCP 8554 (RFC 6887 §11.1), and reads no answer yet.
+async fn open_deaf(addr: Ipv4Addr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((addr, 0)).await?;
+    let mut bytes = vec![2, 1, 0, 0];
+    bytes.extend(3600_u32.to_be_bytes());
+    bytes.extend(addr.to_ipv6_mapped().octets());
+    bytes.extend(*b"never asks 2");
+    bytes.extend([6, 0, 0, 0]);
+    bytes.extend([8554_u16.to_be_bytes(), [0; 2]].concat());
+    bytes.extend([0; 16]);
+    socket.send_to(&bytes, (addressing::GATEWAY, 5351)).await?;
+    Ok(socket)
+}
+
+/// Waits for a MAP response of success that names an external address.
+async fn hear_update(client: &UdpSocket, external: Ipv6Addr) -> Result<()> {
+    let hear = async {
+        let mut buf = [0; 1500];
+        loop {
+            let (len, from) = client.recv_from(&mut buf).await?;
+            let heard = buf.get(..len).unwrap_or_default();
+            ensure!(heard.starts_with(&[2, 0x81, 0, 0]), "{heard:?}");
+            ensure!(from == SocketAddr::new(addressing::GATEWAY.into(), 5351));
+            if heard.get(44..60) == Some(&external.octets()[..]) {
+                return Ok(());
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), hear)
+        .await
+        .context("nothing names the new address")?
 }
 
 async fn map(server: &Server, number: u16, nonce: Option<Nonce>) -> Result<PortMapping> {
