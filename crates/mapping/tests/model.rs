@@ -8,18 +8,19 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mapping::{
-    Access, Anchor, BootId, BootNumber, Carriers, Client, Core, DecideRequest, Decision, Delta,
-    External, ExternalPort, FilterChange, Gates, Generation, GenerationId, Grant, Host,
-    HostPolicyRequest, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest, MapSetRequest,
-    Mapping, MappingId, MappingNonce, Meta, Now, Outcome, Permission, Policy, PortClass,
-    PrefixRequest, Protocol, Refusal, ReleaseRequest, RemoteFilter, Request, Requester, Revision,
-    Site, Subject, UnmapRequest, UnmapTarget, Via, Waiting, Wall,
+    Access, Anchor, BootId, BootNumber, Carriers, Client, ClosePinholeRequest, Core, DecideRequest,
+    Decision, Delta, External, ExternalPort, FilterChange, Gates, Generation, GenerationId, Grant,
+    Host, HostPolicyRequest, Image, Instant, InternalPort, LeaseRequest, Mac, MapRequest,
+    MapSetRequest, Mapping, MappingId, MappingNonce, Meta, Now, Outcome, Permission, Pinhole,
+    PinholeId, PinholeRequest, PinholeTarget, PinholeTuple, Policy, PortClass, PrefixRequest,
+    Protocol, Refusal, ReleaseRequest, RemoteFilter, Request, Requester, Revision, Site, Subject,
+    UnmapRequest, UnmapTarget, Via, Waiting, Wall,
 };
 use proptest::prelude::*;
 
@@ -51,7 +52,8 @@ proptest! {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Carry(bool),
+    /// IPv4 forwards, and pinholes.
+    Carry(bool, bool),
     Close {
         host: u8,
         port: u16,
@@ -69,8 +71,14 @@ enum Step {
     Open(Wish),
     OpenSet(Wish, u16),
     Pass(u64),
+    Pierce(Wish),
     Restart,
     Rule(u8, Option<HostPolicy>),
+    Unpierce {
+        host: u8,
+        port: u16,
+        nonce: Option<u8>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -91,7 +99,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (host(), proptest::option::of(host_policy())).prop_map(|(host, policy)| Step::Rule(host, policy)),
         2 => (1..400_u64).prop_map(Step::Pass),
         1 => (0..3_u8).prop_map(Step::Delegate),
-        1 => any::<bool>().prop_map(Step::Carry),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(ipv4, pinholes)| Step::Carry(ipv4, pinholes)),
+        3 => wish().prop_map(|wish| {
+            let wanted = Wanted::Exact(wish.internal);
+            Step::Pierce(Wish { wanted, via: Via::Ipv6, ..wish })
+        }),
+        1 => (host(), port(), nonce()).prop_map(|(host, port, nonce)| Step::Unpierce { host, port, nonce }),
         1 => Just(Step::Restart),
     ]
 }
@@ -153,6 +166,7 @@ struct Stored {
     mappings: BTreeMap<MappingId, Arc<Mapping>>,
     generations: BTreeMap<GenerationId, Generation>,
     permissions: BTreeMap<(Mac, Protocol, InternalPort), Permission>,
+    pinholes: BTreeMap<PinholeId, Arc<Pinhole>>,
     waiting: BTreeMap<MappingId, Arc<Waiting>>,
     anchors: BTreeMap<BootNumber, Anchor>,
     meta: Option<Meta>,
@@ -164,6 +178,7 @@ impl Stored {
         put(&mut self.mappings, &delta.mappings);
         put(&mut self.generations, &delta.generations);
         put(&mut self.permissions, &delta.permissions);
+        put(&mut self.pinholes, &delta.pinholes);
         put(&mut self.waiting, &delta.waiting);
         self.anchors
             .insert(delta.meta.anchor.boot, delta.meta.anchor);
@@ -180,7 +195,11 @@ impl Stored {
                 .collect(),
             generations: self.generations.values().copied().collect(),
             permissions: self.permissions.values().copied().collect(),
-            pinholes: Vec::new(),
+            pinholes: self
+                .pinholes
+                .values()
+                .map(|it| Pinhole::clone(it))
+                .collect(),
             waiting: self.waiting.values().map(|it| Waiting::clone(it)).collect(),
             meta: self.meta.unwrap(),
             anchors: self.anchors.values().copied().collect(),
@@ -223,7 +242,7 @@ impl Run {
     fn take(&mut self, step: &Step) {
         let before = self.core.snapshot().clone();
         match step {
-            Step::Carry(ipv4) => self.carry(*ipv4),
+            Step::Carry(ipv4, pinholes) => self.carry(*ipv4, *pinholes),
             Step::Close { host, port, nonce } => self.close(*host, *port, *nonce),
             Step::Decide(at, what) => self.decide(*at, *what),
             Step::Delegate(number) => self.delegate(*number),
@@ -236,8 +255,10 @@ impl Run {
                 self.model.pass(*seconds);
                 self.core.handle_timeout(self.now());
             }
+            Step::Pierce(wish) => self.pierce(wish),
             Step::Restart => self.restart(),
             Step::Rule(host, policy) => self.rule(*host, *policy),
+            Step::Unpierce { host, port, nonce } => self.unpierce(*host, *port, *nonce),
         }
         let (gates, stored) = self.finish();
         self.compare();
@@ -309,12 +330,32 @@ impl Run {
         let carried = if self.model.carried { by_ipv4 } else { 0 };
         assert_eq!(snapshot.forwards().count(), carried);
         self.compare_decisions();
+        self.compare_pinholes();
         let names: BTreeSet<_> = snapshot.hosts().map(|host| host.name.clone()).collect();
         let addrs: BTreeSet<_> = snapshot.hosts().map(|host| host.addr).collect();
         let hosts = snapshot.hosts().count();
         assert_eq!((names.len(), addrs.len()), (hosts, hosts));
         let preferred = snapshot.generations().filter(|it| it.preferred);
         assert!(preferred.count() <= 1);
+    }
+
+    fn compare_pinholes(&self) {
+        let snapshot = self.core.snapshot();
+        assert_eq!(snapshot.pinholes().count(), self.model.pinholes.len());
+        for known in &self.model.pinholes {
+            let pinhole = snapshot.pinhole(PinholeId(known.id)).unwrap();
+            let left = snapshot.remaining(pinhole.expires, self.now());
+            assert_eq!(pinhole.tuple(), tuple(known.host, known.port));
+            assert_eq!(snapshot.pinhole_by_tuple(&pinhole.tuple()), Some(pinhole));
+            assert_eq!(pinhole.nonce, nonce_of(known.nonce));
+            assert_eq!(pinhole.filters[..], filters(&known.filters)[..]);
+            assert_eq!(left.as_secs(), known.ends - self.model.now);
+            assert!(
+                snapshot
+                    .pinholes_of(mac(known.host))
+                    .any(|it| it == pinhole)
+            );
+        }
     }
 
     fn compare_decisions(&self) {
@@ -330,6 +371,7 @@ impl Run {
                     it.id,
                     it.wish.host,
                     it.wish.internal,
+                    it.pinhole,
                     it.wish.via,
                     left(it.ends),
                 )
@@ -339,7 +381,9 @@ impl Run {
             .waiting()
             .map(|it| {
                 let port = it.internal_port.get();
-                (it.id.0, number(it.host), port, it.via, seconds(it.expires))
+                let pinhole = it.pinhole.is_some();
+                let left = seconds(it.expires);
+                (it.id.0, number(it.host), port, pinhole, it.via, left)
             })
             .collect();
         assert_eq!(listed, waiting);
@@ -514,11 +558,43 @@ impl Run {
         assert_eq!(outcome == Outcome::Granted(Grant::Done), expected);
     }
 
-    fn carry(&mut self, ipv4: bool) {
+    fn pierce(&mut self, wish: &Wish) {
+        let expected = self.model.pierce(wish);
+        let request = PinholeRequest {
+            subject: by_ipv6(wish.host),
+            requester: requester(wish.nonce, Requester::Upnp),
+            tuple: tuple(wish.host, wish.internal),
+            filters: FilterChange {
+                clear: wish.filters.clear,
+                add: filters(&wish.filters.add),
+            },
+            lifetime: Duration::from_secs(wish.seconds.unwrap()),
+            nonce: nonce_of(wish.nonce),
+            description: None,
+        };
+        let got = match self.request(&Request::Pinhole(request)) {
+            Outcome::Granted(Grant::Pinholed { pinhole, .. }) => Ok(pinhole.id.0),
+            outcome => Err(no(&outcome)),
+        };
+        assert_eq!(got, expected);
+    }
+
+    fn unpierce(&mut self, host: u8, port: u16, nonce: Option<u8>) {
+        let expected = self.model.unpierce(host, port, nonce);
+        let outcome = self.request(&Request::ClosePinhole(ClosePinholeRequest {
+            subject: by_ipv6(host),
+            requester: requester(nonce, Requester::Upnp),
+            target: PinholeTarget::Tuple(tuple(host, port), nonce_of(nonce)),
+        }));
+        assert_eq!(matches!(outcome, Outcome::Granted(_)), expected);
+    }
+
+    fn carry(&mut self, ipv4: bool, pinholes: bool) {
         self.model.carried = ipv4;
+        self.model.pierced = pinholes;
         self.request(&Request::Carriers(Carriers {
             ipv4: ipv4.then_some(Ipv4Addr::new(203, 0, 113, 5)),
-            pinholes: false,
+            pinholes,
         }));
     }
 
@@ -527,6 +603,7 @@ impl Run {
         let boot = BootId([1; 16]);
         self.core = Core::restore(site(), self.stored.image(), boot, self.now()).unwrap();
         self.model.carried = false;
+        self.model.pierced = false;
         self.model.kept.clear();
     }
 
@@ -608,6 +685,26 @@ fn policy() -> Policy {
         max_per_device: QUOTA,
         ..Policy::default()
     }
+}
+
+fn tuple(host: u8, port: u16) -> PinholeTuple {
+    PinholeTuple {
+        addr: own(host),
+        protocol: Protocol::Tcp,
+        port: InternalPort::new(port).unwrap(),
+        remote: None,
+    }
+}
+
+fn by_ipv6(host: u8) -> Subject {
+    Subject::Client(Client {
+        addr: own(host).into(),
+        mac: Some(mac(host)),
+    })
+}
+
+fn own(host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, host.into())
 }
 
 const fn mac(host: u8) -> Mac {

@@ -44,10 +44,23 @@ pub struct Open {
     pub ends: u64,
 }
 
+/// What the model knows of a pinhole; each host has one IPv6 address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pinhole {
+    pub id: u16,
+    pub host: u8,
+    pub port: u16,
+    pub nonce: Option<u8>,
+    pub filters: Vec<u8>,
+    pub ends: u64,
+}
+
 /// What waits for a person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
     pub id: u64,
+    /// Whether a pinhole is asked for.
+    pub pinhole: bool,
     /// With the addresses that were carried then, and the filters that follow from none.
     pub wish: Wish,
     pub asked: u64,
@@ -91,9 +104,11 @@ pub struct Model {
     pub permissions: BTreeMap<(u8, u16), Permission>,
     pub waiting: Vec<Waiting>,
     pub open: Vec<Open>,
+    pub pinholes: Vec<Pinhole>,
     /// Ports of the shared address that nobody else gets: for whom, and until when.
     pub kept: BTreeMap<u16, (u8, u64)>,
     pub carried: bool,
+    pub pierced: bool,
     pub delegated: bool,
     pub given: u64,
     pub now: u64,
@@ -130,6 +145,7 @@ impl Model {
                     self.close_not_permitted(port.0);
                 }
             }
+            self.pinholes.retain(|pinhole| pinhole.ends != at);
             self.waiting.retain(|waiting| waiting.ends != at);
         }
     }
@@ -141,6 +157,7 @@ impl Model {
             .chain(permissions)
             .chain(self.leases.values().copied())
             .chain(self.open.iter().map(|open| open.ends))
+            .chain(self.pinholes.iter().map(|pinhole| pinhole.ends))
             .chain(self.waiting.iter().map(|waiting| waiting.ends))
             .chain(self.kept.values().map(|(_, until)| *until))
             .min()
@@ -148,6 +165,7 @@ impl Model {
 
     pub fn leave(&mut self, host: u8) -> bool {
         self.close(|open| open.host == host);
+        self.pinholes.retain(|pinhole| pinhole.host != host);
         self.waiting.retain(|waiting| waiting.wish.host != host);
         self.leases.remove(&host).is_some()
     }
@@ -167,7 +185,7 @@ impl Model {
         }
         match self.grade(wish.host, wish.internal, wish.internal) {
             Grade::Denied => return Err(No::Refused),
-            Grade::Asks => return Err(self.ask(wish, via)),
+            Grade::Asks => return Err(self.ask(wish, via, false)),
             Grade::Opens => {}
         }
         if let Some(index) = self.existing(wish, via)? {
@@ -186,7 +204,7 @@ impl Model {
                 match self.grade(wish.host, wish.internal, port) {
                     Grade::Denied => return Err(No::Refused),
                     Grade::Asks | Grade::Opens if taken => return Err(No::Refused),
-                    Grade::Asks => return Err(self.ask(wish, via)),
+                    Grade::Asks => return Err(self.ask(wish, via, false)),
                     Grade::Opens => port,
                 }
             }
@@ -220,10 +238,67 @@ impl Model {
                 Wanted::Exact(port) | Wanted::Required(port) => port != external,
                 Wanted::Any(_) | Wanted::Suggested(_) => false,
             };
-            !about || elsewhere
+            !about || elsewhere || waiting.pinhole
         });
         self.open.push(open.clone());
         Ok(open)
+    }
+
+    /// Opens a pinhole or prolongs it; at which external port is not asked.
+    pub fn pierce(&mut self, wish: &Wish) -> Result<u16, No> {
+        let (host, port) = (wish.host, wish.internal);
+        if !self.leases.contains_key(&host) || !self.pierced {
+            return Err(No::Refused);
+        }
+        match self.grade(host, port, port) {
+            Grade::Denied => return Err(No::Refused),
+            Grade::Asks => return Err(self.ask(wish, Via::Ipv6, true)),
+            Grade::Opens => {}
+        }
+        let ends = self.ends(wish);
+        let known = self.pinholes.iter_mut();
+        let mut known = known.filter(|it| (it.host, it.port) == (host, port));
+        if let Some(known) = known.next() {
+            let fits = known.nonce.is_none() || known.nonce == wish.nonce;
+            match (fits, wish.nonce) {
+                (true, _) => {
+                    known.ends = ends;
+                    known.nonce = wish.nonce;
+                    known.filters = filtered(&known.filters, &wish.filters);
+                }
+                (false, None) => known.ends = known.ends.max(ends),
+                (false, Some(_)) => return Err(No::Refused),
+            }
+            return Ok(known.id);
+        }
+        if self.is_full(host) {
+            return Err(No::Refused);
+        }
+        let newest = self.pinholes.iter().map(|it| it.id).max();
+        let id = newest.unwrap_or_default() + 1;
+        self.pinholes.push(Pinhole {
+            id,
+            host,
+            port,
+            nonce: wish.nonce,
+            filters: filtered(&[], &wish.filters),
+            ends,
+        });
+        let about = |it: &Waiting| it.pinhole && (it.wish.host, it.wish.internal) == (host, port);
+        self.waiting.retain(|waiting| !about(waiting));
+        Ok(id)
+    }
+
+    /// Returns whether the deletion must be granted.
+    pub fn unpierce(&mut self, host: u8, port: u16, nonce: Option<u8>) -> bool {
+        let is_meant = |it: &Pinhole| (it.host, it.port) == (host, port);
+        let known = self.pinholes.iter().find(|it| is_meant(it));
+        let may = known.is_none_or(|it| it.nonce.is_none() || it.nonce == nonce);
+        if !may || !self.leases.contains_key(&host) {
+            return false;
+        }
+        self.pinholes.retain(|it| !is_meant(it));
+        true
     }
 
     /// Opens the ports from the first on; returns the first, and how many.
@@ -273,14 +348,33 @@ impl Model {
         let waiting = self.waiting.remove(index.ok_or(No::Refused)?);
         let port = (waiting.wish.host, waiting.wish.internal);
         self.permissions.insert(port, allowed);
-        let given = std::mem::replace(&mut self.given, id - 1);
-        let opened = self.map(&Wish {
+        self.open_waiting(waiting, lasts)
+            .inspect_err(|_| *self = before)?;
+        // one answer is for the mapping and the pinhole
+        let about = |it: &Waiting| (it.wish.host, it.wish.internal) == port;
+        if let Some(index) = self.waiting.iter().position(about) {
+            let before = self.clone();
+            let other = self.waiting.remove(index);
+            if self.open_waiting(other, lasts).is_err() {
+                *self = before;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_waiting(&mut self, waiting: Waiting, lasts: Option<u64>) -> Result<(), No> {
+        let wish = Wish {
             nonce: None,
             seconds: lasts,
             ..waiting.wish
-        });
+        };
+        if waiting.pinhole {
+            return self.pierce(&wish).map(drop);
+        }
+        let given = std::mem::replace(&mut self.given, waiting.id - 1);
+        let opened = self.map(&wish);
         self.given = given;
-        opened.map(drop).inspect_err(|_| *self = before)
+        opened.map(drop)
     }
 
     /// A person says no.
@@ -292,7 +386,10 @@ impl Model {
         let Some(port) = waiting.or(open) else {
             return false;
         };
-        self.waiting.retain(|it| it.id != id);
+        let is_answered = |it: &Waiting| (it.wish.host, it.wish.internal) == port;
+        if waiting.is_some() {
+            self.waiting.retain(|it| !is_answered(it));
+        }
         let denied = Permission {
             allow: false,
             until: None,
@@ -323,7 +420,7 @@ impl Model {
     }
 
     /// Asks a person, unless the host has as much as it may.
-    fn ask(&mut self, wish: &Wish, via: Via) -> No {
+    fn ask(&mut self, wish: &Wish, via: Via, pinhole: bool) -> No {
         let wish = Wish {
             via,
             seconds: None,
@@ -333,7 +430,8 @@ impl Model {
             },
             ..wish.clone()
         };
-        let about = |it: &Waiting| it.wish.host == wish.host && it.wish.internal == wish.internal;
+        let port = (wish.host, wish.internal, pinhole);
+        let about = |it: &Waiting| (it.wish.host, it.wish.internal, it.pinhole) == port;
         let known = self.waiting.iter().position(about);
         if known.is_none() && self.is_full(wish.host) {
             return No::Refused;
@@ -347,6 +445,7 @@ impl Model {
             let id = known.unwrap_or_else(|| self.next_id());
             self.waiting.push(Waiting {
                 id,
+                pinhole,
                 wish,
                 asked: self.now,
                 ends: self.now + MOST,
@@ -394,8 +493,9 @@ impl Model {
     fn is_full(&self, host: u8) -> bool {
         let open = self.open.iter().filter(|open| open.host == host).count();
         let waiting = self.waiting.iter().filter(|it| it.wish.host == host);
+        let pinholes = self.pinholes.iter().filter(|it| it.host == host);
         let quota = self.policy(host).quota.unwrap_or(QUOTA);
-        open + waiting.count() >= quota as usize
+        open + waiting.count() + pinholes.count() >= quota as usize
     }
 
     /// The mapping that is asked for again.
@@ -514,6 +614,10 @@ impl Model {
 
     fn close_not_permitted(&mut self, host: u8) {
         let model = self.clone();
+        self.pinholes.retain(|pinhole| {
+            let opens = model.grade(host, pinhole.port, pinhole.port) == Grade::Opens;
+            pinhole.host != host || opens
+        });
         self.close(|open| {
             let opens = |port| model.grade(host, open.internal, port) == Grade::Opens;
             open.host == host && !(opens(open.internal) && opens(open.external))
