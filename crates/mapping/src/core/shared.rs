@@ -162,9 +162,9 @@ impl Core {
             };
         self.keep(host, protocol, port, until);
         // a host keeps no more ports than it may hold, however often it opens and closes
-        let most = self.snapshot.host(host).map_or(0, |host| self.quota(host));
+        let quota = self.snapshot.host(host).map_or(0, |host| self.quota(host));
         let kept: Vec<_> = self.shared.of_host(host).copied().collect();
-        let more = kept.len().saturating_sub(most);
+        let more = kept.len().saturating_sub(quota.min(KEPT_MOST));
         for (_, until, protocol, port) in kept.into_iter().take(more) {
             self.ends.remove(&(until, Ends::Kept(protocol, port)));
             self.end_kept(protocol, port);
@@ -206,6 +206,9 @@ impl Core {
 /// lifetimes are within.
 const KEPT_UDP: Duration = Duration::from_secs(2 * 60);
 const KEPT_TCP: Duration = Duration::from_secs(124 * 60);
+
+/// For one host, whatever its quota: each port that it closes costs a look at all of them.
+const KEPT_MOST: usize = 64;
 
 const LOWEST: ExternalPort = match ExternalPort::new(1) {
     Some(port) => port,
