@@ -141,8 +141,8 @@ pub struct Limits {
     pub per_server: u32,
     /// Sessions of one /64 to which the remote has not yet answered.
     pub half_open_per_64: u32,
-    /// Sessions that the remotes of one /64 may begin in a second, four seconds' worth at once
-    /// (RFC 6888 REQ-5 b); more than 65,535 is no limit.
+    /// Sessions that the remotes of one /64 may begin in a second, at once four seconds' worth, up to
+    /// 65,535 (RFC 6888 REQ-5 b); more than 65,535 is no limit.
     pub new_per_remote_64: u32,
     /// As before, of one server.
     pub new_per_server: u32,
