@@ -1085,6 +1085,25 @@ mod http {
     }
 
     #[test]
+    fn uda_s2_11_who_names_languages_hears_in_which_one_a_description_is() {
+        let home = Home::new();
+        let path = Resource::Description(Edition::V2).path(&home.identity());
+        for (header, expected) in [
+            ("", Vec::new()),
+            (
+                "Accept-Language: de\r\n",
+                vec![("Content-Language", "en".to_owned())],
+            ),
+        ] {
+            let text = format!("GET {path} HTTP/1.1\r\nHost: 192.168.64.1\r\n{header}\r\n");
+            let Step::Answer(answer) = home.raw(text.as_bytes()) else {
+                panic!("no answer");
+            };
+            assert_eq!(answer.headers, expected);
+        }
+    }
+
+    #[test]
     fn t_8_other_hosts_and_web_pages_are_refused() {
         let home = Home::new();
         let path = Resource::Description(Edition::V1).path(&home.identity());
@@ -1406,7 +1425,7 @@ impl Home {
 
     /// Sends raw bytes through a connection of its own and returns the answer.
     fn raw(&self, bytes: &[u8]) -> Step {
-        let mut connection = Connection::new(Counters::new(), self.now.mono);
+        let mut connection = Connection::new(Counters::new(), self.now);
         connection.handle_bytes(bytes, self.now.mono);
         let request = connection.poll_request().expect("a whole request");
         let snapshot: &Snapshot = self.core.snapshot();
@@ -1629,7 +1648,7 @@ fn outputs(answer: &str) -> Result<Outputs, u16> {
 }
 
 fn status(response: &Response) -> u16 {
-    let bytes = response.emit(false, true);
+    let bytes = response.emit(0, false, true);
     let text = String::from_utf8(bytes).unwrap();
     assert!(
         Head::parse(text.as_bytes()).is_err(),

@@ -772,7 +772,7 @@ mod eventing {
             let (edition, service) = self.target;
             let path = Resource::Events(edition, service).path(&Identity::new([7; 16]));
             let text = format!("{method} {path} HTTP/1.1\r\nHost: 192.168.64.1\r\n{headers}\r\n");
-            let mut connection = Connection::new(Counters::new(), self.now.mono);
+            let mut connection = Connection::new(Counters::new(), self.now);
             connection.handle_bytes(text.as_bytes(), self.now.mono);
             let request = connection.poll_request().unwrap();
             let visitor = Visitor {

@@ -105,7 +105,7 @@ impl<W: Writer> Newcomer<W> {
         };
         let guest = Guest {
             stream: self.stream,
-            connection: Connection::new(self.counters, self.writer.now().mono),
+            connection: Connection::new(self.counters, self.writer.now()),
             visitor,
             web: self.web,
             office: self.office,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use mapping::Instant;
+use mapping::{Instant, Now};
 
 use crate::wire::http::{Chunks, Framing, Head, Method, Response, Status, Version};
 use crate::{Counters, Event};
@@ -21,6 +21,8 @@ use crate::{Counters, Event};
 pub struct Connection {
     state: State,
     buf: Vec<u8>,
+    accepted: Now,
+    last_seen: Instant,
     deadline: Instant,
     transmits: VecDeque<Vec<u8>>,
     counters: Counters,
@@ -59,11 +61,13 @@ pub struct Request {
 impl Connection {
     /// Makes a connection that was just accepted.
     #[must_use]
-    pub fn new(counters: Counters, now: Instant) -> Self {
+    pub fn new(counters: Counters, now: Now) -> Self {
         Self {
             state: State::Head,
             buf: Vec::new(),
-            deadline: now + HEAD_TIMEOUT,
+            accepted: now,
+            last_seen: now.mono,
+            deadline: now.mono + HEAD_TIMEOUT,
             transmits: VecDeque::new(),
             counters,
         }
@@ -71,6 +75,7 @@ impl Connection {
 
     /// Takes what was received.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
+        self.last_seen = now;
         if matches!(self.state, State::Closed) {
             return;
         }
@@ -80,6 +85,7 @@ impl Connection {
 
     /// Takes the answer to the request that [`Self::poll_request`] gave.
     pub fn handle_response(&mut self, response: &Response, now: Instant) {
+        self.last_seen = now;
         let State::Serving {
             keep_alive,
             without_body,
@@ -87,8 +93,8 @@ impl Connection {
         else {
             return;
         };
-        self.transmits
-            .push_back(response.emit(keep_alive, without_body));
+        let bytes = response.emit(self.wall_secs(), keep_alive, without_body);
+        self.transmits.push_back(bytes);
         if keep_alive {
             self.state = State::Head;
             self.deadline = now + HEAD_TIMEOUT;
@@ -100,6 +106,7 @@ impl Connection {
 
     /// Gives up what takes too long; early or twice changes nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.last_seen = now;
         if self.poll_timeout().is_none_or(|deadline| now < deadline) {
             return;
         }
@@ -225,10 +232,16 @@ impl Connection {
     }
 
     fn refuse(&mut self, status: Status, why: &str) {
-        self.transmits
-            .push_back(Response::refusal(status, why).emit(false, false));
+        let bytes = Response::refusal(status, why).emit(self.wall_secs(), false, false);
+        self.transmits.push_back(bytes);
         self.buf = Vec::new();
         self.state = State::Closed;
+    }
+
+    /// What the wall clock says if it was right when the connection came.
+    fn wall_secs(&self) -> u64 {
+        let since = self.last_seen.since(self.accepted.mono).as_secs();
+        self.accepted.wall.as_secs().saturating_add(since)
     }
 }
 
@@ -248,7 +261,7 @@ mod tests {
 
     #[test]
     fn requests_on_one_connection_are_answered_in_order() {
-        let mut connection = Connection::new(Counters::new(), at(0));
+        let mut connection = Connection::new(Counters::new(), now());
         connection.handle_bytes(
             b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhiGET /b HTTP/1.1\r\n\r\n",
             at(0),
@@ -271,20 +284,21 @@ mod tests {
 
     #[test]
     fn old_clients_get_their_answer_and_the_end() {
-        let mut connection = Connection::new(Counters::new(), at(0));
+        let mut connection = Connection::new(Counters::new(), now());
         connection.handle_bytes(b"GET / HTTP/1.0\r\n\r\n", at(0));
 
         assert!(connection.poll_request().is_some());
-        connection.handle_response(&Response::refusal(Status::NotFound, "a"), at(0));
+        connection.handle_response(&Response::refusal(Status::NotFound, "a"), at(2));
 
         let answer = String::from_utf8(connection.poll_transmit().unwrap()).unwrap();
         assert!(answer.contains("\r\nConnection: close\r\n"));
+        assert!(answer.contains("\r\nDate: Sun, 06 Nov 1994 08:49:39 GMT\r\n"));
         assert!(!connection.wants_bytes() && connection.poll_timeout().is_none());
     }
 
     #[test]
     fn chunked_body_is_whole() {
-        let mut connection = Connection::new(Counters::new(), at(0));
+        let mut connection = Connection::new(Counters::new(), now());
         let text = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
         for byte in text {
             connection.handle_bytes(&[*byte], at(0));
@@ -295,7 +309,7 @@ mod tests {
 
     #[test]
     fn body_that_is_expected_is_asked_for() {
-        let mut connection = Connection::new(Counters::new(), at(0));
+        let mut connection = Connection::new(Counters::new(), now());
         connection.handle_bytes(
             b"POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
             at(0),
@@ -312,7 +326,7 @@ mod tests {
     #[test]
     fn t_20_slow_heads_and_bodies_end() {
         let counters = Counters::new();
-        let mut slow_head = Connection::new(counters.clone(), at(0));
+        let mut slow_head = Connection::new(counters.clone(), now());
         for second in 0..5 {
             slow_head.handle_bytes(b"G", at(second));
         }
@@ -327,7 +341,7 @@ mod tests {
         );
         assert!(!slow_head.wants_bytes());
 
-        let mut slow_body = Connection::new(counters.clone(), at(0));
+        let mut slow_body = Connection::new(counters.clone(), now());
         slow_body.handle_bytes(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nx", at(3));
         assert_eq!(slow_body.poll_timeout(), Some(at(13)));
         slow_body.handle_timeout(at(13));
@@ -339,7 +353,7 @@ mod tests {
         );
         assert_eq!(counters.value(Event::ConnectionTimeout), 2);
 
-        let mut idle = Connection::new(counters.clone(), at(0));
+        let mut idle = Connection::new(counters.clone(), now());
         idle.handle_timeout(at(5));
         assert!(idle.poll_transmit().is_none() && !idle.wants_bytes());
         assert_eq!(counters.value(Event::ConnectionTimeout), 2);
@@ -348,7 +362,7 @@ mod tests {
     #[test]
     fn t_19_large_bodies_are_refused_before_they_come() {
         let refusal = |text: &[u8]| {
-            let mut connection = Connection::new(Counters::new(), at(0));
+            let mut connection = Connection::new(Counters::new(), now());
             connection.handle_bytes(text, at(0));
             connection.poll_transmit()
         };
@@ -381,7 +395,7 @@ mod tests {
     #[test]
     fn t_20_smuggled_request_ends_the_connection() {
         let counters = Counters::new();
-        let mut connection = Connection::new(counters.clone(), at(0));
+        let mut connection = Connection::new(counters.clone(), now());
         connection.handle_bytes(
             b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
             at(0),
@@ -412,7 +426,7 @@ mod tests {
                 0..40,
             ),
         ) {
-            let mut connection = Connection::new(Counters::new(), at(0));
+            let mut connection = Connection::new(Counters::new(), now());
             for (second, part) in (0..).zip(parts) {
                 connection.handle_bytes(&part, at(second));
                 connection.handle_timeout(at(second));
@@ -422,6 +436,13 @@ mod tests {
                 }
                 while connection.poll_transmit().is_some() {}
             }
+        }
+    }
+
+    fn now() -> Now {
+        Now {
+            mono: at(0),
+            wall: mapping::Wall::from_secs(784_111_777),
         }
     }
 

@@ -185,7 +185,7 @@ proptest! {
         let now = Now { mono: at(Duration::ZERO), wall: Wall::from_secs(1_800_000_000) };
         let (core, camera) = home(now);
         let web = Web::new(&Identity::new([7; 16]), Counters::new());
-        let mut connection = Connection::new(Counters::new(), now.mono);
+        let mut connection = Connection::new(Counters::new(), now);
         connection.handle_bytes(format!("POST {target} HTTP/1.1\r\n{headers}\r\n").as_bytes(), now.mono);
         if let Some(request) = connection.poll_request() {
             let visitor = visitor(camera);
@@ -211,7 +211,11 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 fn request(text: &str) -> Request {
-    let mut connection = Connection::new(Counters::new(), at(Duration::ZERO));
+    let now = Now {
+        mono: at(Duration::ZERO),
+        wall: Wall::from_secs(1_800_000_000),
+    };
+    let mut connection = Connection::new(Counters::new(), now);
     connection.handle_bytes(text.as_bytes(), at(Duration::ZERO));
     connection.poll_request().unwrap()
 }

@@ -115,7 +115,13 @@ impl Web {
         match self.route(&request.head, visitor) {
             Ok(Content::Document(document)) => {
                 self.counters.count(Event::DocumentServed);
-                Step::Answer(Response::xml(Status::Ok, document.clone()))
+                let mut response = Response::xml(Status::Ok, document.clone());
+                // UDA 1.1 §2.11
+                if request.head.has("accept-language") {
+                    let language = ("Content-Language", "en".to_owned());
+                    response.headers.push(language);
+                }
+                Step::Answer(response)
             }
             Ok(Content::Control(edition, service)) => {
                 let target = (*edition, *service);

@@ -327,9 +327,9 @@ impl Response {
         Self::xml(status, format!("{why}\n").into_bytes())
     }
 
-    /// Emits the answer; without its body for HEAD.
+    /// Emits the answer at a time in seconds since 1970; without its body for HEAD.
     #[must_use]
-    pub fn emit(&self, keep_alive: bool, without_body: bool) -> Vec<u8> {
+    pub fn emit(&self, at: u64, keep_alive: bool, without_body: bool) -> Vec<u8> {
         let content_type = match (self.body.is_empty(), self.status.is_xml()) {
             (true, _) => "",
             (false, true) => "Content-Type: text/xml; charset=\"utf-8\"\r\n",
@@ -341,9 +341,10 @@ impl Response {
         let _written = write!(
             bytes,
             "HTTP/1.1 {}\r\n{content_type}Content-Length: {}\r\nConnection: {connection}\r\n\
-             Server: {}\r\nEXT:\r\nX-Content-Type-Options: nosniff\r\n",
+             Date: {}\r\nServer: {}\r\nEXT:\r\nX-Content-Type-Options: nosniff\r\n",
             self.status.line(),
             self.body.len(),
+            date(at),
             super::ssdp::SERVER,
         );
         for (name, value) in &self.headers {
@@ -355,6 +356,48 @@ impl Response {
         }
         bytes
     }
+}
+
+/// Emits a time in seconds since 1970 (RFC 9110 §5.6.7, §6.6.1).
+fn date(at: u64) -> String {
+    let at = at.min(LAST_SECOND);
+    let (days, second) = (at / 86_400, at % 86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let weekdays = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let weekday = usize::try_from(days % 7).ok();
+    let weekday = weekday.and_then(|at| weekdays.get(at)).copied();
+    let (mut year, mut day) = (1970, days);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    while day >= 365 + u64::from(leap(year)) {
+        day -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = "Dec";
+    for (name, days) in [
+        ("Jan", 31),
+        ("Feb", february),
+        ("Mar", 31),
+        ("Apr", 30),
+        ("May", 31),
+        ("Jun", 30),
+        ("Jul", 31),
+        ("Aug", 31),
+        ("Sep", 30),
+        ("Oct", 31),
+        ("Nov", 30),
+        ("Dec", 31),
+    ] {
+        if day < days {
+            month = name;
+            break;
+        }
+        day -= days;
+    }
+    let (weekday, day) = (weekday.unwrap_or_default(), day + 1);
+    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
 /// Parses a literal address, alone or with a port, as in a URL or a Host header (RFC 3986
@@ -479,6 +522,9 @@ const MAX_LINE: usize = 256;
 
 /// What the first line and the headers of an answer take, about.
 const HEAD_SIZE: usize = 300;
+
+/// Of the year 9999: years have four digits.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use mapping::Instant;
+use mapping::{Instant, Now, Wall};
 use upnp::Counters;
 use upnp::server::Connection;
 use upnp::wire::http::{self, Response, Status};
@@ -23,7 +23,11 @@ pub fn run(input: &[u8]) {
     }
     let counters = COUNTERS.with(Counters::clone);
     let mut now = Instant::from_nanos(1_000_000_000);
-    let mut connection = Connection::new(counters, now);
+    let accepted = Now {
+        mono: now,
+        wall: Wall::from_secs(1_800_000_000),
+    };
+    let mut connection = Connection::new(counters, accepted);
     let mut requests = 0;
     for piece in text.chunks(usize::from(*cut).max(1)) {
         connection.handle_bytes(piece, now);

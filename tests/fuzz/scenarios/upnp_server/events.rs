@@ -76,7 +76,7 @@ impl Home {
             "UNSUBSCRIBE"
         };
         let head = format!("{method} {} HTTP/1.1\r\nHost: {local}\r\n", self.path);
-        let mut connection = Connection::new(self.counters.clone(), self.now.mono);
+        let mut connection = Connection::new(self.counters.clone(), self.now);
         connection.handle_bytes(head.as_bytes(), self.now.mono);
         connection.handle_bytes(headers, self.now.mono);
         connection.handle_bytes(b"\r\n\r\n", self.now.mono);

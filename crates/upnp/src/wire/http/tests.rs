@@ -129,12 +129,26 @@ fn malformed_chunks_are_refused() {
 fn answer_is_emitted_with_its_length() {
     let response = Response::refusal(Status::NotFound, "no");
 
-    let text = String::from_utf8(response.emit(false, false)).unwrap();
+    let text = String::from_utf8(response.emit(784_111_777, false, false)).unwrap();
 
     assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"));
     assert!(text.contains("\r\nContent-Length: 3\r\nConnection: close\r\n"));
     assert!(text.ends_with("\r\n\r\nno\n"));
-    assert!(response.emit(true, true).ends_with(b"\r\n\r\n"));
+    assert!(response.emit(0, true, true).ends_with(b"\r\n\r\n"));
+}
+
+#[test]
+fn rfc_9110_s5_6_7_dates_are_those_of_the_calendar() {
+    for (at, expected) in [
+        (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+        (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+        (1_798_761_599, "Thu, 31 Dec 2026 23:59:59 GMT"),
+        (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+    ] {
+        assert_eq!(date(at), expected, "{at}");
+    }
 }
 
 proptest! {
