@@ -1085,7 +1085,7 @@ mod http {
     }
 
     #[test]
-    fn uda_s2_11_who_names_languages_hears_in_which_one_a_description_is() {
+    fn s2_11_who_names_languages_hears_in_which_one_a_description_is() {
         let home = Home::new();
         let path = Resource::Description(Edition::V2).path(&home.identity());
         for (header, expected) in [
