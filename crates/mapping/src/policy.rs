@@ -15,7 +15,7 @@ pub struct Policy {
     pub auto_allow: PortClass,
     /// Ports that nobody opens, whatever the class says.
     pub always_reject: Vec<PortRange>,
-    /// The shortest lifetime that a device gets; a request for less gets this.
+    /// The shortest lifetime that PCP gives; a request for less gets this.
     pub min_lease: Duration,
     /// The longest lifetime of a mapping; a request for a permanent one gets this.
     pub max_lease: Duration,

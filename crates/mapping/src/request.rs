@@ -85,7 +85,7 @@ pub struct MapRequest {
     pub internal_port: InternalPort,
     /// Where remotes shall knock.
     pub external: External,
-    /// How long; within the policy's `min_lease` and `max_lease` for a client. `None` is
+    /// How long; bounded by the policy for a client. `None` is
     /// permanent: `max_lease` for a client, a static mapping for an admin.
     pub lifetime: Option<Duration>,
     /// What a PCP client will show to change the mapping.
@@ -124,7 +124,7 @@ pub struct PinholeRequest {
     pub tuple: PinholeTuple,
     /// Whom it shall admit.
     pub filters: FilterChange,
-    /// How long; within the policy's `min_lease` and `max_lease`.
+    /// How long; bounded by the policy.
     pub lifetime: Duration,
     /// What a PCP client will show to change it.
     pub nonce: Option<MappingNonce>,

@@ -344,17 +344,25 @@ impl Core {
         let longest = self.longest(host, request.subject, port, request.peer, now);
         match (request.lifetime, request.subject) {
             // M-6; what a person set an end to does not outlive it
-            (Some(asked), Subject::Client(_)) => Some(self.bounded(asked).min(longest)),
+            (Some(asked), Subject::Client(_)) => {
+                Some(self.bounded(asked, request.requester).min(longest))
+            }
             (Some(asked), Subject::Admin(_)) => Some(asked.min(longest)),
             (None, Subject::Client(_)) => Some(longest),
             (None, Subject::Admin(_)) => None,
         }
     }
 
-    /// RFC 6887 §15: not shorter than the policy's least, nor longer than its most.
-    pub(super) fn bounded(&self, asked: Duration) -> Duration {
+    /// RFC 6887 §15: not shorter than the policy's least, nor longer than its most. A lifetime that
+    /// is longer than what was asked must be told: NAT-PMP must not tell it (RFC 6886 §3.3), UPnP
+    /// cannot.
+    pub(super) fn bounded(&self, asked: Duration, requester: Requester) -> Duration {
         let policy = &self.snapshot.policy;
-        asked.max(policy.min_lease).min(policy.max_lease)
+        let least = match requester {
+            Requester::Pcp => policy.min_lease,
+            _ => Duration::ZERO,
+        };
+        asked.max(least).min(policy.max_lease)
     }
 
     pub(super) fn foreign(&self, mapping: &Mapping, now: Now) -> Refusal {

@@ -115,7 +115,9 @@ impl Core {
         }
         let port = (tuple.protocol, tuple.port);
         let longest = self.longest(&host, request.subject, port, false, now);
-        let lifetime = self.bounded(request.lifetime).min(longest);
+        let lifetime = self
+            .bounded(request.lifetime, request.requester)
+            .min(longest);
         let expires = self.expiry(lifetime, now);
         let known = self.snapshot.pinhole_by_tuple(&request.tuple).cloned();
         let no_filters = Filters::default();
@@ -214,7 +216,9 @@ impl Core {
         let host = self.snapshot.host(known.host).ok_or(Refusal::NoLease)?;
         let port = (known.protocol, known.port);
         let longest = self.longest(host, request.subject, port, false, now);
-        let lifetime = self.bounded(request.lifetime).min(longest);
+        let lifetime = self
+            .bounded(request.lifetime, request.requester)
+            .min(longest);
         let expires = match may_change(&known, request.requester, None) {
             true => self.expiry(lifetime, now),
             false => self.kept_open(&known, lifetime, now),

@@ -607,7 +607,9 @@ impl Model {
                 self.policy(host).until.filter(|_| !stays)
             }
         };
-        let seconds = wish.seconds.unwrap_or(MOST).clamp(LEAST, MOST);
+        // PCP alone tells what was given
+        let least = wish.nonce.map_or(0, |_| LEAST);
+        let seconds = wish.seconds.unwrap_or(MOST).clamp(least, MOST);
         let end = self.now + seconds;
         until.map_or(end, |until| end.min(until))
     }

@@ -127,26 +127,33 @@ fn one_answer_is_for_the_mapping_and_the_pinhole_of_a_port() {
 }
 
 #[test]
-fn m_6_pinhole_lives_for_the_policys_least_at_least() {
-    let mut home = Home::with_pinholes();
-    let short = PinholeRequest {
-        lifetime: Duration::from_secs(1),
-        ..wish(443)
-    };
+fn m_6_pinhole_of_pcp_lives_for_the_policys_least_at_least() {
+    let second = Duration::from_secs(1);
+    for (requester, least) in [
+        (Requester::Pcp, Duration::from_secs(120)),
+        (Requester::Upnp, second),
+    ] {
+        let mut home = Home::with_pinholes();
+        let short = PinholeRequest {
+            lifetime: second,
+            requester,
+            ..wish(443)
+        };
 
-    let (pinhole, lifetime) = home.pierce(short).unwrap();
-    assert_eq!(lifetime, Duration::from_secs(120));
-    let update = Request::UpdatePinhole(UpdatePinholeRequest {
-        subject: from(CAMERA),
-        requester: Requester::Upnp,
-        id: pinhole.id,
-        lifetime: Duration::from_secs(1),
-    });
-    let updated = home.request(update);
-    assert!(
-        matches!(updated, Outcome::Granted(Grant::Pinholed { lifetime, .. }) if lifetime.as_secs() == 120),
-        "{updated:?}"
-    );
+        let (pinhole, granted) = home.pierce(short).unwrap();
+        assert_eq!(granted, least);
+        let update = Request::UpdatePinhole(UpdatePinholeRequest {
+            subject: from(CAMERA),
+            requester,
+            id: pinhole.id,
+            lifetime: second,
+        });
+        let updated = home.request(update);
+        assert!(
+            matches!(updated, Outcome::Granted(Grant::Pinholed { lifetime, .. }) if lifetime == least),
+            "{updated:?}"
+        );
+    }
 }
 
 #[test]
