@@ -93,7 +93,8 @@ async fn t_21_connection_in_a_neighbours_name_opens_nothing() -> Result<()> {
 async fn goes_on(home: &Home, webcam: &Server, disk: &Server, open: usize) -> Result<()> {
     let mappings = items(home, "mappings").await?;
     ensure!(mappings.len() == open, "{mappings:?}");
-    ensure!(mappings[0]["external_port"] == 8080, "{mappings:?}");
+    let first = mappings.first().map(|mapping| &mapping["external_port"]);
+    ensure!(first.is_some_and(|port| port == 8080), "{mappings:?}");
     let mac = home.resident(&webcam.name)?.mac().to_string();
     let hosts = items(home, "hosts").await?;
     let here = |host: &serde_json::Value| host["mac"] == mac.as_str() && host["here"] == true;
