@@ -150,7 +150,7 @@ impl Socket {
 
     /// Hears frames of `macs`, and of nobody else, in the queue of those who are known. It is
     /// emptied first, and from then on strangers are heard at a pace that leaves time for it:
-    /// however much they send, and whatever MACs they make up. Beyond [`MOST_KNOWN`] those that
+    /// however much they send, and whatever MACs they make up. Beyond 256 those that
     /// come later stay strangers, which are heard as well.
     ///
     /// # Errors
