@@ -10,6 +10,8 @@ mod discovery;
 #[path = "upnp_server/events.rs"]
 mod events;
 
+use mapping::{BootId, Core, Instant, Now, Policy, Site, Wall};
+
 /// The first byte says to which machine the rest goes.
 pub fn run(input: &[u8]) {
     let Some((machine, input)) = input.split_first() else {
@@ -21,4 +23,16 @@ pub fn run(input: &[u8]) {
         2 => discovery::run(input),
         _ => events::run(input),
     }
+}
+
+/// A home in which nothing has happened yet.
+#[allow(clippy::unwrap_used, reason = "a scenario stops at the first surprise")]
+fn new_home() -> (Core, Now) {
+    let now = Now {
+        mono: Instant::from_nanos(1_000_000_000_000),
+        wall: Wall::from_secs(1_800_000_000),
+    };
+    let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
+    let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
+    (core, now)
 }

@@ -10,10 +10,7 @@ use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mapping::{
-    BootId, Carriers, Client, Core, Instant, LeaseRequest, Mac, Now, Policy, PrefixRequest,
-    Request, Site, Wall,
-};
+use mapping::{Carriers, Client, Core, LeaseRequest, Mac, Now, PrefixRequest, Request};
 use upnp::server::{Caller, Continuation, Decision, Traffic, decide, finish, measured};
 use upnp::wire::soap::{self, MAX_ARGUMENTS};
 use upnp::{Action, Edition, Identity};
@@ -48,12 +45,7 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        let now = Now {
-            mono: Instant::from_nanos(1_000_000_000_000),
-            wall: Wall::from_secs(1_800_000_000),
-        };
-        let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
-        let core = Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now);
+        let (core, now) = super::new_home();
         let camera = core.snapshot().lease_candidate(CAMERA, |_| false).unwrap();
         let mut home = Self {
             core,

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mapping::{BootId, Client, Core, Instant, Now, Policy, Site, Wall};
+use mapping::{Client, Core, Now};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use upnp::server::{
@@ -48,15 +48,11 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        let now = Now {
-            mono: Instant::from_nanos(1_000_000_000_000),
-            wall: Wall::from_secs(1_800_000_000),
-        };
-        let site = Site::new([192, 168, 64, 1].into(), 24, "home.example".to_owned()).unwrap();
+        let (core, now) = super::new_home();
         let (identity, counters) = (Identity::new([7; 16]), Counters::new());
         let rng = StdRng::seed_from_u64(1);
         Self {
-            core: Core::new(site, Policy::default(), [7; 16], BootId([1; 16]), now),
+            core,
             web: Web::new(&identity, counters.clone()),
             gena: Gena::new(&identity, counters.clone(), rng, now.mono),
             path: Resource::Events(Edition::V2, ServiceKind::WanIpConnection).path(&identity),
