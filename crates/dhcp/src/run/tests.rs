@@ -393,12 +393,12 @@ impl Client {
 
     /// Ends the client that went into the background.
     fn stop(&self) {
-        // the daemon writes it after the parent has ended
+        // udhcpc writes its parent's at first; the daemon's comes after the parent has ended
         let clock = Clock::new();
         let deadline = clock.mono() + std::time::Duration::from_secs(10);
         let pid = loop {
             match fs::read_to_string(self.path("pid")) {
-                Ok(pid) if pid.ends_with('\n') => break pid,
+                Ok(pid) if pid.ends_with('\n') && is_alive(&pid) => break pid,
                 _ => assert!(clock.mono() < deadline, "no pid file"),
             }
             block_on(clock.sleep_until(clock.mono() + std::time::Duration::from_millis(10)));
@@ -500,6 +500,10 @@ impl Drop for Client {
             assert!(killed.is_ok() || thread::panicking(), "{killed:?}");
         }
     }
+}
+
+fn is_alive(pid: &str) -> bool {
+    Path::new("/proc").join(pid.trim()).exists()
 }
 
 /// The variables that a client gave to its script.
