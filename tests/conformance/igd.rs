@@ -116,9 +116,9 @@ mod soap {
     }
 
     #[test]
-    fn u_6_wildcard_remote_has_three_spellings() {
+    fn u_6_wildcard_remote_has_the_spellings_of_control_points() {
         let mut home = Home::new();
-        for remote in ["", "*", "0.0.0.0", " "] {
+        for remote in ["", "*", "0.0.0.0", " ", "undefined"] {
             let said = |arguments| with(arguments, "NewRemoteHost", remote);
             home.v1("AddPortMapping", &said(add(443, 8080))).unwrap();
             home.v1("GetSpecificPortMappingEntry", &said(named(443)))
@@ -754,6 +754,21 @@ mod ranges {
         assert_eq!(home.v2("DeletePortMappingRange", &missing), Err(402));
     }
 
+    /// WANIPConnection:2 §2.5.19.2: it is skipped, and only where nothing else is there it is 730.
+    #[test]
+    fn u_10_range_passes_over_what_it_may_not_delete() {
+        let mut home = Home::new();
+        home.v2("AddPortMapping", &add(8080, 8080)).unwrap();
+        home.open(Requester::Pcp, 8081, 8081, Some(MappingNonce([1; 12])));
+
+        home.v2("DeletePortMappingRange", &range("8000", "8999"))
+            .unwrap();
+        assert_eq!(ports(&mut home, "1", "65535", "0"), ["8081"]);
+        let again = home.v2("DeletePortMappingRange", &range("8000", "8999"));
+        assert_eq!(again, Err(730));
+        assert_eq!(home.core.snapshot().mapping_count(), 1);
+    }
+
     fn ports(home: &mut Home, start: &str, end: &str, most: &str) -> Vec<String> {
         let listing = home
             .v2("GetListOfPortMappings", &list(start, end, most))
@@ -977,6 +992,25 @@ mod pinholes {
         let flow: Vec<_> = pinhole().into_iter().take(5).collect();
         let timeout = home.firewall("GetOutboundPinholeTimeout", &flow).unwrap();
         assert_eq!(timeout["OutboundPinholeTimeout"], "7440");
+    }
+
+    #[test]
+    fn u_4_wildcard_remote_of_a_pinhole_has_the_spellings_of_control_points() {
+        let mut home = carried();
+        let first = home.firewall("AddPinhole", &pinhole()).unwrap();
+        for remote in ["::/0", "::"] {
+            let same = with(pinhole(), "RemoteHost", remote);
+            assert_eq!(
+                home.firewall("AddPinhole", &same).unwrap(),
+                first,
+                "{remote}"
+            );
+        }
+        for remote in ["2001:db8::/32", "*"] {
+            let other = with(pinhole(), "RemoteHost", remote);
+            assert_eq!(home.firewall("AddPinhole", &other), Err(402), "{remote}");
+        }
+        assert_eq!(home.core.snapshot().pinholes().count(), 1);
     }
 
     #[test]

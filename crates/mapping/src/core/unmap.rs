@@ -79,9 +79,6 @@ impl Core {
             | UnmapTarget::Range(..) => None,
         };
         let targets = self.targets(server, request)?;
-        if matches!(request.target, UnmapTarget::Range(..)) {
-            self.all_or_none(&targets, request.requester, now)?;
-        }
         let mut refusal = None;
         let mut count: usize = 0;
         for mapping in targets {
@@ -143,10 +140,12 @@ impl Core {
                 inbound(found.cloned().collect(), request.requester)?
             }
             UnmapTarget::Range(protocol, first, last) => {
+                // U-10: what may not be deleted is passed over (WANIPConnection:2 §2.5.19.2)
                 let mappings: Vec<_> = snapshot
                     .mappings_of(server)
                     .filter(|mapping| mapping.protocol == protocol && !mapping.peer)
                     .filter(|mapping| (first..=last).contains(&mapping.external_port))
+                    .filter(|mapping| may_change(mapping, request.requester, None))
                     .cloned()
                     .collect();
                 if mappings.is_empty() {
@@ -155,24 +154,6 @@ impl Core {
                 mappings
             }
         })
-    }
-
-    /// U-10: a range is deleted as one.
-    fn all_or_none(
-        &self,
-        targets: &[Arc<Mapping>],
-        requester: Requester,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        for mapping in targets {
-            if mapping.expires.is_none() && !is_admin(requester) {
-                return Err(Refusal::StaticMapping);
-            }
-            if !may_change(mapping, requester, None) {
-                return Err(self.foreign(mapping, now));
-            }
-        }
-        Ok(())
     }
 }
 
