@@ -67,11 +67,12 @@ impl<'a> Arguments<'a> {
     }
 
     /// The wildcard is an empty string; some control points say it in other words
-    /// (async-upnp-client can only name an address).
+    /// (async-upnp-client can only name an address, and nat-upnp-rejetto writes what JavaScript
+    /// makes of no value).
     pub(super) fn remote_host(&self) -> Result<RemoteHost, Fault> {
         let remote = self.text("NewRemoteHost")?.trim();
         Ok(match (remote, remote.parse::<Ipv4Addr>()) {
-            ("" | "*" | "0.0.0.0", _) => RemoteHost::Any,
+            ("" | "*" | "0.0.0.0" | "undefined", _) => RemoteHost::Any,
             (_, Ok(addr)) if !addr.is_multicast() && !addr.is_broadcast() => {
                 RemoteHost::Single(addr)
             }

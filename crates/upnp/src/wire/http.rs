@@ -68,8 +68,8 @@ impl Head {
             };
         };
         let head = bytes.get(..end).unwrap_or_default();
-        let text = std::str::from_utf8(head)
-            .map_err(|error| Malformed::new(Field::Encoding, error.valid_up_to()))?;
+        // RFC 9110 §5.5: what is not ASCII in a value is opaque, and nothing that we look at
+        let text = String::from_utf8_lossy(head);
         let mut lines = text.split("\r\n");
         let start = lines.next().unwrap_or_default();
         let (method, target, version) =

@@ -23,7 +23,7 @@ pub struct Call {
 ///
 /// # Errors
 /// When it is no envelope with one action, or goes beyond [`MAX_DEPTH`], [`MAX_ATTRIBUTES`] or
-/// [`MAX_ARGUMENTS`], or declares a document type or another encoding than UTF-8.
+/// [`MAX_ARGUMENTS`], or declares a document type or is not UTF-8.
 pub fn parse(body: &[u8]) -> Result<Call, Malformed> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Malformed::new(Field::Encoding, error.valid_up_to()))?;
@@ -55,8 +55,7 @@ pub fn parse(body: &[u8]) -> Result<Call, Malformed> {
             }
             Event::Decl(declaration) => match declaration.encoding() {
                 None => {}
-                Some(Ok(name)) if name.eq_ignore_ascii_case("utf-8") => {}
-                Some(Ok(name)) if name.eq_ignore_ascii_case("us-ascii") => {}
+                Some(Ok(name)) if is_read_as_utf8(&name, text) => {}
                 Some(_) => return Err(at(Field::Encoding)),
             },
             Event::DocType(_) => return Err(at(Field::Doctype)),
@@ -195,6 +194,15 @@ fn envelope() -> Document {
     );
     document.start("s:Body", &[]);
     document
+}
+
+/// Tells whether a text in an encoding is the same in UTF-8: what is ASCII is, in all that extend
+/// it, and old control points say so of texts that hold nothing else.
+fn is_read_as_utf8(encoding: &str, text: &str) -> bool {
+    let encoding = encoding.to_ascii_lowercase();
+    let extends_ascii = ["iso-8859-", "windows-125", "us-ascii"];
+    matches!(encoding.as_str(), "utf-8" | "utf8")
+        || (text.is_ascii() && extends_ascii.iter().any(|it| encoding.starts_with(it)))
 }
 
 fn entity(name: &str) -> Option<char> {

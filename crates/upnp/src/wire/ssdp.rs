@@ -27,12 +27,11 @@ pub struct Search<'a> {
 /// # Errors
 /// When it is no SSDP message.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    let text = std::str::from_utf8(bytes)
+    let mut lines = bytes
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let start = std::str::from_utf8(lines.next().unwrap_or_default())
         .map_err(|error| Malformed::new(Field::Encoding, error.valid_up_to()))?;
-    let mut lines = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let start = lines.next().unwrap_or_default();
     if start.starts_with("NOTIFY * HTTP/1.") || start.starts_with("HTTP/1.") {
         return Ok(Message::Other);
     }
@@ -43,11 +42,12 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     let mut target = None;
     let mut max_wait = None;
     for line in lines.take_while(|line| !line.is_empty()) {
-        let offset = offset(text, line);
-        let (name, value) = line
-            .split_once(':')
-            .ok_or(Malformed::new(Field::Header, offset))?;
-        let value = value.trim();
+        // some control points name themselves in other encodings, or end with a NUL
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let Some((name, value)) = text.split_once(':') else {
+            continue;
+        };
+        let (name, value) = (name.trim(), value.trim());
         if name.eq_ignore_ascii_case("MAN") {
             // some control points leave the quotation marks out
             discover = value.trim_matches('"') == "ssdp:discover";
@@ -56,7 +56,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
         } else if name.eq_ignore_ascii_case("MX") {
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             if !digits {
-                return Err(Malformed::new(Field::MaxWait, offset));
+                return Err(Malformed::new(Field::MaxWait, offset(bytes, line)));
             }
             max_wait = Some(value.parse().unwrap_or(u32::MAX));
         }
@@ -129,8 +129,8 @@ pub fn response(advert: &Advert, endpoint: SocketAddr, header: Header) -> Vec<u8
     .into_bytes()
 }
 
-fn offset(text: &str, part: &str) -> usize {
-    (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
+fn offset(all: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize).saturating_sub(all.as_ptr() as usize)
 }
 
 /// UDA 1.1 §1.2.2: for how many seconds an announcement holds, at least 1800.
@@ -161,6 +161,20 @@ mod tests {
             .replace("ST: ", "st:")
             .replace("MX", "Mx");
         assert_eq!(parse(odd.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn lines_that_mean_nothing_to_us_are_passed_over() {
+        let mut odd = UPNPC
+            .replace("\r\nMX: 2\r\n\r\n", "\r\nMX : 2\r\n")
+            .into_bytes();
+        odd.extend(b"USER-AGENT: Caf\xe9/1.0\r\nnonsense\r\n\0");
+
+        let Ok(Message::Search(search)) = parse(&odd) else {
+            panic!("no search")
+        };
+        assert_eq!(search.max_wait, Some(2));
+        assert!(search.target.ends_with("InternetGatewayDevice:1"));
     }
 
     #[test]

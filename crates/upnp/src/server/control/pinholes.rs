@@ -120,7 +120,11 @@ struct Flow {
 }
 
 fn flow(arguments: &Arguments<'_>) -> Result<Flow, Fault> {
-    let remote = address(arguments, "RemoteHost")?;
+    let remote = match arguments.text("RemoteHost")?.trim() {
+        // Syncthing writes the wildcard as a prefix
+        "::" | "::/0" => None,
+        _ => address(arguments, "RemoteHost")?,
+    };
     let remote_port = NonZeroU16::new(arguments.number("RemotePort")?);
     let client = address(arguments, "InternalClient")?;
     let port = arguments.number::<u16>("InternalPort")?;

@@ -73,6 +73,16 @@ fn heads_that_are_none_are_refused() {
 }
 
 #[test]
+fn rfc_9110_s5_5_names_of_control_points_may_be_in_any_encoding() {
+    let text = b"GET / HTTP/1.1\r\nUser-Agent: Caf\xe9\r\nHost: a\r\n\r\n";
+
+    let (head, len) = Head::parse(text).unwrap().unwrap();
+    assert_eq!((head.one("host"), len), (Some("a"), text.len()));
+    let target = Head::parse(b"GET /\xe9 HTTP/1.1\r\n\r\n");
+    assert_eq!(target.unwrap_err().field, Field::StartLine);
+}
+
+#[test]
 fn connection_persists_as_the_version_says() {
     let keeps = |text: &str| {
         Head::parse(text.as_bytes())

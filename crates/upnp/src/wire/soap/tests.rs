@@ -61,6 +61,44 @@ fn empty_elements_comments_and_headers_are_understood() {
 }
 
 #[test]
+fn encodings_that_a_text_in_ascii_shares_with_utf_8_are_understood() {
+    let body = |encoding: &str, value: &str| {
+        let body = String::from_utf8(wrap(&format!("<A>{value}</A>"))).unwrap();
+        format!("<?xml version=\"1.0\" encoding=\"{encoding}\"?>{body}")
+    };
+    let field = |encoding: &str, value: &str| {
+        let read = parse(body(encoding, value).as_bytes());
+        read.err().map(|malformed| malformed.field)
+    };
+
+    for encoding in [
+        "utf-8",
+        "UTF8",
+        "ISO-8859-1",
+        "iso-8859-15",
+        "Windows-1252",
+        "us-ascii",
+    ] {
+        assert_eq!(field(encoding, "camera"), None, "{encoding}");
+    }
+    assert_eq!(field("UTF-8", "caméra"), None);
+    for encoding in ["ISO-8859-1", "windows-1252", "us-ascii"] {
+        assert_eq!(
+            field(encoding, "caméra"),
+            Some(Field::Encoding),
+            "{encoding}"
+        );
+    }
+    for encoding in ["UTF-16", "UCS-4", "EBCDIC-CP-US", "x"] {
+        assert_eq!(
+            field(encoding, "camera"),
+            Some(Field::Encoding),
+            "{encoding}"
+        );
+    }
+}
+
+#[test]
 fn t_19_entities_of_a_document_type_are_refused() {
     let bomb = "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";
     let external = "<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><a/>";
