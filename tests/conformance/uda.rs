@@ -6,7 +6,7 @@
 )]
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use mapping::{
@@ -17,8 +17,9 @@ use mapping::{
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use upnp::server::{
-    Connection, Delivery, Gena, Lan, MAX_IN_FLIGHT_TO_ONE, MAX_PER_HOST, MAX_SUBSCRIPTIONS,
-    Notification, OnLink, Situation, Ssdp, SsdpConfig, Step, Visitor, Web,
+    Connection, Delivery, Gena, Lan, MAX_IN_FLIGHT_TO_ONE, MAX_IN_FLIGHT_TO_STRANGERS,
+    MAX_PER_HOST, MAX_STRANGER_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS, Notification, OnLink, Searcher,
+    Situation, Ssdp, SsdpConfig, Step, Visitor, Web,
 };
 use upnp::wire::gena::Sid;
 use upnp::wire::http::Status;
@@ -178,8 +179,7 @@ fn s1_3_3_multicast_without_mx_is_dropped_and_unicast_is_answered_at_once() {
     assert_eq!(net.counters.value(Event::SsdpMalformed), 1);
 
     let bytes = search("upnp:rootdevice", "");
-    net.ssdp
-        .handle_datagram(&bytes, CLIENT, GATEWAY.into(), net.now);
+    net.hear(&bytes, CLIENT, GATEWAY.into());
     assert_eq!(net.drain().len(), 2);
 }
 
@@ -194,18 +194,12 @@ fn u_1_searches_from_elsewhere_are_not_answered() {
         "192.168.64.20:0",
     ] {
         let bytes = search("ssdp:all", "MX: 1\r\n");
-        net.ssdp
-            .handle_datagram(&bytes, source.parse().unwrap(), GROUP.ip(), net.now);
-        net.ssdp
-            .handle_datagram(&bytes, source.parse().unwrap(), GATEWAY.into(), net.now);
+        net.hear(&bytes, source.parse().unwrap(), GROUP.ip());
+        net.hear(&bytes, source.parse().unwrap(), GATEWAY.into());
     }
     let broadcast = Ipv4Addr::new(192, 168, 64, 255);
-    net.ssdp.handle_datagram(
-        &search("ssdp:all", "MX: 1\r\n"),
-        CLIENT,
-        broadcast.into(),
-        net.now,
-    );
+    let bytes = search("ssdp:all", "MX: 1\r\n");
+    net.hear(&bytes, CLIENT, broadcast.into());
 
     assert_eq!(net.counters.value(Event::SearchForeign), 11);
     assert!(net.ssdp.poll_timeout().is_none() && net.drain().is_empty());
@@ -258,7 +252,7 @@ mod v6 {
             let mut net = net();
             let bytes = search("upnp:rootdevice", "MX: 1\r\n");
             let (from, to) = (source.parse().unwrap(), group.parse().unwrap());
-            net.ssdp.handle_datagram(&bytes, from, to, net.now);
+            net.hear(&bytes, from, to);
             net.now += Duration::from_secs(1);
             net.ssdp.handle_timeout(net.now);
             let answers = net.drain();
@@ -276,10 +270,10 @@ mod v6 {
         let bytes = search("upnp:rootdevice", "");
         let from = "[fd00:64::20]:4000".parse().unwrap();
         let own = "fd00:64::1".parse().unwrap();
-        net.ssdp.handle_datagram(&bytes, from, own, net.now);
+        net.hear(&bytes, from, own);
         assert_eq!(net.drain().len(), 2);
         let group = "ff02::c".parse().unwrap();
-        net.ssdp.handle_datagram(&bytes, from, group, net.now);
+        net.hear(&bytes, from, group);
         assert_eq!(net.counters.value(Event::SearchWithoutMx), 1);
     }
 
@@ -297,7 +291,7 @@ mod v6 {
             ("[fd00:64::20]:4000", "fd00:64::20"),
         ] {
             let (from, to) = (source.parse().unwrap(), destination.parse().unwrap());
-            net.ssdp.handle_datagram(&bytes, from, to, net.now);
+            net.hear(&bytes, from, to);
         }
         assert_eq!(net.counters.value(Event::SearchForeign), 7);
         assert!(net.drain().is_empty() && net.ssdp.poll_timeout().is_none());
@@ -423,22 +417,48 @@ mod eventing {
     fn t_3_one_host_cannot_take_every_subscription() {
         let mut home = Home::new();
         let mut taken = 0;
-        for host in 2..200 {
-            home.client.addr = Ipv4Addr::new(192, 168, 64, host).into();
-            let headers = format!("CALLBACK: <http://192.168.64.{host}:9/>\r\nNT: upnp:event\r\n");
-            let accepted = (0..40)
-                .take_while(|_| home.ask("SUBSCRIBE", &headers).0 == Status::Ok)
-                .count();
+        for host in 1..=20 {
+            let mac = Mac([2, 0, 0, 0, 1, host]);
+            let addr = home.join(mac, &format!("host-{host}"));
+            home.client = Client {
+                addr: addr.into(),
+                mac: Some(mac),
+            };
+            let accepted = home.subscribe_often();
             assert!(accepted == MAX_PER_HOST || taken + accepted == MAX_SUBSCRIPTIONS);
             taken += accepted;
         }
         assert_eq!(home.gena.len(), MAX_SUBSCRIPTIONS);
-        home.client.addr = CLIENT.ip();
-        home.client.mac = Some(NAS);
-        assert_eq!(
-            home.ask("SUBSCRIBE", SUBSCRIBE).0,
-            Status::ServiceUnavailable
-        );
+    }
+
+    /// Whoever makes up MACs and addresses leaves places to hosts, and their events the way.
+    #[test]
+    fn t_3_strangers_cannot_take_every_subscription_nor_hold_up_every_event() {
+        let mut home = Home::new();
+        let camera = home.join(CAMERA, "camera");
+        let mut taken = 0;
+        for host in 100..200 {
+            home.client = Client {
+                addr: Ipv4Addr::new(192, 168, 64, host).into(),
+                mac: Some(Mac([2, 0, 0, 0, 2, host])),
+            };
+            taken += home.subscribe_often();
+        }
+        assert_eq!(taken, MAX_STRANGER_SUBSCRIPTIONS);
+        home.settle();
+        let hang = std::iter::from_fn(|| home.gena.poll_notification()).count();
+        let most = taken.div_ceil(MAX_PER_HOST) * MAX_IN_FLIGHT_TO_ONE;
+        assert_eq!(hang, most.min(MAX_IN_FLIGHT_TO_STRANGERS));
+
+        home.client = Client {
+            addr: camera.into(),
+            mac: Some(CAMERA),
+        };
+        assert_eq!(home.subscribe_often(), MAX_PER_HOST);
+        home.now.mono += Duration::from_millis(200);
+        home.settle();
+        let event = home.gena.poll_notification().unwrap();
+        assert_eq!(event.callbacks[0].addr.ip(), home.client.addr);
     }
 
     #[test]
@@ -692,6 +712,15 @@ mod eventing {
             home
         }
 
+        /// Subscribes until it is refused, and tells how often that went.
+        fn subscribe_often(&mut self) -> usize {
+            let addr = self.client.addr;
+            let headers = format!("CALLBACK: <http://{addr}:9/>\r\nNT: upnp:event\r\n");
+            (0..40)
+                .take_while(|_| self.ask("SUBSCRIBE", &headers).0 == Status::Ok)
+                .count()
+        }
+
         fn join(&mut self, mac: Mac, name: &str) -> Ipv4Addr {
             let addr = self
                 .core
@@ -835,6 +864,7 @@ mod eventing {
 
 /// The machine, its time and its counters.
 struct Net {
+    core: Core,
     ssdp: Ssdp<StdRng>,
     now: Instant,
     counters: Counters,
@@ -857,7 +887,10 @@ impl Net {
         };
         let rng = StdRng::seed_from_u64(seed);
         let ssdp = Ssdp::new(config, &Identity::new([7; 16]), counters.clone(), rng, now);
+        let wall = Wall::from_secs(1_800_000_000);
+        let at = Now { mono: now, wall };
         Self {
+            core: Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), at),
             ssdp,
             now,
             counters,
@@ -866,8 +899,18 @@ impl Net {
 
     fn search(&mut self, target: &str, max_wait: &str) {
         let bytes = search(target, max_wait);
+        self.hear(&bytes, CLIENT, GROUP.ip());
+    }
+
+    /// A datagram comes in a frame whose MAC nobody knows.
+    fn hear(&mut self, bytes: &[u8], source: SocketAddr, destination: IpAddr) {
+        let client = Client {
+            addr: source.ip(),
+            mac: None,
+        };
+        let searcher = Searcher::new(source, client, self.core.snapshot());
         self.ssdp
-            .handle_datagram(&bytes, CLIENT, GROUP.ip(), self.now);
+            .handle_datagram(bytes, searcher, destination, self.now);
     }
 
     /// Searches and returns everything that comes within five seconds.

@@ -19,17 +19,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{
-    GROUP, LINK_GROUP, Lan, OnLink, PORT, SITE_GROUP, Slots, Ssdp, SsdpConfig, Web,
+    GROUP, LINK_GROUP, Lan, OnLink, PORT, SITE_GROUP, Searcher, Slots, Ssdp, SsdpConfig, Web,
 };
 use crate::wire::ssdp::Header;
 use crate::{Counters, Event, Identity};
 use door::{Door, Newcomer};
 use events::{Events, Office};
 use guest::Slot;
+use hosts::Preferred;
 
 mod door;
 mod events;
 mod guest;
+mod hosts;
 #[cfg(test)]
 mod tests;
 
@@ -93,7 +95,7 @@ fn bind_udp(addr: IpAddr, options: &Options) -> Result<Socket, BindError> {
     for group in groups {
         socket_options = socket_options.join(*group, options.ifindex);
     }
-    Socket::bind(SocketAddr::new(addr, PORT), &socket_options)
+    Socket::bind(SocketAddr::new(addr, PORT), &socket_options)?.preferring(&options.lan)
 }
 
 /// The IPv6 half; `None` where the machine or the interface has no IPv6 at all.
@@ -246,6 +248,7 @@ impl Bound {
             office: Arc::new(office),
             slots: Arc::default(),
             door: Door::default(),
+            preferred: Preferred::default(),
             connections: JoinSet::new(),
             writer,
             netlink,
@@ -291,6 +294,7 @@ struct Shell<W> {
     office: Arc<Office>,
     slots: Arc<Mutex<Slots>>,
     door: Door,
+    preferred: Preferred,
     connections: JoinSet<()>,
     writer: W,
     netlink: Netlink,
@@ -317,6 +321,8 @@ impl<W: Writer> Shell<W> {
         let events = Events::new(&self.options, Arc::clone(&self.office), self.writer.clone());
         self.connections.spawn(events.run(cancel.child_token()));
         let (mut batch, mut batch_v6) = (Batch::new(), Batch::new());
+        let mut snapshots = self.writer.snapshots();
+        self.prefer_hosts();
         self.ssdp.start(self.writer.now().mono);
         loop {
             self.transmit().await;
@@ -340,6 +346,8 @@ impl<W: Writer> Shell<W> {
                 }
                 accepted = self.listener.accept() => self.accept(accepted, cancel).await,
                 accepted = accept_v6(self.v6.as_ref()) => self.accept(accepted, cancel).await,
+                // when the gateway is gone we go next
+                Ok(()) = snapshots.changed() => self.prefer_hosts(),
                 change = watch.next() => {
                     self.note(&change.map_err(watched)?).await.map_err(watched)?;
                 }
@@ -429,6 +437,13 @@ impl<W: Writer> Shell<W> {
         }
     }
 
+    fn prefer_hosts(&mut self) {
+        let snapshot = self.writer.snapshot();
+        let v6 = self.v6.as_mut().map(|v6| &mut v6.udp);
+        let sockets = std::iter::once(&mut self.udp).chain(v6);
+        self.preferred.update(sockets, &snapshot);
+    }
+
     fn hear(&mut self, batch: &Batch) {
         let (snapshot, now) = (self.writer.snapshot(), self.writer.now().mono);
         for datagram in batch.iter() {
@@ -447,7 +462,9 @@ impl<W: Writer> Shell<W> {
             if snapshot.is_forged(client) {
                 self.counters.count(Event::SearchForged);
             } else {
-                self.ssdp.handle_datagram(payload, source, destination, now);
+                let searcher = Searcher::new(source, client, &snapshot);
+                self.ssdp
+                    .handle_datagram(payload, searcher, destination, now);
             }
         }
     }
@@ -484,10 +501,11 @@ impl<W: Writer> Shell<W> {
             addr: peer.ip(),
             mac: syn,
         };
-        if self.writer.snapshot().is_forged(client) {
+        let snapshot = self.writer.snapshot();
+        if snapshot.is_forged(client) {
             return self.counters.count(Event::ConnectionForged);
         }
-        let Some(slot) = Slot::take(&self.slots, client) else {
+        let Some(slot) = Slot::take(&self.slots, client, &snapshot) else {
             return self.counters.count(Event::ConnectionLimit);
         };
         // answers are small and whole; where this fails they come a little later

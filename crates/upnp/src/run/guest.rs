@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mapping::Client;
+use mapping::{Client, Snapshot};
 use net::Clock;
 use net::netlink::Netlink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Office;
 use super::{PATIENCE, Writer};
-use crate::server::{Connection, Holder, Request, Slots, Step, Traffic, Visitor, Web};
+use crate::server::{Connection, Holder, Request, Slots, Standing, Step, Traffic, Visitor, Web};
 use crate::wire::gena::Sid;
 use crate::wire::http::Response;
 
@@ -22,16 +22,23 @@ use crate::wire::http::Response;
 pub(super) struct Slot {
     slots: Arc<Mutex<Slots>>,
     holder: Holder,
+    standing: Standing,
 }
 
 impl Slot {
     /// Takes a place; `None` if there is none for this client.
-    pub(super) fn take(slots: &Arc<Mutex<Slots>>, client: Client) -> Option<Self> {
+    pub(super) fn take(
+        slots: &Arc<Mutex<Slots>>,
+        client: Client,
+        snapshot: &Snapshot,
+    ) -> Option<Self> {
         let holder = Holder::of(client);
+        let standing = Standing::of(client, snapshot);
         let mut all = slots.lock().unwrap_or_else(PoisonError::into_inner);
-        all.take(holder).then(|| Self {
+        all.take(holder, standing).then(|| Self {
             slots: Arc::clone(slots),
             holder,
+            standing,
         })
     }
 }
@@ -41,7 +48,7 @@ impl Drop for Slot {
         self.slots
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .release(self.holder);
+            .release(self.holder, self.standing);
     }
 }
 

@@ -8,6 +8,7 @@ use mapping::{
 };
 use net::namespace;
 use net::netlink::{Netlink, NewLink, Route, Target};
+use net::packet::{Hears, PacketSocket};
 use net::udp::Socket;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -360,28 +361,45 @@ fn t_7_searches_of_hosts_that_are_not_there_stop_nobody() {
     home(|home| async move {
         home.http("GET / HTTP/1.0\r\n\r\n").await; // from here on the gateway knows our MAC
         // their answers wait in the system until it gives up looking for them
-        std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_ignore", "8").unwrap();
-        let net = Netlink::open().unwrap();
-        let lan = net.index("eth0").await.unwrap();
-        let search = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: ssdp:all\r\n\r\n";
-        for last in 200..240 {
-            let ghost = Ipv4Addr::new(192, 168, 64, last);
-            net.add_address(lan, ghost.into(), 24).await.unwrap();
-            let local = SocketAddr::from((ghost, 0));
-            let socket = Socket::bind(local, &net::udp::Options::new()).unwrap();
-            let gateway = SocketAddr::from((GATEWAY, PORT));
-            socket.send_to(search, gateway, None).await.unwrap();
-        }
+        let ghosts = PacketSocket::open("eth0", Hears::Nothing).unwrap();
         let counters = home.counters.clone();
-        while counters.value(Event::SsdpSendFailed) == 0 {
-            assert!(counters.value(Event::SearchAnswered) < 40, "all were sent");
+        for ghost in 0.. {
+            ghosts.send(&search_of_a_ghost(ghost)).await.unwrap();
+            if counters.value(Event::SsdpSendFailed) > 0 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
 
         let request = home.http("GET / HTTP/1.0\r\n\r\n");
-        let answer = timeout(Duration::from_secs(1), request).await.unwrap();
+        let answer = timeout(Duration::from_secs(10), request).await.unwrap();
 
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    });
+}
+
+#[test]
+fn t_7_flood_of_strangers_keeps_no_host_out() {
+    home(|home| async move {
+        let ghosts = PacketSocket::open("eth0", Hears::Nothing).unwrap();
+        let local = SocketAddr::from((home.camera, 0));
+        let camera = Socket::bind(local, &net::udp::Options::new()).unwrap();
+        let search =
+            b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: upnp:rootdevice\r\n\r\n";
+        let gateway = SocketAddr::from((GATEWAY, PORT));
+        let mut buf = [0; 2048];
+        for round in 0.. {
+            for ghost in 0..4000 {
+                ghosts.send(&search_of_a_ghost(ghost)).await.unwrap();
+            }
+            camera.send_to(search, gateway, None).await.unwrap();
+            let answer = timeout(Duration::from_secs(5), camera.recv(&mut buf)).await;
+            if answer.is_ok() {
+                break;
+            }
+            assert!(round < 2, "the camera is not heard");
+        }
+        assert!(home.counters.value(Event::SearchRate) > 0, "no flood");
     });
 }
 
@@ -440,6 +458,33 @@ impl Home {
     async fn http(&self, request: &str) -> String {
         exchange(self.endpoint.into(), request).await
     }
+}
+
+/// A search for everything, in a frame with a MAC and an address of nobody.
+fn search_of_a_ghost(ghost: u16) -> Vec<u8> {
+    let payload = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: ssdp:all\r\n\r\n";
+    let [high, low] = ghost.to_be_bytes();
+    let source = Ipv4Addr::new(192, 168, 64, 200 + low % 50);
+    let len = u16::try_from(payload.len()).unwrap() + 8;
+    let mut ip = vec![0x45, 0];
+    ip.extend((len + 20).to_be_bytes());
+    ip.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    ip.extend(source.octets());
+    ip.extend(GROUP.octets());
+    let words = ip
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    let checksum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = vec![1, 0, 0x5e, 0x7f, 0xff, 0xfa];
+    frame.extend([2, 0, 0, 9, high, low, 8, 0]);
+    frame.extend(ip);
+    for number in [5000, PORT, len, 0] {
+        frame.extend(number.to_be_bytes());
+    }
+    frame.extend(payload);
+    frame
 }
 
 async fn exchange(to: SocketAddr, request: &str) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mapping::{Client, Instant, Mac, Snapshot};
 use rand::{Rng, RngExt};
 
-use super::limits::Holder;
+use super::limits::{Holder, MAX_STRANGER_SUBSCRIPTIONS, Standing};
 use super::state::{self, Situation};
 use super::web::Subscribe;
 use crate::wire::gena::{self, Callback, Sid};
@@ -48,6 +48,7 @@ struct Subscription {
     edition: Edition,
     service: ServiceKind,
     client: Client,
+    standing: Standing,
     /// The host that has the client's address, if one has.
     host: Option<Mac>,
     /// Our address that it knows.
@@ -243,8 +244,9 @@ impl<R: Rng> Gena<R> {
         }
     }
 
-    /// Returns an event to deliver. There are at most [`MAX_IN_FLIGHT`] at a time, and
-    /// [`MAX_IN_FLIGHT_TO_ONE`] to one host, so a subscriber that hangs delays nobody else.
+    /// Returns an event to deliver. There are at most [`MAX_IN_FLIGHT`] at a time,
+    /// [`MAX_IN_FLIGHT_TO_ONE`] to one host and [`MAX_IN_FLIGHT_TO_STRANGERS`] to those without a
+    /// lease, so a subscriber that hangs delays nobody else.
     pub fn poll_notification(&mut self) -> Option<Notification> {
         if self.in_flight >= MAX_IN_FLIGHT {
             return None;
@@ -316,10 +318,8 @@ impl<R: Rng> Gena<R> {
             let why = "every CALLBACK must be at your own address";
             return Err((Status::PreconditionFailed, Event::SubscriptionForeign, why));
         }
-        let key = Holder::of(request.client);
-        let held = self.subscriptions.values();
-        let held = held.filter(|other| Holder::of(other.client) == key).count();
-        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS || held >= MAX_PER_HOST {
+        let standing = Standing::of(request.client, snapshot);
+        if !self.has_place(request.client, standing) {
             let why = "there are too many subscriptions";
             return Err((Status::ServiceUnavailable, Event::SubscriptionLimit, why));
         }
@@ -332,6 +332,7 @@ impl<R: Rng> Gena<R> {
             edition: request.edition,
             service: request.service,
             client: request.client,
+            standing,
             host: present(snapshot, request.client),
             local: request.local,
             callbacks: callbacks.collect(),
@@ -395,15 +396,35 @@ impl<R: Rng> Gena<R> {
         self.ready.retain(|sid| subscriptions.contains_key(sid));
     }
 
+    /// Tells whether there is a place for a subscription of a client.
+    fn has_place(&self, client: Client, standing: Standing) -> bool {
+        let key = Holder::of(client);
+        let (mut held, mut strangers) = (0_usize, 0_usize);
+        for other in self.subscriptions.values() {
+            held = held.saturating_add((Holder::of(other.client) == key).into());
+            strangers = strangers.saturating_add((other.standing == Standing::Stranger).into());
+        }
+        let strange = standing == Standing::Stranger;
+        self.subscriptions.len() < MAX_SUBSCRIPTIONS
+            && held < MAX_PER_HOST
+            && !(strange && strangers >= MAX_STRANGER_SUBSCRIPTIONS)
+    }
+
+    /// Tells whether an event may be on its way to a subscriber, besides those that are.
     fn has_room(&self, sid: Sid) -> bool {
         let Some(wanted) = self.subscriptions.get(&sid) else {
             return false;
         };
         let key = Holder::of(wanted.client);
-        let on_their_way = self.subscriptions.values().filter(|subscription| {
-            subscription.phase == Phase::OnItsWay && Holder::of(subscription.client) == key
-        });
-        on_their_way.count() < MAX_IN_FLIGHT_TO_ONE
+        let on_their_way = || {
+            let all = self.subscriptions.values();
+            all.filter(|subscription| subscription.phase == Phase::OnItsWay)
+        };
+        let to_it = on_their_way().filter(|other| Holder::of(other.client) == key);
+        let strange = |other: &&Subscription| other.standing == Standing::Stranger;
+        to_it.count() < MAX_IN_FLIGHT_TO_ONE
+            && !(strange(&wanted)
+                && on_their_way().filter(strange).count() >= MAX_IN_FLIGHT_TO_STRANGERS)
     }
 
     fn fresh_sid(&mut self) -> Sid {
@@ -494,6 +515,9 @@ pub const MAX_IN_FLIGHT: usize = 64;
 
 /// What one host can hold up.
 pub const MAX_IN_FLIGHT_TO_ONE: usize = 2;
+
+/// What those can hold up together who have no lease.
+pub const MAX_IN_FLIGHT_TO_STRANGERS: usize = 16;
 
 /// However fast ports come and go, nobody is told more often.
 pub const MODERATION: Duration = Duration::from_millis(200);

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use mapping::Instant;
+use mapping::{Client, Instant, Snapshot};
 use rand::{Rng, RngExt};
 
+use super::budget::{Breadth, Budgets};
 use super::lan::{Face, Lan};
+use super::limits::{Holder, Standing};
 use crate::wire::ssdp::{self, Advert, Header, MAX_AGE, Message, Search};
 use crate::{Counters, DeviceKind, Edition, Event, Identity, Resource};
 
@@ -36,10 +38,7 @@ pub struct Ssdp<R> {
     answers_waiting: usize,
     /// An announcement out of turn is on its way.
     again: bool,
-    /// For each source, when everything that it was sent will be forgotten.
-    spent: BTreeMap<IpAddr, Instant>,
-    /// The same for all sources together.
-    spent_in_all: Instant,
+    budgets: Budgets,
     transmits: VecDeque<Transmit>,
     last_seen: Instant,
     counters: Counters,
@@ -52,6 +51,27 @@ pub struct SsdpConfig {
     pub lan: Lan,
     /// What every message says.
     pub header: Header,
+}
+
+/// Who searches, and whose budget the answers take: whoever can write another's address into a
+/// packet takes nothing from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Searcher {
+    source: SocketAddr,
+    holder: Holder,
+    standing: Standing,
+}
+
+impl Searcher {
+    /// Tells who sent a datagram from `source`, whose address `client` has.
+    #[must_use]
+    pub fn new(source: SocketAddr, client: Client, snapshot: &Snapshot) -> Self {
+        Self {
+            source,
+            holder: Holder::of(client),
+            standing: Standing::of(client, snapshot),
+        }
+    }
 }
 
 /// A datagram to send.
@@ -105,8 +125,7 @@ impl<R: Rng> Ssdp<R> {
             next: 0,
             answers_waiting: 0,
             again: false,
-            spent: BTreeMap::new(),
-            spent_in_all: now,
+            budgets: Budgets::new(now),
             transmits: VecDeque::new(),
             last_seen: now,
             counters,
@@ -145,7 +164,7 @@ impl<R: Rng> Ssdp<R> {
     pub fn handle_datagram(
         &mut self,
         bytes: &[u8],
-        source: SocketAddr,
+        searcher: Searcher,
         destination: IpAddr,
         now: Instant,
     ) {
@@ -155,7 +174,7 @@ impl<R: Rng> Ssdp<R> {
             Ok(Message::Other) => return self.counters.count(Event::SsdpOther),
             Err(_) => return self.counters.count(Event::SsdpMalformed),
         };
-        let counted = match self.search(search, source, destination, now) {
+        let counted = match self.search(search, searcher, destination, now) {
             Ok(()) => Event::SearchAnswered,
             Err(event) => event,
         };
@@ -211,16 +230,21 @@ impl<R: Rng> Ssdp<R> {
                 }
             }
         }
-        self.spent.retain(|_, until| *until > now);
+        self.budgets.forget(now);
     }
 
     fn search(
         &mut self,
         search: Search<'_>,
-        source: SocketAddr,
+        searcher: Searcher,
         destination: IpAddr,
         now: Instant,
     ) -> Result<(), Event> {
+        let Searcher {
+            source,
+            holder,
+            standing,
+        } = searcher;
         let lan = &self.config.lan;
         // U-1; a broadcast is no way to search
         let in_group = is_group(destination);
@@ -251,11 +275,13 @@ impl<R: Rng> Ssdp<R> {
             return Err(Event::SearchQueue);
         }
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        let in_all = afford(self.spent_in_all, TOTAL, count, now).ok_or(Event::SearchRate)?;
-        if !spend(&mut self.spent, source.ip(), count, now) {
+        let breadth = match search.target {
+            EVERYTHING => Breadth::All,
+            _ => Breadth::Target,
+        };
+        if !self.budgets.spend((holder, standing), breadth, count, now) {
             return Err(Event::SearchRate);
         }
-        self.spent_in_all = in_all;
         let answers: Vec<Due> = found
             .into_iter()
             .map(|advert| {
@@ -295,37 +321,6 @@ impl<R: Rng> Ssdp<R> {
     }
 }
 
-/// What may be sent: so many messages at once, and one each `cost` after that.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    burst: u32,
-    cost: Duration,
-}
-
-/// Threat 7: a source is sent no more than its budget, whatever it asks.
-fn spend(
-    spent: &mut BTreeMap<IpAddr, Instant>,
-    source: IpAddr,
-    messages: u32,
-    now: Instant,
-) -> bool {
-    let known = spent.get(&source).copied();
-    if known.is_none() && spent.len() >= MAX_SOURCES {
-        return false;
-    }
-    let Some(until) = afford(known.unwrap_or(now), SOURCE, messages, now) else {
-        return false;
-    };
-    spent.insert(source, until);
-    true
-}
-
-/// Returns until when the budget remembers these messages; `None` if it is used up.
-fn afford(spent: Instant, budget: Budget, messages: u32, now: Instant) -> Option<Instant> {
-    let until = spent.max(now) + budget.cost.saturating_mul(messages);
-    (until - now <= budget.cost.saturating_mul(budget.burst)).then_some(until)
-}
-
 fn is_group(destination: IpAddr) -> bool {
     [GROUP.into(), LINK_GROUP.into(), SITE_GROUP.into()].contains(&destination)
 }
@@ -335,7 +330,7 @@ fn is_group(destination: IpAddr) -> bool {
 /// for root devices finds both.
 fn matches(target: &str, advert: &Advert) -> bool {
     match target {
-        "ssdp:all" => true,
+        EVERYTHING => true,
         _ => advert.target == target,
     }
 }
@@ -394,20 +389,8 @@ const ON_THE_WAY: u64 = 250;
 /// answers of one home well enough; in milliseconds.
 const PROMPT: u64 = 500;
 
-/// Both roots, searched for twice: 21 messages each.
-const SOURCE: Budget = Budget {
-    burst: 42,
-    cost: Duration::from_millis(500),
-};
-
-/// Sources are forged easily; 100 messages a second are some 40 kB/s.
-const TOTAL: Budget = Budget {
-    burst: 2000,
-    cost: Duration::from_millis(10),
-};
-
-/// A LAN of a /16 has more; whoever comes then waits some seconds.
-const MAX_SOURCES: usize = 1024;
-
 /// At some 400 bytes each.
 const MAX_WAITING: usize = 1024;
+
+/// UDA 1.1 §1.3.2.
+const EVERYTHING: &str = "ssdp:all";

@@ -28,7 +28,7 @@ fn t_7_one_source_cannot_make_us_talk() {
         let search = search("ssdp:all", "MX: 1\r\n");
         received += search.len();
         let now = at(Duration::from_millis(tenth * 100));
-        ssdp.handle_datagram(&search, CLIENT, GROUP.into(), now);
+        ssdp.handle_datagram(&search, stranger(CLIENT), GROUP.into(), now);
         sent += drain(&mut ssdp, now + Duration::from_secs(1));
     }
 
@@ -36,36 +36,94 @@ fn t_7_one_source_cannot_make_us_talk() {
     assert!(sent < received * 3, "{sent} bytes for {received}");
 }
 
+/// Whoever makes up MACs and addresses, or writes another's address into its packets, takes the
+/// answers from nobody who has a lease.
 #[test]
-fn sources_are_forgotten_and_bounded() {
+fn t_7_strangers_take_nothing_from_hosts() {
     let counters = Counters::new();
     let mut ssdp = machine(counters.clone(), 1);
+    let now = Now {
+        mono: at(Duration::ZERO),
+        wall: Wall::from_secs(1_800_000_000),
+    };
+    let (core, camera) = home(now);
+    let search = search("upnp:rootdevice", "MX: 1\r\n");
+    let mut ask = |source: SocketAddr, mac: Mac, now| {
+        let client = Client {
+            addr: source.ip(),
+            mac: Some(mac),
+        };
+        let searcher = Searcher::new(source, client, core.snapshot());
+        let before = counters.value(Event::SearchAnswered);
+        ssdp.handle_datagram(&search, searcher, GROUP.into(), now);
+        counters.value(Event::SearchAnswered) > before
+    };
+    let own = SocketAddr::from((camera, 5000));
+    let count = |answered: &mut dyn FnMut(u8) -> bool| (0..250).filter(|n| answered(*n)).count();
 
-    for host in 0..2000_u32 {
-        let source = SocketAddr::from((Ipv4Addr::from(0xc0a8_0002 + host), 5000));
-        ssdp.handle_datagram(
-            &search("upnp:rootdevice", "MX: 1\r\n"),
-            source,
-            GROUP.into(),
-            at(Duration::ZERO),
-        );
+    // the same address in frames of one stranger, then of as many as he makes up
+    let neighbour = Mac([2, 0, 0, 0, 3, 1]);
+    assert_eq!(count(&mut |_| ask(own, neighbour, now.mono)), 21);
+    let mut made_up = 0;
+    for high in 0..10 {
+        made_up += count(&mut |n| ask(own, Mac([2, 0, 0, 1, high, n]), now.mono));
     }
-    let answered = counters.value(Event::SearchAnswered);
-    // each search finds two roots; an answer whose random wait is none has left already
-    let left = std::iter::from_fn(|| ssdp.poll_transmit()).count();
-    let waiting = 2 * answered - u64::try_from(left).unwrap();
-    assert!((1023..=1024).contains(&waiting), "{waiting} answers wait");
-    assert!(counters.value(Event::SearchQueue) > 0);
+    assert_eq!(made_up, (512 - 42) / 2);
 
-    ssdp.handle_timeout(at(Duration::from_secs(60)));
-    while ssdp.poll_transmit().is_some() {}
-    ssdp.handle_datagram(
-        &search("upnp:rootdevice", "MX: 1\r\n"),
-        CLIENT,
-        GROUP.into(),
-        at(Duration::from_secs(60)),
+    assert_eq!(
+        count(&mut |_| ask(own, Mac([2, 0, 0, 0, 0, 1]), now.mono)),
+        21
     );
-    assert_eq!(counters.value(Event::SearchAnswered), answered + 1);
+    let later = now.mono + Duration::from_secs(60);
+    assert!(
+        ask(own, Mac([2, 0, 0, 1, 0, 200]), later),
+        "they are forgotten"
+    );
+}
+
+#[test]
+fn t_7_answers_that_wait_are_bounded() {
+    let counters = Counters::new();
+    let mut ssdp = machine(counters.clone(), 1);
+    let now = Now {
+        mono: at(Duration::ZERO),
+        wall: Wall::from_secs(1_800_000_000),
+    };
+    let (mut core, _) = home(now);
+    for host in 1..=60 {
+        let mac = Mac([2, 0, 0, 0, 1, host]);
+        let addr = lease(&mut core, mac, now);
+        let client = Client {
+            addr: addr.into(),
+            mac: Some(mac),
+        };
+        let source = SocketAddr::from((addr, 5000));
+        let searcher = Searcher::new(source, client, core.snapshot());
+        let search = search("ssdp:all", "MX: 1\r\n");
+        ssdp.handle_datagram(&search, searcher, GROUP.into(), now.mono);
+    }
+
+    assert!(counters.value(Event::SearchQueue) > 0);
+    let answered = 21 * counters.value(Event::SearchAnswered);
+    assert!((1000..1300).contains(&answered), "{answered}");
+}
+
+/// One program that searches for everything again and again leaves the others of its host theirs.
+#[test]
+fn t_7_searches_for_everything_leave_those_for_a_gateway_theirs() {
+    let counters = Counters::new();
+    let mut ssdp = machine(counters.clone(), 1);
+    let mut ask = |target: &str| {
+        let search = search(target, "MX: 1\r\n");
+        let before = counters.value(Event::SearchAnswered);
+        let now = at(Duration::ZERO);
+        ssdp.handle_datagram(&search, stranger(CLIENT), GROUP.into(), now);
+        counters.value(Event::SearchAnswered) > before
+    };
+
+    assert!(ask("ssdp:all") && ask("ssdp:all") && !ask("ssdp:all"));
+    let igd = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
+    assert_eq!((0..50).filter(|_| ask(igd)).count(), 42);
 }
 
 #[test]
@@ -112,7 +170,7 @@ proptest! {
         for (bytes, addr, port, wait) in inputs {
             let host = if port % 3 == 0 { addr } else { 0xc0a8_0000 | (addr & 0xffff) };
             let source = SocketAddr::from((Ipv4Addr::from(host), port));
-            ssdp.handle_datagram(&bytes, source, GROUP.into(), now);
+            ssdp.handle_datagram(&bytes, stranger(source), GROUP.into(), now);
             now += Duration::from_millis(wait);
             ssdp.handle_timeout(now);
             while let Some(transmit) = ssdp.poll_transmit() {
@@ -223,7 +281,18 @@ fn request(text: &str) -> Request {
 /// A core with one camera at home.
 fn home(now: Now) -> (Core, Ipv4Addr) {
     let mut core = Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), now);
-    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    let addr = lease(&mut core, Mac([2, 0, 0, 0, 0, 1]), now);
+    let prefix = PrefixRequest {
+        delegated: "2001:db8:64::/56".parse().unwrap(),
+        nsp: None,
+        old_valid: Duration::ZERO,
+    };
+    core.handle_request(&mapping::Request::Prefix(prefix), now);
+    core.finish(now);
+    (core, addr)
+}
+
+fn lease(core: &mut Core, mac: Mac, now: Now) -> Ipv4Addr {
     let addr = core.snapshot().lease_candidate(mac, |_| false).unwrap();
     let lease = LeaseRequest {
         mac,
@@ -231,15 +300,9 @@ fn home(now: Now) -> (Core, Ipv4Addr) {
         lifetime: Duration::from_secs(3600),
         declared_name: Some("camera".to_owned()),
     };
-    let prefix = PrefixRequest {
-        delegated: "2001:db8:64::/56".parse().unwrap(),
-        nsp: None,
-        old_valid: Duration::ZERO,
-    };
     core.handle_request(&mapping::Request::Lease(lease), now);
-    core.handle_request(&mapping::Request::Prefix(prefix), now);
     core.finish(now);
-    (core, addr)
+    addr
 }
 
 fn drain(ssdp: &mut Ssdp<StdRng>, now: Instant) -> usize {
@@ -247,6 +310,20 @@ fn drain(ssdp: &mut Ssdp<StdRng>, now: Instant) -> usize {
     std::iter::from_fn(|| ssdp.poll_transmit())
         .map(|transmit| transmit.payload.len())
         .sum()
+}
+
+/// Somebody without a lease, in a frame whose MAC nobody knows.
+fn stranger(source: SocketAddr) -> Searcher {
+    let now = Now {
+        mono: at(Duration::ZERO),
+        wall: Wall::from_secs(1_800_000_000),
+    };
+    let core = Core::new(site(), Policy::default(), [7; 16], BootId([1; 16]), now);
+    let client = Client {
+        addr: source.ip(),
+        mac: None,
+    };
+    Searcher::new(source, client, core.snapshot())
 }
 
 fn search(target: &str, max_wait: &str) -> Vec<u8> {

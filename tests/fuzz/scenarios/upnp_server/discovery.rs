@@ -10,10 +10,10 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mapping::{Instant, Site};
+use mapping::{BootId, Client, Core, Instant, Now, Policy, Site, Wall};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use upnp::server::{Lan, OnLink, Ssdp, SsdpConfig};
+use upnp::server::{Lan, OnLink, Searcher, Ssdp, SsdpConfig};
 use upnp::wire::ssdp::Header;
 use upnp::{Counters, Identity};
 
@@ -30,6 +30,7 @@ thread_local! {
 }
 
 struct Net {
+    core: Core,
     ssdp: Ssdp<StdRng>,
     now: Instant,
     served: u32,
@@ -43,6 +44,10 @@ impl Net {
             addr: addr.parse().unwrap(),
             prefix_len: 64,
         });
+        let wall = Wall::from_secs(1_800_000_000);
+        let at = Now { mono: now, wall };
+        let policy = Policy::default();
+        let core = Core::new(site.clone(), policy, [7; 16], BootId([1; 16]), at);
         let config = SsdpConfig {
             lan: Lan::new(site, 5000).with_v6(5000, addresses.to_vec()),
             header: Header {
@@ -53,6 +58,7 @@ impl Net {
         let rng = StdRng::seed_from_u64(1);
         let ssdp = Ssdp::new(config, &Identity::new([7; 16]), Counters::new(), rng, now);
         Self {
+            core,
             ssdp,
             now,
             served: 0,
@@ -63,8 +69,13 @@ impl Net {
         let source: SocketAddr = SOURCES[usize::from(who) % SOURCES.len()].parse().unwrap();
         let destination = DESTINATIONS[usize::from(who / 16) % DESTINATIONS.len()];
         let destination: IpAddr = destination.parse().unwrap();
+        let client = Client {
+            addr: source.ip(),
+            mac: None,
+        };
+        let searcher = Searcher::new(source, client, self.core.snapshot());
         self.ssdp
-            .handle_datagram(bytes, source, destination, self.now);
+            .handle_datagram(bytes, searcher, destination, self.now);
         self.now += Duration::from_millis(u64::from(when) * 20);
         self.ssdp.handle_timeout(self.now);
         let mut sent = 0;
