@@ -11,6 +11,8 @@
 //! | libtorrent | UPnP, PCP | maps TCP and UDP, unmaps when the session ends |
 //! | Transmission | NAT-PMP | maps after 8 s; its UPnP half asks libminiupnpc for a public IPv4 address and stops |
 //! | natpmpc | NAT-PMP | maps |
+//! | aMule (libupnp) | UPnP | maps over IPv6, after subscribing to the connection's events |
+//! | Syncthing | NAT-PMP, UPnP | maps by NAT-PMP, as IGD:1 and as IGD:2, each a port of its own; never unmaps |
 //! | nmap `nat-pmp-info`, `nat-pmp-mapport` | NAT-PMP | shows 0.0.0.0; maps, unmaps, unmaps all |
 //! | nmap `upnp-info`, `broadcast-upnp-info` | UPnP | describes the gateway; `upnp-info` only with `override=false`, because it looks for a line end that it has cut off |
 //! | crab_nat | PCP | maps and shows the IPv6 address (`pcp.rs`); by NAT-PMP it maps |
@@ -24,6 +26,8 @@
 //! | upnpclient | UPnP | maps as IGD:1 and IGD:2, after checking each argument by the service's description; lists and deletes a range; is refused a pinhole (703) |
 //! | NAT-PMP (PyPI) | NAT-PMP | maps |
 //! | nat-upnp | UPnP | maps |
+//! | nat-upnp-rejetto (HFS) | UPnP | maps; where it is given no remote host it names one `undefined` |
+//! | nat-pmp | NAT-PMP | maps |
 //! | nat-api | UPnP | maps; with NAT-PMP on it crashes at any gateway's first answer, which it does not pass on to its own parser |
 //! | @achingbrain/nat-port-mapper (libp2p) | UPnP | maps as IGD:2; never unmaps, because it names no protocol (601): the lease ends it |
 //! | @achingbrain/nat-port-mapper | NAT-PMP | maps; it asks for milliseconds where seconds are meant, so that it gets the longest lease |

@@ -125,6 +125,7 @@ fn is_root() -> bool {
 }
 
 const PROGRAMS: &[Program] = &[
+    ("amuled", "amule-daemon"),
     ("curl", "curl"),
     // Not the package `dhcpcd`, which also runs it on the interfaces of this machine.
     ("dhcpcd", "dhcpcd-base"),
@@ -146,6 +147,7 @@ const PROGRAMS: &[Program] = &[
     ("ping", "iputils-ping"),
     ("python3", "python3"),
     ("strace", "strace"),
+    ("syncthing", "syncthing"),
     ("tcpdump", "tcpdump"),
     ("tracepath", "iputils-tracepath"),
     ("traceroute", "traceroute"),

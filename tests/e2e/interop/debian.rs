@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Home, remote};
+use serde_json::Value;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -14,7 +15,7 @@ use super::{PATIENCE, Wish, is_closed, is_listed, opens_and_closes};
 use crate::dhcp::items;
 use crate::program::{program, say};
 use crate::server::Server;
-use crate::stage::{home, play, write};
+use crate::stage::{home, play, until, write};
 
 #[tokio::test]
 async fn gupnp_igd_maps_and_unmaps() -> Result<()> {
@@ -117,6 +118,71 @@ async fn transmission_maps_and_unmaps_by_nat_pmp() -> Result<()> {
     .await
 }
 
+/// By the portable SDK for UPnP (libupnp), which finds the gateway at its IPv6 address, and
+/// subscribes to the connection's events before it maps anything.
+#[tokio::test]
+async fn amule_subscribes_maps_and_unmaps_over_ipv6() -> Result<()> {
+    play(home(["console"]), async |home| {
+        let server = Server::join(home, "console").await?;
+        let wish = Wish::tcp("upnp", 8406);
+        let folder = home.folder().join("amule");
+        std::fs::create_dir(&folder)?;
+        write(home, "amule/amule.conf", AMULE)?;
+        let amuled = program(&server.node, "amuled")?.env("HOME", &folder);
+        let mut client = Client::start(home, amuled.args(["-o", "-c"]).arg(&folder)).await?;
+
+        // what it says comes in blocks
+        client.hear_of("Created Client UDP-Socket").await?;
+        until(async || is_listed(home, &server, wish, wish.port).await).await?;
+        takes_connections(home, &server, wish.port).await?;
+
+        ensure!(client.terminate().await? == Some(0), "{}", client.all());
+        client.hear_of("Successfully subscribed to service").await?;
+        client.hear_of("UPNP_EVENT_RECEIVED").await?;
+        ensure!(client.said().contains("http://[fe80:"), "{}", client.all());
+        is_closed(home, &server, wish, wish.port).await
+    })
+    .await
+}
+
+/// It maps once for each service that it finds, at a random external port, and leaves the end to
+/// the leases.
+#[tokio::test]
+async fn syncthing_maps_by_nat_pmp_and_at_both_root_devices() -> Result<()> {
+    play(home(["console"]), async |home| {
+        let server = Server::join(home, "console").await?;
+        let folder = home.folder().join("syncthing");
+        let syncthing = program(&server.node, "syncthing")?
+            .env("HOME", &folder)
+            .env("STNODEFAULTFOLDER", "1")
+            .args(["serve", "--no-browser", "--home"])
+            .arg(&folder);
+        let mut client = Client::start(home, syncthing).await?;
+
+        client.hear_of("TCP listener").await?;
+        // it listens for answers to each search for ten seconds
+        client.hear_of("Detected 3 NAT services").await?;
+        let mapped = client.said().matches("New NAT port mapping").count();
+        ensure!(mapped == 3, "{}", client.all());
+        let open = items(home, "mappings").await?;
+        for (requester, count) in [("nat-pmp", 1), ("upnp", 2)] {
+            let ours = |it: &&Value| it["requester"] == requester && it["internal_port"] == 22000;
+            let ports: Vec<_> = open.iter().filter(ours).collect();
+            ensure!(ports.len() == count, "{open:?}");
+            for port in ports {
+                let external = port["external_port"].as_u64().context("a port")?;
+                takes_connections(home, &server, u16::try_from(external)?).await?;
+            }
+        }
+
+        client.terminate().await?;
+        let left = items(home, "mappings").await?;
+        ensure!(left.len() == open.len(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
 /// Without `-i` upnpc wants a public IPv4 address; nothing is opened.
 #[tokio::test]
 async fn upnpc_without_its_option_i_stops() -> Result<()> {
@@ -181,3 +247,16 @@ const TRANSMISSION: &str = r#"{
     "rpc-enabled": false,
     "utp-enabled": false
 }"#;
+
+const AMULE: &str = "[eMule]
+Port=8406
+UDPPort=8409
+UPnPEnabled=1
+ConnectToKad=0
+ConnectToED2K=0
+Autoconnect=0
+[ExternalConnect]
+AcceptExternalConnections=1
+ECPassword=5d41402abc4b2a76b9719d911017c592
+UPnPECEnabled=0
+";

@@ -76,3 +76,26 @@ async fn nat_port_mapper_maps_and_unmaps_by_nat_pmp() -> Result<()> {
     )
     .await
 }
+
+#[tokio::test]
+async fn nat_pmp_maps_and_unmaps() -> Result<()> {
+    opens_and_closes(
+        Wish::tcp("nat-pmp", 8206),
+        async |server| npm(&server.node, "nat-pmp.mjs"),
+        &[&addressing::GATEWAY.to_string()],
+        &["external 0.0.0.0\n", "mapped 8206\n"],
+    )
+    .await
+}
+
+/// Where nobody names a remote host it writes `undefined`.
+#[tokio::test]
+async fn nat_upnp_rejetto_maps_lists_and_unmaps() -> Result<()> {
+    opens_and_closes(
+        Wish::udp("upnp", 8207),
+        async |server| npm(&server.node, "nat-upnp-rejetto.mjs"),
+        &[],
+        &["external 0.0.0.0\n", "entry ADDR 8207 udp rejetto & co\n"],
+    )
+    .await
+}
