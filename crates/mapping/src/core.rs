@@ -27,6 +27,7 @@ mod pinhole;
 mod policy;
 mod prefix;
 mod restore;
+mod row;
 mod set;
 mod shared;
 mod unmap;
@@ -49,7 +50,7 @@ pub use restore::RestoreError;
 pub struct Core {
     snapshot: Snapshot,
     boot_id: BootId,
-    /// Ends on this boot's clock, soonest first.
+    /// Ends on this boot's clock, soonest first; for a mapping that was renewed, an earlier one.
     ends: OrdSet<(Instant, Ends)>,
     /// How much of its quota each host uses.
     held: OrdMap<Mac, usize>,
@@ -87,6 +88,7 @@ enum Ends {
 struct Work {
     hosts: std::collections::BTreeMap<Mac, Option<Arc<Host>>>,
     mappings: std::collections::BTreeMap<MappingId, Option<Arc<Mapping>>>,
+    ends: std::collections::BTreeMap<MappingId, Expiry>,
     generations: std::collections::BTreeMap<GenerationId, Option<Generation>>,
     permissions: std::collections::BTreeMap<PortKey, Option<Permission>>,
     pinholes: std::collections::BTreeMap<PinholeId, Option<Arc<Pinhole>>>,
@@ -227,12 +229,7 @@ impl Core {
                 Ends::HostPolicy(mac) => self.end_host_policy(mac, now),
                 Ends::Kept(protocol, port) => self.end_kept(protocol, port),
                 Ends::Lease(mac) => self.end_lease(mac, Requester::Dhcp, now),
-                Ends::Mapping(id) => {
-                    let requester = self.snapshot.mapping(id).map(|mapping| mapping.requester);
-                    if let Some(requester) = requester {
-                        self.close_mapping(id, CloseReason::Expired, requester, now);
-                    }
-                }
+                Ends::Mapping(id) => self.end_mapping(id, now),
                 Ends::Permission(key) => self.end_permission(key, now),
                 Ends::Pinhole(id) => {
                     let requester = self.snapshot.pinhole(id).map(|pinhole| pinhole.requester);
@@ -248,7 +245,8 @@ impl Core {
         }
     }
 
-    /// Returns when to call [`Self::handle_timeout`] next, and for which timer.
+    /// Returns when to call [`Self::handle_timeout`] next, and for which timer. That of a mapping
+    /// which was renewed may be early.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let expiry = self.ends.get_min().map(|(at, _)| (*at, Timer::Expiry));

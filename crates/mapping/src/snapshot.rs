@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub(crate) hosts: OrdMap<Mac, Arc<Host>>,
     pub(crate) by_addr: OrdMap<Ipv4Addr, Mac>,
     pub(crate) by_name: OrdMap<ServerName, Mac>,
-    pub(crate) mappings: OrdMap<MappingId, Arc<Mapping>>,
+    pub(crate) mappings: OrdMap<MappingId, Row>,
     pub(crate) by_external: OrdMap<(Ipv4Addr, Protocol, ExternalPort), MappingId>,
     pub(crate) by_internal: OrdSet<(Ipv4Addr, Protocol, InternalPort, MappingId)>,
     /// The ports of the WAN's IPv4 address, which all servers share; an inbound and an outbound
@@ -56,6 +56,14 @@ pub struct Snapshot {
     pub(crate) changes: Vector<(Revision, Change)>,
     /// Who has seen this revision finds every later fact in `changes`.
     pub(crate) facts_since: Revision,
+}
+
+/// A mapping in the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) mapping: Arc<Mapping>,
+    /// For when the core's timer for it is set: at its end or before.
+    pub(crate) due: Option<Instant>,
 }
 
 /// What permissions are about.
@@ -170,12 +178,12 @@ impl Snapshot {
 
     /// Iterates over the mappings, by id.
     pub fn mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
-        self.mappings.values()
+        self.mappings.values().map(|row| &row.mapping)
     }
 
     /// Iterates over the mappings from an id on, by id.
     pub fn mappings_from(&self, first: MappingId) -> impl Iterator<Item = &Arc<Mapping>> {
-        self.mappings.range(first..).map(|(_, mapping)| mapping)
+        self.mappings.range(first..).map(|(_, row)| &row.mapping)
     }
 
     /// Returns how many mappings there are.
@@ -187,7 +195,7 @@ impl Snapshot {
     /// Returns a mapping.
     #[must_use]
     pub fn mapping(&self, id: MappingId) -> Option<&Arc<Mapping>> {
-        self.mappings.get(&id)
+        self.mappings.get(&id).map(|row| &row.mapping)
     }
 
     /// Returns the mapping behind an external port of a server.

@@ -176,6 +176,13 @@ impl Stored {
     fn apply(&mut self, delta: &Delta) {
         put(&mut self.hosts, &delta.hosts);
         put(&mut self.mappings, &delta.mappings);
+        for (id, expiry) in &delta.ends {
+            let row = self.mappings.get_mut(id).unwrap();
+            *row = Arc::new(Mapping {
+                expires: Some(*expiry),
+                ..Mapping::clone(row)
+            });
+        }
         put(&mut self.generations, &delta.generations);
         put(&mut self.permissions, &delta.permissions);
         put(&mut self.pinholes, &delta.pinholes);
@@ -331,12 +338,33 @@ impl Run {
         assert_eq!(snapshot.forwards().count(), carried);
         self.compare_decisions();
         self.compare_pinholes();
+        self.compare_stored();
         let names: BTreeSet<_> = snapshot.hosts().map(|host| host.name.clone()).collect();
         let addrs: BTreeSet<_> = snapshot.hosts().map(|host| host.addr).collect();
         let hosts = snapshot.hosts().count();
         assert_eq!((names.len(), addrs.len()), (hosts, hosts));
         let preferred = snapshot.generations().filter(|it| it.preferred);
         assert!(preferred.count() <= 1);
+    }
+
+    /// The store holds what is shown, and no end is slept through.
+    fn compare_stored(&self) {
+        let snapshot = self.core.snapshot();
+        let rows = |mappings: &mut dyn Iterator<Item = &Arc<Mapping>>| -> Vec<_> {
+            let changed_in = Revision(0);
+            let row = |it: &Arc<Mapping>| Mapping {
+                changed_in,
+                ..Mapping::clone(it)
+            };
+            mappings.map(row).collect()
+        };
+        let stored = rows(&mut self.stored.mappings.values());
+        assert_eq!(stored, rows(&mut snapshot.mappings()));
+        let here = self.stored.meta.unwrap().anchor.boot;
+        let ends = snapshot.mappings().filter_map(|it| it.expires);
+        let first = ends.filter(|it| it.boot == here).map(|it| it.at).min();
+        let wakes = self.core.poll_timeout().map(|(at, _)| at);
+        assert!(first.is_none_or(|first| wakes.is_some_and(|wakes| wakes <= first)));
     }
 
     fn compare_pinholes(&self) {

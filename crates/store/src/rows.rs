@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mapping::{AuditEntry, Delta, Expiry, Generation, Host, Instant, Mapping, Meta, Policy, Wall};
+use mapping::{
+    AuditEntry, Delta, Expiry, Generation, Host, Instant, Mapping, MappingId, Meta, Policy, Wall,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
@@ -12,10 +14,10 @@ use crate::store::CommitError;
 
 /// The columns of a batch, in their order.
 pub(crate) struct Rows {
-    /// Arrays: mappings, hosts, generations, permissions, pinholes and waiting requests to
-    /// delete; hosts, mappings, generations, permissions, pinholes, waiting requests and audit
-    /// lines to insert. `None` is an empty one.
-    arrays: [Option<String>; 13],
+    /// Arrays: mappings, their ends, hosts, generations, permissions, pinholes and waiting
+    /// requests to delete; hosts, mappings, their ends, generations, permissions, pinholes, waiting
+    /// requests and audit lines to insert. `None` is an empty one.
+    arrays: [Option<String>; 15],
     meta: Meta,
     policy: Option<String>,
 }
@@ -25,6 +27,7 @@ impl Rows {
         let Delta {
             hosts,
             mappings,
+            ends,
             generations,
             permissions,
             pinholes,
@@ -34,10 +37,17 @@ impl Rows {
             policy,
         } = delta;
         let gone_mappings = mappings.iter().filter(|(_, row)| row.is_none());
+        let end_of = |row: &Option<Arc<Mapping>>| row.as_ref().and_then(|row| row.expires);
+        let gone_ends = mappings.iter().filter(|(_, row)| end_of(row).is_none());
+        let with_rows = mappings
+            .iter()
+            .filter_map(|(id, row)| end_of(row).map(|expiry| (id, expiry)));
+        let ends = ends.iter().map(|(id, expiry)| (id, *expiry));
         let gone_generations = generations.iter().filter(|(_, row)| row.is_none());
         Ok(Self {
             arrays: [
                 array(gone_mappings.map(|(id, _)| whole(id.0)))?,
+                array(gone_ends.map(|(id, _)| whole(id.0)))?,
                 array(hosts.keys().map(ToString::to_string))?,
                 array(gone_generations.map(|(id, _)| id.0))?,
                 array(permissions.keys().map(|(host, protocol, port)| {
@@ -47,6 +57,7 @@ impl Rows {
                 array(waiting.keys().map(|id| whole(id.0)))?,
                 array(hosts.values().flatten().map(host))?,
                 array(mappings.values().flatten().map(mapping))?,
+                array(with_rows.chain(ends).map(end))?,
                 array(generations.values().flatten().map(generation))?,
                 array(permissions.values().flatten().map(decisions::permission))?,
                 array(pinholes.values().flatten().map(decisions::pinhole))?,
@@ -132,7 +143,6 @@ fn host(host: &Arc<Host>) -> impl Serialize {
 }
 
 fn mapping(mapping: &Arc<Mapping>) -> impl Serialize {
-    let (expires_boot, expires_at) = expiry(mapping.expires);
     (
         whole(mapping.id.0),
         mapping.host.to_string(),
@@ -143,14 +153,16 @@ fn mapping(mapping: &Arc<Mapping>) -> impl Serialize {
         mapping.requester.as_str(),
         mapping.nonce.map(|nonce| hex(&nonce.0)),
         hex(mapping.description.as_bytes()),
-        expires_boot,
-        expires_at,
         wall(mapping.opened_at),
         mapping.via.as_str(),
         mapping.peer,
         decisions::filters_text(&mapping.filters),
         mapping.memo.as_deref().map(hex),
     )
+}
+
+fn end((id, expiry): (&MappingId, Expiry)) -> impl Serialize + use<> {
+    (whole(id.0), expiry.boot.0, instant(expiry.at))
 }
 
 fn generation(generation: &Generation) -> impl Serialize + use<> {

@@ -19,6 +19,7 @@ use sqlx::{Connection as _, Row as _};
 use super::*;
 
 mod damage;
+mod ends;
 
 #[tokio::test]
 async fn batches_come_back_as_they_were_decided() {
@@ -350,6 +351,12 @@ fn every_text_of_a_client_comes_back() {
 
 #[tokio::test]
 async fn a_store_of_an_earlier_version_keeps_what_it_holds() {
+    for version in [2, 3] {
+        of_earlier_version(version).await;
+    }
+}
+
+async fn of_earlier_version(version: i64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("portico.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -358,7 +365,7 @@ async fn a_store_of_an_earlier_version_keeps_what_it_holds() {
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let earlier: Vec<_> = open::MIGRATOR
         .iter()
-        .filter(|migration| migration.version <= 2)
+        .filter(|migration| migration.version <= version)
         .cloned()
         .collect();
     let earlier = sqlx::migrate::Migrator {
@@ -380,6 +387,15 @@ async fn a_store_of_an_earlier_version_keeps_what_it_holds() {
 
     let mapping = &image.mappings[0];
     assert_eq!((mapping.id.0, mapping.external_port.get()), (7, 8081));
+    let end = Expiry {
+        boot: BootNumber(0),
+        at: Instant::from_nanos(99),
+    };
+    assert_eq!(mapping.expires, Some(end));
+    assert_eq!(
+        (image.mappings[1].id.0, image.mappings[1].expires),
+        (9, None)
+    );
     assert_eq!((mapping.memo.as_deref(), mapping.peer), (None, false));
     assert_eq!(mapping.filters.len(), 1);
     let waiting = &image.waiting[0];
@@ -729,13 +745,13 @@ fn wal_len(folder: &Path) -> usize {
     usize::try_from(fs::metadata(folder.join("portico.db-wal")).unwrap().len()).unwrap()
 }
 
-/// A host with a mapping and a request that waits, as version 2 of the store held them.
+/// A host with two mappings and a request that waits, as version 2 of the store held them.
 const EARLIER: &str = "
 INSERT INTO meta (id, key, policy, revision, next_mapping, next_generation, pcp_epoch_boot,
     pcp_epoch_at, pcp_epoch_value, natpmp_epoch_boot, natpmp_epoch_at, natpmp_epoch_value,
     upnp_boot_id, system_update_id, serial)
 VALUES (1, zeroblob(16), '{\"auto_allow\":\"high\",\"always_reject\":[\"23\"],\"max_lease_s\":3600,\"max_per_device\":3}',
-    5, 9, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1);
+    5, 10, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1);
 INSERT INTO anchors (boot, boot_id, mono, wall) VALUES (0, zeroblob(16), 1, 2);
 INSERT INTO hosts (mac, addr, name, name_pinned, lease_boot, lease_end, declared_name,
     first_seen, last_seen)
@@ -743,7 +759,9 @@ VALUES ('02:00:00:00:00:01', '192.168.64.20', 'camera', 0, 0, 99, NULL, 1, 2);
 INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester, nonce,
     description, expires_boot, expires_at, opened_at, filters)
 VALUES (7, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8080, 8081, 'pcp', zeroblob(12), 'web',
-    0, 99, 1, '[[\"2001:db8:1::/48\",0]]');
+    0, 99, 1, '[[\"2001:db8:1::/48\",0]]'),
+    (9, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8082, 8082, 'cli', NULL, 'for ever', NULL,
+    NULL, 1, '[]');
 INSERT INTO waiting (id, host, server, protocol, internal_port, external_kind, external_port, via,
     filters, requester, nonce, description, first_asked, last_asked, expires_boot, expires_at)
 VALUES (8, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 22, 'suggested', NULL, 'ipv6', '[]',

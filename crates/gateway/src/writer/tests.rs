@@ -441,6 +441,9 @@ impl FakeState {
                 )
             }));
         }
+        for (id, expiry) in &delta.ends {
+            self.mappings.get_mut(id).unwrap().expires = Some(*expiry);
+        }
         for (id, pinhole) in &delta.pinholes {
             self.pinholes.remove(id);
             self.pinholes.extend(pinhole.iter().map(|row| {

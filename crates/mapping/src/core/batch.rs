@@ -82,6 +82,7 @@ impl Core {
         let delta = Delta {
             hosts: work.hosts,
             mappings: work.mappings,
+            ends: work.ends,
             generations: work.generations,
             permissions: work.permissions,
             pinholes: work.pinholes,

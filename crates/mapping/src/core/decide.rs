@@ -339,11 +339,8 @@ impl Core {
             expires: Some(expires),
             ..Mapping::clone(mapping)
         });
-        self.unschedule(old, Ends::Mapping(mapping.id));
-        self.schedule(expires, Ends::Mapping(mapping.id));
-        let (id, row) = (mapping.id, Arc::clone(&mapping));
-        self.snapshot.mappings.insert(id, Arc::clone(&row));
-        self.work().mappings.insert(id, Some(row));
+        self.put_row(Arc::clone(&mapping));
+        self.store_end(&mapping);
         self.record(Change::MappingRenewed(Arc::clone(&mapping)));
         mapping
     }

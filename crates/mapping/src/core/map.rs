@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Core;
 use super::external::Assigned;
 use super::permit::Grade;
-use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
     AdmissionRule, AuditAction, Change, CloseReason, External, ExternalPort, Filters, Grant, Host,
@@ -204,7 +204,7 @@ impl Core {
         });
         self.answer_waiting(&mapping);
         self.insert_mapping(Arc::clone(&mapping));
-        self.work().mappings.insert(id, Some(Arc::clone(&mapping)));
+        self.store_row(&mapping);
         self.audit(
             request.requester,
             AuditAction::MappingOpened,
@@ -232,11 +232,7 @@ impl Core {
         if snapshot.is_here(mapping.host) {
             self.admit(&mapping);
         }
-        if let Some(expiry) = mapping.expires {
-            self.schedule(expiry, Ends::Mapping(mapping.id));
-        }
-        let row = Arc::clone(&mapping);
-        if self.snapshot.mappings.insert(mapping.id, row).is_none() {
+        if self.put_row(Arc::clone(&mapping)) {
             self.hold(mapping.host);
         }
         self.take_shared(&mapping);
@@ -285,8 +281,8 @@ impl Core {
             let asked = expires.map_or(Duration::ZERO, |new| new.at.since(now.mono));
             expires = Some(self.expiry(left.max(asked), now));
         }
+        let only_end = mapping == **existing;
         mapping.expires = expires;
-        self.unschedule(old, Ends::Mapping(mapping.id));
         let moved = mapping.filters != existing.filters || mapping.via != existing.via;
         if moved {
             mapping.changed_in = self.next_revision();
@@ -296,16 +292,13 @@ impl Core {
         if moved || mapping.requester != existing.requester {
             self.insert_mapping(Arc::clone(&mapping));
         } else {
-            if let Some(new) = expires {
-                self.schedule(new, Ends::Mapping(mapping.id));
-            }
-            self.snapshot
-                .mappings
-                .insert(mapping.id, Arc::clone(&mapping));
+            self.put_row(Arc::clone(&mapping));
         }
-        self.work()
-            .mappings
-            .insert(mapping.id, Some(Arc::clone(&mapping)));
+        if only_end {
+            self.store_end(&mapping);
+        } else {
+            self.store_row(&mapping);
+        }
         self.record(Change::MappingRenewed(Arc::clone(&mapping)));
         Ok(mapping)
     }
@@ -319,11 +312,9 @@ impl Core {
             memo: request.memo.clone(),
             ..Mapping::clone(existing)
         });
-        let (id, row) = (mapping.id, Arc::clone(&mapping));
-        self.snapshot.mappings.insert(id, Arc::clone(&row));
-        let work = self.work();
-        work.mappings.insert(id, Some(row));
-        work.dirty = true;
+        self.put_row(Arc::clone(&mapping));
+        self.store_row(&mapping);
+        self.work().dirty = true;
         mapping
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::map::external;
 use super::{Core, Ends};
+use crate::snapshot::Row;
 use crate::{
     Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, HostPolicy, Image, Lease, Mac,
     Mapping, Now, Permission, Pinhole, Policy, Requester, Revision, Site, Waiting, Wall,
@@ -167,16 +168,19 @@ impl Core {
         for mapping in &mappings {
             let count = held.entry(mapping.host).or_default();
             *count = count.saturating_add(1);
-            let here = mapping.expires.filter(|it| it.boot == self.snapshot.boot);
-            ends.extend(here.map(|expiry| (expiry.at, Ends::Mapping(mapping.id))));
+            let due = self.end_here(mapping);
+            ends.extend(due.map(|at| (at, Ends::Mapping(mapping.id))));
         }
         self.held.extend(held);
         ends.sort_unstable();
         self.ends.extend(ends);
+        let rows = mappings.iter().map(|it| {
+            let (mapping, due) = (Arc::clone(it), self.end_here(it));
+            (it.id, Row { mapping, due })
+        });
+        let rows = rows.collect();
         let snapshot = &mut self.snapshot;
-        snapshot
-            .mappings
-            .extend(mappings.iter().map(|it| (it.id, Arc::clone(it))));
+        snapshot.mappings = rows;
         mappings.sort_unstable_by_key(|it| (it.server, it.protocol, it.internal_port, it.id));
         let internal = |it: &Arc<Mapping>| (it.server, it.protocol, it.internal_port, it.id);
         snapshot.by_internal.extend(mappings.iter().map(internal));
@@ -295,16 +299,14 @@ impl Core {
     }
 
     fn thaw_mappings(&mut self, moved: &dyn Fn(Expiry) -> Option<Expiry>) {
-        for mapping in self.snapshot.mappings.values().cloned().collect::<Vec<_>>() {
+        for mapping in self.snapshot.mappings().cloned().collect::<Vec<_>>() {
             if let Some(expires) = mapping.expires.and_then(moved) {
                 let mapping = Arc::new(Mapping {
                     expires: Some(expires),
                     ..Mapping::clone(&mapping)
                 });
-                self.work()
-                    .mappings
-                    .insert(mapping.id, Some(Arc::clone(&mapping)));
-                self.insert_mapping(mapping);
+                self.put_row(Arc::clone(&mapping));
+                self.store_end(&mapping);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::*;
 mod pinhole;
 mod policy;
 mod shared;
+mod timers;
 
 #[test]
 fn port_of_a_leased_host_opens_at_its_external_address() {
@@ -802,6 +803,8 @@ fn other_subnet_gives_every_host_a_new_address() {
 struct Home {
     core: Core,
     now: Now,
+    /// What each request had stored.
+    stored: Vec<Delta>,
 }
 
 impl Home {
@@ -822,7 +825,11 @@ impl Home {
         };
         let mut core = Core::new(site, Policy::default(), [7; 16], BOOT, now);
         core.finish(now);
-        Self { core, now }
+        Self {
+            core,
+            now,
+            stored: Vec::new(),
+        }
     }
 
     fn with_prefix() -> Self {
@@ -835,7 +842,7 @@ impl Home {
     fn request(&mut self, request: Request) -> Outcome {
         self.core.handle_timeout(self.now);
         let (outcome, _) = self.core.handle_request(&request, self.now);
-        self.core.finish(self.now);
+        self.stored.extend(self.core.finish(self.now).delta);
         outcome
     }
 

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::Core;
 use super::map::{describe, external, is_admin, may_change};
-use super::{Core, Ends};
 use crate::{
     AuditAction, Change, CloseReason, Grant, InternalPort, Mapping, MappingId, Now, Outcome,
     Refusal, Requester, Subject, UnmapRequest, UnmapTarget, Waits,
@@ -32,7 +32,7 @@ impl Core {
         requester: Requester,
         now: Now,
     ) {
-        let Some(mapping) = self.snapshot.mappings.remove(&id) else {
+        let Some(mapping) = self.remove_row(id) else {
             return;
         };
         self.let_go(mapping.host);
@@ -46,14 +46,9 @@ impl Core {
         }
         let internal = (mapping.server, mapping.protocol, mapping.internal_port, id);
         self.snapshot.by_internal.remove(&internal);
-        if let Some(expiry) = mapping.expires {
-            self.unschedule(expiry, Ends::Mapping(id));
-        }
-        let work = self.work();
-        work.mappings.insert(id, None);
         // what takes its place must be stored first: until then it stays open
         if reason != CloseReason::Superseded {
-            work.closings.mappings.insert(id);
+            self.work().closings.mappings.insert(id);
         }
         let target = format!("{} {}", describe(&mapping), reason.as_str());
         self.audit(requester, AuditAction::MappingClosed, target, now);

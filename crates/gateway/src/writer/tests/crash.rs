@@ -190,11 +190,13 @@ enum Deed {
     Decide(u8, u16, bool),
     Lease(u8),
     Map(u8, u16),
+    /// Renews a port for longer than it was opened.
+    Prolong(u8, u16),
     Release(u8),
     Unmap(u8, u16),
 }
 
-const SCRIPT: [Deed; 16] = [
+const SCRIPT: [Deed; 17] = [
     Deed::Lease(1),
     Deed::Lease(2),
     Deed::Map(1, 8080),
@@ -211,6 +213,7 @@ const SCRIPT: [Deed; 16] = [
     Deed::Decide(1, 25, false),
     Deed::Decide(1, 8080, false),
     Deed::Map(1, 8082),
+    Deed::Prolong(1, 8082),
 ];
 
 fn every_time(fault: &Fault) {
@@ -334,7 +337,7 @@ impl Run {
         });
     }
 
-    /// What was decided, or waits, is there if that was told.
+    /// What was decided, or waits, or lives longer, is there if that was told.
     #[track_caller]
     fn check_decisions(&self, snapshot: &Snapshot) {
         let told = |what: &str, n: usize| self.told.contains(&format!("{what} {n}"));
@@ -353,6 +356,12 @@ impl Run {
                     let mut permissions = snapshot.permissions_of(mac(host));
                     permissions.any(|it| (it.internal_port.get(), it.allow) == said)
                 }
+                Deed::Prolong(host, port) => {
+                    let mut mappings = snapshot.mappings_of(addr(host));
+                    let mapping = mappings.find(|it| it.internal_port.get() == port);
+                    let end = mapping.and_then(|it| it.expires).unwrap();
+                    snapshot.remaining(end, net::Clock::new().now()) > OPENED_FOR
+                }
                 Deed::Lease(_) | Deed::Map(..) | Deed::Release(_) | Deed::Unmap(..) => true,
             };
             assert!(is_there, "{deed:?} {:?}\n{}", self.told, self.trace);
@@ -370,7 +379,7 @@ impl Run {
         {
             let granted = told("granted", n);
             match deed {
-                Deed::Ask(..) | Deed::Lease(_) => {}
+                Deed::Ask(..) | Deed::Lease(_) | Deed::Prolong(..) => {}
                 Deed::Decide(host, port, open) if granted => {
                     promised.insert((*host, *port), *open);
                 }
@@ -475,6 +484,7 @@ impl Deed {
             Self::Decide(..)
             | Self::Lease(_)
             | Self::Map(..)
+            | Self::Prolong(..)
             | Self::Release(_)
             | Self::Unmap(..) => {
                 matches!(outcome, Outcome::Granted(_))
@@ -513,6 +523,13 @@ impl Deed {
                 declared_name: None,
             }),
             Self::Ask(n, port) | Self::Map(n, port) => map_request(addr(n), port),
+            Self::Prolong(n, port) => {
+                let mut request = map_request(addr(n), port);
+                if let Request::Map(map) = &mut request {
+                    map.lifetime = Some(OPENED_FOR * 3);
+                }
+                request
+            }
             Self::Release(n) => Request::Release(mapping::ReleaseRequest {
                 mac: mac(n),
                 addr: addr(n),
@@ -543,6 +560,7 @@ impl Deed {
             | Self::Decide(..)
             | Self::Lease(_)
             | Self::Map(..)
+            | Self::Prolong(..)
             | Self::Unmap(..)
             | Self::Release(_) => None,
         }
@@ -582,6 +600,9 @@ pub(super) async fn delegate(handle: &Handle) {
 
 /// How SQLite syncs depends on how it was built.
 const SYNC: &str = "fdatasync,fsync";
+
+/// What [`map_request`] asks for.
+const OPENED_FOR: Duration = Duration::from_secs(3600);
 
 /// A disk that fails once is read again within these.
 const TRIES: u32 = 6;
