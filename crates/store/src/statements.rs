@@ -26,24 +26,24 @@ CREATE TEMP VIEW batch AS SELECT NULL AS mappings_gone, NULL AS ends_gone, NULL 
     NULL AS boot, NULL AS boot_id, NULL AS mono, NULL AS wall;
 CREATE TEMP TRIGGER batch_hosts INSTEAD OF INSERT ON batch WHEN NEW.hosts_gone IS NOT NULL
 BEGIN
-    DELETE FROM hosts WHERE mac IN (SELECT value FROM json_each(NEW.hosts_gone));
+    DELETE FROM hosts WHERE mac IN (SELECT value FROM jsonb_each(NEW.hosts_gone));
     INSERT INTO hosts (mac, addr, name, name_pinned, lease_boot, lease_end, declared_name,
             first_seen, last_seen, policy, policy_boot, policy_end)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
             CAST(unhex(value ->> 6) AS TEXT), value ->> 7, value ->> 8, value ->> 9,
             value ->> 10, value ->> 11
-        FROM json_each(NEW.hosts);
+        FROM jsonb_each(NEW.hosts);
 END;
 CREATE TEMP TRIGGER batch_mappings INSTEAD OF INSERT ON batch
 WHEN NEW.mappings_gone IS NOT NULL OR NEW.mappings IS NOT NULL
 BEGIN
-    DELETE FROM mappings WHERE id IN (SELECT value FROM json_each(NEW.mappings_gone));
+    DELETE FROM mappings WHERE id IN (SELECT value FROM jsonb_each(NEW.mappings_gone));
     INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester,
             nonce, description, opened_at, via, peer, filters, memo)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
             value ->> 6, unhex(value ->> 7), CAST(unhex(value ->> 8) AS TEXT), value ->> 9,
             value ->> 10, value ->> 11, value ->> 12, unhex(value ->> 13)
-        FROM json_each(NEW.mappings) WHERE true
+        FROM jsonb_each(NEW.mappings) WHERE true
         ON CONFLICT (id) DO UPDATE SET requester = excluded.requester, nonce = excluded.nonce,
             description = excluded.description, via = excluded.via, filters = excluded.filters,
             memo = excluded.memo;
@@ -51,17 +51,17 @@ END;
 CREATE TEMP TRIGGER batch_ends INSTEAD OF INSERT ON batch
 WHEN NEW.ends_gone IS NOT NULL OR NEW.ends IS NOT NULL
 BEGIN
-    DELETE FROM mapping_ends WHERE mapping IN (SELECT value FROM json_each(NEW.ends_gone));
+    DELETE FROM mapping_ends WHERE mapping IN (SELECT value FROM jsonb_each(NEW.ends_gone));
     INSERT OR REPLACE INTO mapping_ends (mapping, expires_boot, expires_at)
-        SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(NEW.ends);
+        SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(NEW.ends);
 END;
 CREATE TEMP TRIGGER batch_generations INSTEAD OF INSERT ON batch
 WHEN NEW.generations_gone IS NOT NULL OR NEW.generations IS NOT NULL
 BEGIN
-    DELETE FROM generations WHERE id IN (SELECT value FROM json_each(NEW.generations_gone));
+    DELETE FROM generations WHERE id IN (SELECT value FROM jsonb_each(NEW.generations_gone));
     INSERT INTO generations (id, delegated, nsp, preferred, valid_boot, valid_until)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-        FROM json_each(NEW.generations) WHERE true
+        FROM jsonb_each(NEW.generations) WHERE true
         ON CONFLICT (id) DO UPDATE SET preferred = excluded.preferred,
             valid_boot = excluded.valid_boot, valid_until = excluded.valid_until;
 END;
@@ -69,26 +69,26 @@ CREATE TEMP TRIGGER batch_permissions INSTEAD OF INSERT ON batch
 WHEN NEW.permissions_gone IS NOT NULL
 BEGIN
     DELETE FROM permissions WHERE (host, protocol, internal_port) IN
-        (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(NEW.permissions_gone));
+        (SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(NEW.permissions_gone));
     INSERT INTO permissions (host, protocol, internal_port, allow, until_boot, until_at,
             decided_at)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
             value ->> 6
-        FROM json_each(NEW.permissions);
+        FROM jsonb_each(NEW.permissions);
 END;
 CREATE TEMP TRIGGER batch_pinholes INSTEAD OF INSERT ON batch WHEN NEW.pinholes_gone IS NOT NULL
 BEGIN
-    DELETE FROM pinholes WHERE id IN (SELECT value FROM json_each(NEW.pinholes_gone));
+    DELETE FROM pinholes WHERE id IN (SELECT value FROM jsonb_each(NEW.pinholes_gone));
     INSERT INTO pinholes (id, host, addr, protocol, port, remote, filters, requester, nonce,
             description, expires_boot, expires_at, opened_at)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
             value ->> 6, value ->> 7, unhex(value ->> 8), CAST(unhex(value ->> 9) AS TEXT),
             value ->> 10, value ->> 11, value ->> 12
-        FROM json_each(NEW.pinholes);
+        FROM jsonb_each(NEW.pinholes);
 END;
 CREATE TEMP TRIGGER batch_waiting INSTEAD OF INSERT ON batch WHEN NEW.waiting_gone IS NOT NULL
 BEGIN
-    DELETE FROM waiting WHERE id IN (SELECT value FROM json_each(NEW.waiting_gone));
+    DELETE FROM waiting WHERE id IN (SELECT value FROM jsonb_each(NEW.waiting_gone));
     INSERT INTO waiting (id, host, server, protocol, internal_port, external_kind,
             external_port, via, filters, requester, nonce, description, first_asked, last_asked,
             expires_boot, expires_at, pinhole)
@@ -98,13 +98,13 @@ BEGIN
             unhex(value ->> '$[1][2]'), CAST(unhex(value ->> '$[1][3]') AS TEXT),
             value ->> '$[1][4]', value ->> '$[1][5]', value ->> '$[1][6]', value ->> '$[1][7]',
             value ->> '$[1][8]'
-        FROM json_each(NEW.waiting);
+        FROM jsonb_each(NEW.waiting);
 END;
 CREATE TEMP TRIGGER batch_audit INSTEAD OF INSERT ON batch WHEN NEW.audit IS NOT NULL
 BEGIN
     INSERT INTO audit (at, requester, action, target)
         SELECT value ->> 0, value ->> 1, value ->> 2, CAST(unhex(value ->> 3) AS TEXT)
-        FROM json_each(NEW.audit);
+        FROM jsonb_each(NEW.audit);
     DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - NEW.audit_kept;
 END;
 CREATE TEMP TRIGGER batch_meta INSTEAD OF INSERT ON batch
