@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, geteuid, getpid, getppid};
@@ -26,6 +28,19 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     Ok(signal::kill(Pid::from_raw(pid), Signal::SIGTERM)?)
 }
 
+/// Gives the calling thread, and no other, a niceness from -20 (first) to 19 (last).
+///
+/// # Errors
+///
+/// When a thread wants to be less nice without `CAP_SYS_NICE`.
+#[expect(unsafe_code, reason = "setpriority, which nix does not wrap")]
+pub fn set_thread_niceness(niceness: i32) -> io::Result<()> {
+    const THIS_THREAD: u32 = 0;
+    // SAFETY: it takes numbers only.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, THIS_THREAD, niceness) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
 /// Returns the user as whom this process acts.
 #[must_use]
 pub fn effective_uid() -> u32 {
@@ -43,7 +58,7 @@ fn before_exec(command: &mut Command, parent: Pid) -> &mut Command {
         if getppid() == parent {
             Ok(())
         } else {
-            Err(io::Error::from_raw_os_error(nix::libc::ESRCH))
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
         }
     };
     // SAFETY: prctl and getppid are async-signal-safe, and nothing here allocates or locks.
@@ -58,6 +73,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn niceness_is_of_one_thread_only() {
+        let niceness = |folder: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{folder}/stat")).unwrap();
+            // proc_pid_stat(5): the name, in parentheses, is the second field, this one the 19th
+            let (_, fields) = stat.rsplit_once(") ").unwrap();
+            fields.split(' ').nth(16).unwrap().to_owned()
+        };
+        let before = niceness("thread-self");
+
+        let other = std::thread::spawn(move || {
+            set_thread_niceness(7).unwrap();
+            niceness("thread-self")
+        });
+
+        assert_eq!(other.join().unwrap(), "7");
+        assert_eq!(niceness("thread-self"), before);
+    }
+
+    #[test]
     fn the_child_dies_with_the_thread_that_spawned_it() {
         let mut child = std::thread::spawn(|| {
             die_with_parent(Command::new("sleep").arg("60").stdin(Stdio::null()))
@@ -69,7 +103,7 @@ mod tests {
 
         let status = child.wait().unwrap();
 
-        assert_eq!(status.signal(), Some(nix::libc::SIGKILL));
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
     }
 
     #[test]
@@ -79,7 +113,7 @@ mod tests {
         terminate(child.id()).unwrap();
 
         let status = child.wait().unwrap();
-        assert_eq!(status.signal(), Some(nix::libc::SIGTERM));
+        assert_eq!(status.signal(), Some(libc::SIGTERM));
         assert!(terminate(u32::MAX).is_err());
     }
 }
