@@ -80,12 +80,32 @@ fn s4_2_echo_becomes_icmpv6_echo() {
 }
 
 #[test]
+fn s4_2_and_s5_2_only_the_type_of_an_echo_is_adjusted() {
+    let mut home = Home::new();
+    for code in [0, 1, 9, 255] {
+        let mut request = icmp(&to_camera(Segment::ping(9)), 128, code);
+        request[42..44].fill(0);
+        let sum = !sum_six(&request, request.len() - 40);
+        request[42..44].copy_from_slice(&sum.to_be_bytes());
+        let arrived = home.raw(&request).unwrap();
+        assert_eq!(arrived[20..22], [8, code]);
+        assert_eq!(sum16(&arrived[20..]), 0xffff);
+
+        let mut reply = icmp(&from_camera(Segment::pong(9)), 0, code);
+        reply[22..24].fill(0);
+        let sum = !sum16(&reply[20..]);
+        reply[22..24].copy_from_slice(&sum.to_be_bytes());
+        let arrived = home.raw(&reply).unwrap();
+        assert_eq!(arrived[40..42], [129, code]);
+        assert_eq!(sum_six(&arrived, arrived.len() - 40), 0xffff);
+    }
+}
+
+#[test]
 fn s4_2_and_s5_2_other_icmp_is_dropped() {
     let mut home = Home::new();
     home.send(&to_camera(Segment::ping(9))).unwrap();
     let silent = [
-        (0, 1),
-        (8, 1),
         (9, 0),
         (10, 0),
         (13, 0),
@@ -209,6 +229,66 @@ fn s5_5_udp_without_checksum_is_dropped() {
     bytes[46..48].copy_from_slice(&[0, 0]);
 
     assert_eq!(home.raw(&bytes), Err(DropReason::UdpWithoutChecksum));
+}
+
+#[test]
+fn rfc_9868_bytes_behind_a_datagram_are_carried_and_not_summed_up() {
+    let mut home = ready();
+    for surplus in [1_usize, 2, 7, 1000] {
+        let surplus: Vec<u8> = (0..surplus).map(|at| (at * 3 + 1) as u8).collect();
+        let out = to_camera(Segment::udp(4000, 5000)).with_payload(9);
+        let back = from_camera(Segment::udp(5001, 4000)).with_payload(9);
+        let datagram = 8 + 9;
+        let six = out.with_header(&[out.sealed_segment(), surplus.clone()].concat(), &[]);
+        let segment = [back.sealed_segment(), surplus.clone()].concat();
+        let four = back.with_header(&segment, &[]);
+        let mut unsummed = segment;
+        unsummed[6..8].fill(0);
+        let unsummed = back.with_header(&unsummed, &[]);
+
+        let arrived = home.raw(&six).unwrap();
+        assert_eq!(arrived[20 + datagram..], surplus);
+        Packet::parse(&without(&arrived, surplus.len()));
+
+        for sent in [four, unsummed] {
+            let arrived = home.raw(&sent).unwrap();
+            assert_eq!(arrived[40 + datagram..], surplus);
+            assert_eq!(sum_six(&arrived, datagram), 0xffff);
+            let alone = Packet::parse(&without(&arrived, surplus.len()));
+            assert_eq!(alone.payload, back.payload);
+        }
+    }
+}
+
+#[test]
+fn rfc_9868_length_of_a_datagram_is_no_more_than_there_is_and_no_less_than_its_header() {
+    let mut home = ready();
+    for len in [0_u16, 7, 18, 500, 65_535] {
+        for packet in [
+            to_camera(Segment::udp(4000, 5000)),
+            from_camera(Segment::udp(5001, 4000)),
+        ] {
+            let packet = packet.with_payload(9);
+            let mut segment = packet.sealed_segment();
+            segment[4..6].copy_from_slice(&len.to_be_bytes());
+            let sent = home.raw(&packet.with_header(&segment, &[]));
+            assert_eq!(sent, Err(DropReason::MalformedUdp), "{len}");
+        }
+    }
+}
+
+#[test]
+fn s5_5_partial_checksum_of_less_than_all_is_refused() {
+    let mut home = ready();
+    for packet in [
+        to_camera(Segment::udp(4000, 5000)),
+        from_camera(Segment::udp(5001, 4000)),
+    ] {
+        let header = if packet.src.is_ipv4() { 20 } else { 40 };
+        let bytes = packet.with_header(&[packet.sealed_segment(), vec![0; 8]].concat(), &[]);
+        let sent = home.offloaded(&offload(0, 0, 0, header, 6), &bytes);
+        assert_eq!(sent, Err(DropReason::MalformedUdp));
+    }
 }
 
 #[test]
@@ -435,6 +515,26 @@ fn s5_1_packet_never_leaves_with_an_untranslated_address() {
 }
 
 /// A home in which UDP port 4000 of the remote has a session with the camera.
+/// Returns the sum over so many bytes behind an IPv6 header, and their pseudo-header.
+fn sum_six(packet: &[u8], len: usize) -> u16 {
+    let len_word = u32::try_from(len).unwrap().to_be_bytes();
+    let pseudo = [&packet[8..40], &len_word, &[0, 0, 0, packet[6]]].concat();
+    sum16(&[pseudo.as_slice(), &packet[40..40 + len]].concat())
+}
+
+/// Takes bytes from the end of a packet.
+fn without(packet: &[u8], bytes: usize) -> Vec<u8> {
+    let mut packet = packet[..packet.len() - bytes].to_vec();
+    let len = packet.len() as u16;
+    if packet[0] >> 4 == 4 {
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        home::seal_ipv4(&mut packet);
+    } else {
+        packet[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+    }
+    packet
+}
+
 fn ready() -> Home {
     let mut home = Home::new();
     home.send(&to_camera(Segment::udp(4000, 5000))).unwrap();

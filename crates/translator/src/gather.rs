@@ -162,7 +162,7 @@ impl Datagram {
             Some(partial) => partial == checksum_to_do(ip_len)?,
             None => udp.checksum != 0,
         };
-        if payload == 0 || !fits {
+        if payload == 0 || !fits || udp.len != segment.len() {
             return None;
         }
         let mut ip = [0; ipv6::LEN];

@@ -223,7 +223,8 @@ fn is_partial_error(offload: &vnet::Header, l4_offset: usize) -> Result<bool, Ma
         .ok_or(Malformed::new(Field::VnetHdr, 6))
 }
 
-/// Refuses offloads that are not those of the segment: what they point at is about to move.
+/// Refuses offloads that are not those of the segment: what they point at is about to move. They
+/// take all that there is for the datagram, so that it must not end before.
 fn check_offload<A>(
     incoming: &Incoming<A>,
     tcp_of_family: impl Fn(Gso) -> bool,
@@ -233,6 +234,14 @@ fn check_offload<A>(
         Segment::Tcp(_) => tcp::CHECKSUM_OFFSET,
         Segment::Udp(_) => udp::CHECKSUM_OFFSET,
     };
+    let is_offloaded =
+        incoming.offload.partial.is_some() || incoming.offload.segmentation.is_some();
+    if let Segment::Udp(udp) = incoming.segment
+        && is_offloaded
+        && udp.len != incoming.l4_len
+    {
+        return Err(Malformed::new(Field::UdpLength, 4));
+    }
     if let Some(partial) = incoming.offload.partial {
         let fits = usize::from(partial.start) == incoming.l4_offset
             && usize::from(partial.offset) == checksum_offset;

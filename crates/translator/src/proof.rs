@@ -94,6 +94,7 @@ mod tests {
         let udp = Segment::Udp(udp::Header {
             src_port: 1,
             dst_port: 2,
+            len: 8,
             checksum: 3,
         });
         let unasked = Proof::Unasked.next(SixToFour, &udp);

@@ -36,9 +36,10 @@ impl Rewrite {
         }
     }
 
-    /// Rewrites a UDP datagram that came without a checksum; `pseudo` is the sum of its new
-    /// pseudo-header.
-    pub(crate) fn udp_without_checksum(&self, datagram: &mut [u8], pseudo: Sum) {
+    /// Rewrites a UDP datagram that came without a checksum, at the start of `payload`; `pseudo`
+    /// is the sum of its new pseudo-header.
+    pub(crate) fn udp_without_checksum(&self, payload: &mut [u8], len: usize, pseudo: Sum) {
+        let datagram = payload.get_mut(..len).unwrap_or_default();
         self.ports(datagram);
         write(datagram, udp::CHECKSUM_OFFSET, 0);
         let checksum = !(pseudo + Sum::of(datagram)).fold();
@@ -73,9 +74,11 @@ impl Rewrite {
         }
     }
 
-    /// Rewrites an echo; its code stays zero.
+    /// Rewrites an echo; its code stays what it is, for RFC 7915 §4.2 adjusts its type only.
     pub(crate) fn echo(&self, message: &mut [u8], kind: u8, id: u16) {
-        let change = replace(message, 0, u16::from_be_bytes([kind, 0])) + replace(message, 4, id);
+        let code = message.get(1).copied().unwrap_or_default();
+        let head = replace(message, 0, u16::from_be_bytes([kind, code]));
+        let change = head + replace(message, 4, id);
         self.checksum(message, icmp::CHECKSUM_OFFSET, change);
     }
 

@@ -93,8 +93,8 @@ pub(crate) fn translate(
         Segment::Tcp(tcp) => rewrite.tcp(parts.l4, tcp, mss),
         // RFC 6146 §3.4: a checksum must be computed.
         Segment::Udp(udp) if udp.checksum == 0 && !rewrite.partial => {
-            let pseudo = Sum::pseudo_v6(header.src, header.dst, incoming.l4_len, udp::PROTOCOL);
-            rewrite.udp_without_checksum(parts.l4, pseudo);
+            let pseudo = Sum::pseudo_v6(header.src, header.dst, udp.len, udp::PROTOCOL);
+            rewrite.udp_without_checksum(parts.l4, udp.len, pseudo);
         }
         Segment::Udp(_) => rewrite.udp(parts.l4),
     }

@@ -44,7 +44,8 @@ pub enum Field {
     TcpHeader,
     /// The UDP header is cut short.
     UdpHeader,
-    /// The UDP length is not the length of the datagram.
+    /// The UDP length is less than a header, more than what came, or, where a checksum is still to
+    /// be computed, less than what came.
     UdpLength,
     /// The offload header is cut short or describes another packet.
     VnetHdr,

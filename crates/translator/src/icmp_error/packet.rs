@@ -151,12 +151,11 @@ fn rewrite_quoted<A, B>(
 /// Returns the sum of a UDP datagram that has no checksum, and of its new pseudo-header, if all of
 /// it is quoted.
 fn whole_udp(embedded: &Embedded<'_, Ipv4Addr>, addrs: Sum) -> Option<Sum> {
-    let len = udp::Header::parse(embedded.l4)
-        .ok()
-        .map(|_| embedded.l4_len)?;
-    let whole = embedded.part.is_none() && embedded.l4.len() == len;
+    let len = udp::Header::parse(embedded.l4).ok()?.len;
+    let datagram = embedded.l4.get(..len)?;
     let [l0, l1] = u16::try_from(len).ok()?.to_be_bytes();
-    whole.then(|| addrs + Sum::of(&[0, udp::PROTOCOL, l0, l1]) + Sum::of(embedded.l4))
+    let pseudo = addrs + Sum::of(&[0, udp::PROTOCOL, l0, l1]);
+    embedded.part.is_none().then(|| pseudo + Sum::of(datagram))
 }
 
 /// An IPv6 header, with or without a Fragment Header.

@@ -48,12 +48,12 @@ impl Message {
     /// # Errors
     /// When it is cut short.
     pub fn parse_v4(message: &[u8]) -> Result<Self, Malformed> {
-        let (kind, code, id) = header(message)?;
-        Ok(match (kind, code) {
-            (ECHO_REPLY_V4, 0) => Self::EchoReply { id },
-            (ECHO_REQUEST_V4, 0) => Self::EchoRequest { id },
+        let (kind, id) = header(message)?;
+        Ok(match kind {
+            ECHO_REPLY_V4 => Self::EchoReply { id },
+            ECHO_REQUEST_V4 => Self::EchoRequest { id },
             // destination unreachable, source quench, redirect, time exceeded, parameter problem
-            (3 | 4 | 5 | 11 | 12, _) => Self::Error,
+            3 | 4 | 5 | 11 | 12 => Self::Error,
             _ => Self::Other,
         })
     }
@@ -63,20 +63,21 @@ impl Message {
     /// # Errors
     /// When it is cut short.
     pub fn parse_v6(message: &[u8]) -> Result<Self, Malformed> {
-        let (kind, code, id) = header(message)?;
-        Ok(match (kind, code) {
-            (ECHO_REPLY_V6, 0) => Self::EchoReply { id },
-            (ECHO_REQUEST_V6, 0) => Self::EchoRequest { id },
+        let (kind, id) = header(message)?;
+        Ok(match kind {
+            ECHO_REPLY_V6 => Self::EchoReply { id },
+            ECHO_REQUEST_V6 => Self::EchoRequest { id },
             // RFC 4443 §2.1: errors have the types below 128.
-            (0..=127, _) => Self::Error,
+            0..=127 => Self::Error,
             _ => Self::Other,
         })
     }
 }
 
-fn header(message: &[u8]) -> Result<(u8, u8, u16), Malformed> {
-    let Some(&[kind, code, _, _, i0, i1, ..]) = message.first_chunk::<LEN>() else {
+/// Returns type and identifier; the code of an echo means nothing (RFC 792, RFC 4443 §4.1).
+fn header(message: &[u8]) -> Result<(u8, u16), Malformed> {
+    let Some(&[kind, _, _, _, i0, i1, ..]) = message.first_chunk::<LEN>() else {
         return Err(Malformed::new(Field::IcmpHeader, message.len()));
     };
-    Ok((kind, code, u16::from_be_bytes([i0, i1])))
+    Ok((kind, u16::from_be_bytes([i0, i1])))
 }
