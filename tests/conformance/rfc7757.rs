@@ -9,6 +9,8 @@
 
 #[path = "../../crates/translator/tests/support/home.rs"]
 mod home;
+#[path = "../../crates/translator/tests/support/pieces.rs"]
+mod pieces;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -468,6 +470,132 @@ fn rfc_7915_s4_1_fragments_of_other_protocols_pass_one_by_one() {
         let four = other_four(0, more, offset, &data[..len]);
         let sent = world.exchange(&four).0;
         assert_eq!(sent, Verdict::Drop(DropReason::FragmentInconsistent));
+    }
+}
+
+#[test]
+fn rfc_7915_s4_1_and_s5_1_1_parts_of_datagrams_pass_one_by_one() {
+    let (six_host, peer) = ("2001:db8:cccc::", "198.51.100.7");
+    let six = |segment| {
+        let dst = prefix().embed(peer.parse().unwrap());
+        Packet::new(six_host.parse().unwrap(), dst.into(), segment).with_payload(3000)
+    };
+    let four = |segment| {
+        let (src, dst) = (peer.parse().unwrap(), "192.0.2.16".parse().unwrap());
+        Packet::new(src, dst, segment).with_payload(3000)
+    };
+    for packet in [
+        six(Segment::udp(1, 2)),
+        four(Segment::udp(1, 2)),
+        six(Segment::tcp(1, 2, ACK)),
+        four(Segment::tcp(1, 2, ACK)),
+    ] {
+        for with_pool in [false, true] {
+            let mut world = world(&FIGURE_1, with_pool, false);
+            let mut parts = pieces::cut(&packet.bytes(), 0x7777_1234, &[150, 290]);
+            parts.rotate_left(1);
+            let mut left = Vec::new();
+            for part in &parts {
+                let (verdict, out) = world.exchange(part);
+                assert!(!matches!(verdict, Verdict::Drop(_)) && !out.is_empty());
+                let (came, first) = (pieces::read(part), pieces::read(&out[0]));
+                assert_eq!(first.offset, came.offset);
+                assert_eq!(first.id, 0x1234);
+                assert!(!first.dont_fragment || packet.src.is_ipv4());
+                left.extend(out);
+            }
+            assert_eq!(world.translator.counters().fragments.held, 0);
+            assert_eq!(pieces::join(&left).payload, packet.payload);
+        }
+    }
+}
+
+#[test]
+fn rfc_7915_s4_5_parts_of_a_datagram_without_a_checksum_wait_for_each_other() {
+    let mut world = world(&FIGURE_1, false, false);
+    let (src, dst) = ("198.51.100.7", "192.0.2.16");
+    let packet = Packet::new(
+        src.parse().unwrap(),
+        dst.parse().unwrap(),
+        Segment::udp(1, 2),
+    )
+    .with_payload(3000);
+    let mut bytes = packet.bytes();
+    bytes[26..28].fill(0);
+
+    let left = pieces::send_all(&mut world, &pieces::cut(&bytes, 9, &[150, 290]));
+
+    assert_eq!(pieces::join(&left).payload, packet.payload);
+}
+
+#[test]
+fn rfc_7915_s5_1_1_parts_that_cannot_be_are_dropped() {
+    let mut world = world(&FIGURE_1, false, false);
+    let six = Packet::new(
+        "2001:db8:cccc::".parse().unwrap(),
+        prefix().embed([198, 51, 100, 7].into()).into(),
+        Segment::tcp(1, 2, ACK),
+    )
+    .with_payload(100)
+    .bytes();
+    for (offset, more, len, reason) in [
+        (8, true, 7, DropReason::FragmentInconsistent),
+        (8, true, 0, DropReason::FragmentInconsistent),
+        (65_512, false, 8, DropReason::FragmentInconsistent),
+        (0, true, 16, DropReason::FragmentTiny),
+    ] {
+        let part = pieces::fragment(&six, 7, offset, more, &six[40..40 + len]);
+        assert_eq!(world.exchange(&part).0, Verdict::Drop(reason), "{offset}");
+    }
+    let udp = Packet::new(
+        "2001:db8:cccc::".parse().unwrap(),
+        prefix().embed([198, 51, 100, 7].into()).into(),
+        Segment::udp(1, 2),
+    );
+    let mut unsummed = udp.with_payload(100).bytes();
+    unsummed[46..48].fill(0);
+    let part = pieces::part(&unsummed, 7, 0..64);
+    let sent = world.exchange(&part).0;
+    assert_eq!(sent, Verdict::Drop(DropReason::UdpWithoutChecksum));
+}
+
+#[test]
+fn rfc_7915_s1_2_messages_of_icmp_in_parts_wait_for_each_other() {
+    let mut world = world(&FIGURE_1, false, false);
+    for packet in [
+        Packet::new(
+            "2001:db8:cccc::".parse().unwrap(),
+            prefix().embed([198, 51, 100, 7].into()).into(),
+            Segment::ping(7),
+        ),
+        Packet::new(
+            "198.51.100.7".parse().unwrap(),
+            "192.0.2.16".parse().unwrap(),
+            Segment::pong(7),
+        ),
+    ] {
+        let packet = packet.with_payload(3000);
+
+        let left = pieces::send_all(&mut world, &pieces::cut_evenly(&packet.bytes(), 9, 100));
+
+        assert_eq!(pieces::join(&left).payload, packet.payload);
+    }
+}
+
+#[test]
+fn n6_13_parts_come_back_to_mapped_hosts_where_that_is_asked_for() {
+    for (hairpin, with_pool) in [(false, false), (true, false), (true, true)] {
+        let mut world = world(&FIGURE_1, with_pool, hairpin);
+        let packet = figure_8().with_payload(2000);
+
+        let mut left = Vec::new();
+        for part in pieces::cut_evenly(&packet.bytes(), 9, 100) {
+            left.extend(world.exchange(&part).1);
+        }
+
+        let whole = pieces::join(&left);
+        assert_eq!(whole.payload, packet.payload);
+        assert_eq!(whole.dst.is_ipv6(), hairpin);
     }
 }
 

@@ -401,6 +401,81 @@ fn s5_1_1_parts_leave_no_larger_than_the_largest_that_came() {
 }
 
 #[test]
+fn s4_1_and_s5_1_1_parts_leave_at_the_offsets_at_which_they_came() {
+    for packet in [
+        udp_to_camera(3000),
+        udp_from_camera(3000),
+        tcp_to_camera(3000),
+        tcp_from_camera(3000),
+    ] {
+        for cuts in [&[3][..], &[10, 60], &[3, 6, 150], &[150, 151, 300]] {
+            let mut home = ready();
+            let parts = cut(&packet.bytes(), 7, cuts);
+            let offsets: Vec<usize> = parts.iter().map(|part| read(part).offset).collect();
+            let reversed: Vec<_> = parts.iter().rev().cloned().collect();
+            for parts in [parts, reversed] {
+                let left = send_all(&mut home, &parts);
+
+                let found: Vec<usize> = left.iter().map(|part| read(part).offset).collect();
+                assert!(
+                    offsets.iter().all(|offset| found.contains(offset)),
+                    "{offsets:?} {found:?}"
+                );
+                let room = if left[0][0] >> 4 == 4 { 1480 } else { 1232 };
+                let too_long = offsets
+                    .iter()
+                    .zip(offsets.iter().skip(1).chain([&3020]))
+                    .filter(|(start, end)| *end - *start > room)
+                    .count();
+                assert!(found.len() <= offsets.len() + 2 * too_long, "{found:?}");
+                assert_eq!(join(&left).payload, packet.payload);
+            }
+        }
+    }
+}
+
+#[test]
+fn s5_1_1_few_bytes_in_two_parts_leave_in_two_parts() {
+    for packet in [udp_to_camera(20), udp_from_camera(20)] {
+        let mut home = ready();
+
+        let left = send_all(&mut home, &cut(&packet.bytes(), 7, &[1]));
+
+        let offsets: Vec<usize> = left.iter().map(|part| read(part).offset).collect();
+        assert_eq!(offsets, [0, 8]);
+        assert_eq!(join(&left).payload, packet.payload);
+    }
+}
+
+#[test]
+fn rfc_9868_bytes_behind_a_datagram_are_carried_in_parts() {
+    for packet in [udp_to_camera(2000), udp_from_camera(2000)] {
+        for unsummed in [false, packet.src.is_ipv4()] {
+            let mut home = ready();
+            let mut segment = packet.sealed_segment();
+            if unsummed {
+                segment[6..8].fill(0);
+            }
+            let whole = packet.with_header(&[segment, vec![7; 333]].concat(), &[]);
+
+            let left = send_all(&mut home, &cut(&whole, 7, &[100, 200]));
+
+            let mut joined = join_bytes(&left);
+            assert!(joined.ends_with(&[7; 333]));
+            joined.truncate(joined.len() - 333);
+            let len = joined.len() as u16;
+            if joined[0] >> 4 == 4 {
+                joined[2..4].copy_from_slice(&len.to_be_bytes());
+                seal_ipv4(&mut joined);
+            } else {
+                joined[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+            }
+            assert_eq!(Packet::parse(&joined).payload, packet.payload);
+        }
+    }
+}
+
+#[test]
 fn s5_1_1_crumbs_leave_as_what_every_link_carries() {
     for (packet, header) in [(udp_to_camera(60_000), 20), (udp_from_camera(60_000), 48)] {
         let mut home = ready();
@@ -419,8 +494,9 @@ fn rfc_8021_no_atomic_fragment_is_made() {
 
         let left = send_all(&mut home, &cut_evenly(&packet.bytes(), 7, 1));
 
-        assert_eq!(left.len(), 1);
-        assert_eq!(Packet::parse(&left[0]).payload, packet.payload);
+        let mut parts = left.iter().map(|part| read(part));
+        assert!(parts.all(|part| part.offset != 0 || part.more));
+        assert_eq!(join(&left).payload, packet.payload);
     }
 }
 

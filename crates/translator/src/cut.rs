@@ -2,6 +2,7 @@
 //! §5.1.1).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use crate::checksum::Sum;
 use crate::frame::Frame;
@@ -88,9 +89,16 @@ pub(crate) fn six_to_four(incoming: &Incoming<Ipv6Addr>, mtu: u16) -> Way {
     }
 }
 
-/// What came in pieces leaves so, in none that is larger than the largest that came; never in a
-/// single one (RFC 8021).
+/// What came in pieces leaves in the same (RFC 7915 §4.1, §5.1.1: the offset is copied), cut again
+/// where they are too long; if they are too many, in others, of which none is larger than the
+/// largest that came. Never in a single one (RFC 8021).
 fn pieces_of(pieces: Pieces, len: usize, room: usize) -> Way {
+    if pieces.are_kept {
+        return Way::Fragments {
+            id: pieces.id,
+            size: of_units(room),
+        };
+    }
     let size = of_units(pieces.largest.min(room));
     if size < len && pieces.largest < len {
         Way::Fragments {
@@ -103,10 +111,12 @@ fn pieces_of(pieces: Pieces, len: usize, room: usize) -> Way {
 }
 
 impl Way {
-    /// Sends the IPv6 packet in `frame` this way.
+    /// Sends the IPv6 packet in `frame` this way; `starts` says where the pieces began that it came
+    /// in, in units of eight bytes, if they are kept.
     pub(crate) fn take_six(
         self,
         frame: &mut Frame,
+        starts: &[u16],
         outbox: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
         let header = match self {
@@ -118,7 +128,8 @@ impl Way {
             Self::Fragments { id, size } => {
                 complete_checksum(frame)?;
                 let segment = frame.packet().get(ipv6::LEN..).unwrap_or_default();
-                fragments_six(&header, id, size, (&[], segment), outbox);
+                let cuts = Cuts::new(starts, size, segment.len());
+                fragments_six(&header, id, cuts, (&[], segment), outbox);
             }
             Self::Datagrams { id, size, fragment } => {
                 let segment = frame.packet().get(ipv6::LEN..).unwrap_or_default();
@@ -132,7 +143,8 @@ impl Way {
                     if udp::LEN + payload.len() <= fragment + ipv6::Fragment::LEN {
                         whole_six(&header, datagram, outbox);
                     } else {
-                        fragments_six(&header, id.into(), fragment, datagram, outbox);
+                        let cuts = Cuts::new(&[], fragment, udp::LEN + payload.len());
+                        fragments_six(&header, id.into(), cuts, datagram, outbox);
                     }
                     id = id.wrapping_add(1);
                 }
@@ -141,10 +153,11 @@ impl Way {
         Ok(Verdict::Hold)
     }
 
-    /// Sends the IPv4 packet in `frame` this way.
+    /// As [`Self::take_six`].
     pub(crate) fn take_four(
         self,
         frame: &mut Frame,
+        starts: &[u16],
         outbox: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
         let Self::Fragments { size, .. } = self else {
@@ -153,12 +166,11 @@ impl Way {
         complete_checksum(frame)?;
         let mut header = ipv4::Header::parse(frame.packet())?;
         let segment = frame.packet().get(ipv4::LEN..).unwrap_or_default();
-        let (mut offset, len) = (0, segment.len());
-        for data in segment.chunks(size) {
+        for place in Cuts::new(starts, size, segment.len()) {
+            let data = segment.get(place.clone()).unwrap_or_default();
             header.total_len = length(ipv4::LEN + data.len());
-            header.fragment_offset = length(offset / UNIT);
-            offset += data.len();
-            header.more_fragments = offset < len;
+            header.fragment_offset = length(place.start / UNIT);
+            header.more_fragments = place.end < segment.len();
             let mut ip = [0; ipv4::LEN];
             header.emit(&mut ip);
             outbox.push(&[&NO_OFFLOAD, &ip, data]);
@@ -217,34 +229,70 @@ pub(crate) fn stretch_six(
 fn fragments_six(
     header: &ipv6::Header,
     id: u32,
-    size: usize,
+    cuts: Cuts<'_>,
     (head, body): (&[u8], &[u8]),
     outbox: &mut Outbox,
 ) {
     let len = head.len() + body.len();
     let (mut head, mut body) = (head, body);
-    let mut offset = 0;
-    while offset < len {
-        let here = size.min(len - offset);
+    for place in cuts {
         // no head is as long as a fragment
-        let (first, rest) = body.split_at((here - head.len()).min(body.len()));
+        let (first, rest) = body.split_at(place.len().saturating_sub(head.len()).min(body.len()));
         let fragment = ipv6::Fragment {
             id,
-            offset: length(offset / UNIT),
-            more: offset + here < len,
+            offset: length(place.start / UNIT),
+            more: place.end < len,
         };
         let mut ip = [0; ipv6::LEN];
         let mut extension = [0; ipv6::Fragment::LEN];
         ipv6::Header {
-            payload_len: length(ipv6::Fragment::LEN + here),
+            payload_len: length(ipv6::Fragment::LEN + place.len()),
             next_header: ipv6::FRAGMENT,
             ..*header
         }
         .emit(&mut ip);
         fragment.emit(header.next_header, &mut extension);
         outbox.push(&[&NO_OFFLOAD, &ip, &extension, head, first]);
-        offset += here;
         (head, body) = (&[], rest);
+    }
+}
+
+/// The places of the parts into which a segment is cut: none is longer than `size`, and each start
+/// of a piece that it came in is one again.
+struct Cuts<'a> {
+    starts: &'a [u16],
+    size: usize,
+    at: usize,
+    len: usize,
+}
+
+impl<'a> Cuts<'a> {
+    const fn new(starts: &'a [u16], size: usize, len: usize) -> Self {
+        Self {
+            starts,
+            size,
+            at: 0,
+            len,
+        }
+    }
+}
+
+impl Iterator for Cuts<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let mut end = self.len.min(self.at + self.size.max(UNIT));
+        while let Some((start, later)) = self.starts.split_first() {
+            let start = usize::from(*start) * UNIT;
+            if start > self.at {
+                end = end.min(start);
+                break;
+            }
+            self.starts = later;
+        }
+        let place = self.at..end;
+        self.at = end;
+        (!place.is_empty()).then_some(place)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::fragment::datagram::Datagram;
 use crate::verdict::DropReason;
 
 pub(crate) use datagram::Whole;
-pub(crate) use piece::Piece;
+pub(crate) use piece::{Piece, is_possible};
 
 /// Datagrams of one family that wait for the rest.
 ///
@@ -72,6 +72,17 @@ struct Key<A> {
     id: u32,
     /// Zero in IPv6, where only the first part tells.
     protocol: u8,
+}
+
+impl<A: Address> Key<A> {
+    fn of(piece: &Piece<A>) -> Self {
+        Self {
+            src: piece.src,
+            dst: piece.dst,
+            id: piece.id,
+            protocol: A::key_protocol(piece.protocol),
+        }
+    }
 }
 
 /// An address of either family.
@@ -160,6 +171,11 @@ impl<A: Address> Reassembly<A> {
         }
     }
 
+    /// Tells whether another part of the same datagram waits.
+    pub(crate) fn holds(&self, piece: &Piece<A>) -> bool {
+        !self.datagrams.is_empty() && self.datagrams.contains_key(&Key::of(piece))
+    }
+
     /// Takes a part with its bytes, and returns the datagram when nothing of it is missing any
     /// more. The parts that are lost with this one are counted in `drops`, this one is not.
     pub(crate) fn insert(
@@ -170,12 +186,7 @@ impl<A: Address> Reassembly<A> {
         drops: &mut Drops,
     ) -> Result<Option<Whole<A>>, DropReason> {
         piece.check(data)?;
-        let key = Key {
-            src: piece.src,
-            dst: piece.dst,
-            id: piece.id,
-            protocol: A::key_protocol(piece.protocol),
-        };
+        let key = Key::of(piece);
         let mut datagram = match self.detach(&key) {
             Some(old) if old.deadline <= now => {
                 drops.add(DropReason::FragmentTimeout, old.pieces());

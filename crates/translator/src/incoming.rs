@@ -42,6 +42,8 @@ pub(crate) struct Pieces {
     pub(crate) id: u32,
     /// Bytes of the segment in the piece that had most.
     pub(crate) largest: usize,
+    /// They are few enough to leave as they came.
+    pub(crate) are_kept: bool,
 }
 
 /// What a packet carries.
@@ -182,6 +184,7 @@ fn six(packet: &[u8], offload: vnet::Header) -> Result<Tuple, DropReason> {
         came_in_pieces: fragment.map(|fragment| Pieces {
             id: fragment.id,
             largest: l4.len(),
+            are_kept: false,
         }),
         id: 0,
     };

@@ -61,6 +61,9 @@ pub struct Translator {
     outbox: Outbox,
     closed_syns: ClosedSyns,
     fragments: fragment::Fragments,
+    /// Where the pieces began that the packet came in which is being translated, in units of eight
+    /// bytes; empty if it came whole.
+    starts: Vec<u16>,
     ids: Identifications,
 }
 
@@ -123,6 +126,7 @@ impl Translator {
             outbox: Outbox::new(),
             closed_syns: ClosedSyns::default(),
             fragments: fragment::Fragments::new(fragments),
+            starts: Vec::new(),
             ids: Identifications::new(hash),
         }
     }
@@ -350,7 +354,7 @@ impl Translator {
         if let Some(verdict) = self.hairpin(frame, incoming.came_in_pieces)? {
             return Ok(verdict);
         }
-        let verdict = way.take_four(frame, &mut self.outbox)?;
+        let verdict = way.take_four(frame, &self.starts, &mut self.outbox)?;
         self.counters.fragments.cut += u64::from(verdict == Verdict::Hold);
         Ok(verdict)
     }
@@ -372,7 +376,7 @@ impl Translator {
         } else {
             return Ok(Verdict::Hold);
         };
-        let verdict = way.take_six(frame, &mut self.outbox)?;
+        let verdict = way.take_six(frame, &self.starts, &mut self.outbox)?;
         self.counters.fragments.cut += u64::from(verdict == Verdict::Hold);
         Ok(verdict)
     }

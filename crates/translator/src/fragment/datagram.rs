@@ -293,6 +293,7 @@ impl<A: Address> Whole<A> {
             pieces: Pieces {
                 id: last.id,
                 largest: datagram.largest,
+                are_kept: datagram.pieces <= MOST_KEPT,
             },
             datagram,
         }
@@ -301,6 +302,26 @@ impl<A: Address> Whole<A> {
     /// Returns how many parts came before the last one.
     pub(crate) const fn earlier_parts(&self) -> u64 {
         self.datagram.pieces.saturating_sub(1)
+    }
+
+    /// Says where the parts begin that leave as they came, in units of eight bytes; otherwise
+    /// nothing.
+    pub(crate) fn starts(&self, starts: &mut Vec<u16>) {
+        starts.clear();
+        if !self.pieces.are_kept {
+            return;
+        }
+        for (number, page) in self.datagram.pages.iter().enumerate() {
+            let words = page.iter().flat_map(|page| page.starts).enumerate();
+            for (place, mut word) in words {
+                while word != 0 {
+                    let bit = usize::try_from(word.trailing_zeros()).unwrap_or_default();
+                    let unit = number * UNITS + place * 64 + bit;
+                    starts.extend(u16::try_from(unit));
+                    word &= word - 1;
+                }
+            }
+        }
     }
 
     fn copy_to(&self, segment: &mut [u8]) {
@@ -364,6 +385,10 @@ const UNITS: usize = PAGE / 8;
 
 /// Pages in the longest segment.
 const PAGES: usize = 65_536 / PAGE;
+
+/// Parts that leave as they came, at most: as many as the longest datagram has that is cut for the
+/// smallest link.
+const MOST_KEPT: u64 = 65_535 / 48;
 
 /// What a datagram takes besides its pages: itself and its places in the indexes of the table.
 const FIXED: usize = size_of::<Datagram>() + 320;

@@ -82,13 +82,7 @@ impl Piece<Ipv6Addr> {
 impl<A: Address> Piece<A> {
     /// Checks what can be checked without the other parts.
     pub(super) fn check(&self, data: &[u8]) -> Result<(), DropReason> {
-        // RFC 8200 §4.5: each but the last has a multiple of eight bytes, and none reaches beyond
-        // the longest packet.
-        let odd = self.more && !data.len().is_multiple_of(8);
-        if data.is_empty() || odd || self.offset + data.len() > A::longest() {
-            return Err(DropReason::FragmentInconsistent);
-        }
-        Ok(())
+        is_possible(self.offset, self.more, data.len(), A::longest())
     }
 
     /// Tells whether the first part holds the whole header of its transport.
@@ -99,6 +93,21 @@ impl<A: Address> Piece<A> {
             _ => data.len() >= icmp::LEN,
         }
     }
+}
+
+/// Says whether a part can be one of a segment of at most `longest` bytes (RFC 8200 §4.5): each but
+/// the last has a multiple of eight bytes.
+pub(crate) fn is_possible(
+    offset: usize,
+    more: bool,
+    len: usize,
+    longest: usize,
+) -> Result<(), DropReason> {
+    let is_odd = more && !len.is_multiple_of(8);
+    if len == 0 || is_odd || offset + len > longest {
+        return Err(DropReason::FragmentInconsistent);
+    }
+    Ok(())
 }
 
 /// The kernel cuts no super-packet, and computes every checksum before it cuts.

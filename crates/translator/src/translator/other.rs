@@ -1,15 +1,19 @@
-//! Packets of transport protocols that have no sessions here: between mapped addresses they pass as
-//! they are, fragments one by one (RFC 7915 §4.5, §5.5).
+//! Packets between mapped addresses that pass as they are, one by one: those of transport protocols
+//! that have no sessions here (RFC 7915 §4.5, §5.5), and the parts of datagrams (§4.1, §5.1.1).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use super::Translator;
 use crate::alone::{Pair, Source, stateless_four, stateless_six};
+use crate::checksum::Sum;
 use crate::counters::Traffic;
 use crate::cut::{Stretch, stretch_six};
+use crate::fragment::{Address as _, is_possible};
 use crate::frame::Frame;
+use crate::rewrite::Rewrite;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{Field, Malformed, icmp, ipv4, ipv6, vnet};
+use crate::wire::{Field, Malformed, icmp, ipv4, ipv6, tcp, udp, vnet};
 
 impl Translator {
     /// Translates the headers of a packet that was found to be of no protocol that is known.
@@ -26,7 +30,13 @@ impl Translator {
         }
     }
 
-    fn other_four(&mut self, frame: &mut Frame, source: Source) -> Result<Verdict, DropReason> {
+    /// Translates the header of an IPv4 packet, and the checksum where this is the first part of a
+    /// datagram.
+    pub(super) fn other_four(
+        &mut self,
+        frame: &mut Frame,
+        source: Source,
+    ) -> Result<Verdict, DropReason> {
         let header = ipv4::Header::parse(frame.packet())?;
         self.is_not_forged(header.src, source)?;
         let Pair { src, dst } = self.mapped_pair_four((header.src, header.dst), source)?;
@@ -35,10 +45,8 @@ impl Translator {
         }
         let data = header.header_len..usize::from(header.total_len);
         let len = data.len();
-        let is_odd = header.more_fragments && !len.is_multiple_of(8);
-        let reach = usize::from(header.fragment_offset) * 8 + len;
-        if header.is_fragment() && (len == 0 || is_odd || reach > usize::from(u16::MAX)) {
-            return Err(DropReason::FragmentInconsistent);
+        if header.is_fragment() {
+            is_part(header.fragment_offset, header.more_fragments, len)?;
         }
         let mtu = usize::from(self.config.links.wan_mtu.max(ipv6::MIN_MTU));
         let lowest = usize::from(self.config.lowest_ipv6_mtu).clamp(ipv6::MIN_MTU.into(), mtu);
@@ -49,6 +57,11 @@ impl Translator {
         };
         if header.dont_fragment && ipv6::LEN + fragment + len > mtu {
             return Err(DropReason::TooBig);
+        }
+        if header.fragment_offset == 0 {
+            let old = Sum::addrs_v4(header.src, header.dst);
+            let pseudo = Sum::change(old, Sum::addrs_v6(src, dst));
+            self.first_part(frame, (data.clone(), header.protocol), pseudo)?;
         }
         self.counters.four_to_six.add(traffic(len));
         let six = ipv6::Header {
@@ -84,7 +97,8 @@ impl Translator {
         Ok(Verdict::Forward)
     }
 
-    fn other_six(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
+    /// As [`Self::other_four`], the other way.
+    pub(super) fn other_six(&mut self, frame: &mut Frame) -> Result<Verdict, DropReason> {
         let header = ipv6::Header::parse(frame.packet())?;
         let end = ipv6::LEN + usize::from(header.payload_len);
         let ipv6::Upper::Transport {
@@ -102,10 +116,18 @@ impl Translator {
         let len = end
             .checked_sub(offset)
             .ok_or(Malformed::new(Field::Ipv6PayloadLength, 4))?;
+        if let Some(part) = fragment {
+            is_part(part.offset, part.more, len)?;
+        }
         let total_len = u16::try_from(ipv4::LEN + len).map_err(|_| DropReason::TooBig)?;
         let dont_fragment = fragment.is_none() && total_len > ALWAYS_FITS;
         if dont_fragment && total_len > self.config.links.lan_mtu {
             return Err(DropReason::TooBig);
+        }
+        if fragment.is_none_or(|part| part.offset == 0) {
+            let old = Sum::addrs_v6(header.src, header.dst);
+            let pseudo = Sum::change(old, Sum::addrs_v4(src, dst));
+            self.first_part(frame, (offset..end, protocol), pseudo)?;
         }
         let id = match fragment {
             Some(fragment) => {
@@ -139,6 +161,36 @@ impl Translator {
             return self.other_four(frame, Source::Hairpinned);
         }
         Ok(Verdict::Forward)
+    }
+
+    /// Keeps the checksum in the first part of a TCP segment or UDP datagram as right or wrong as it
+    /// came, although the addresses change.
+    fn first_part(
+        &self,
+        frame: &mut Frame,
+        (place, protocol): (Range<usize>, u8),
+        pseudo: Sum,
+    ) -> Result<(), DropReason> {
+        let l4 = frame.packet_mut().get_mut(place).unwrap_or_default();
+        let Some(&[s0, s1, d0, d1, .., c0, c1]) = l4.first_chunk::<{ udp::LEN }>() else {
+            return Ok(());
+        };
+        let rewrite = Rewrite {
+            pseudo,
+            partial: false,
+            src_port: u16::from_be_bytes([s0, s1]),
+            dst_port: u16::from_be_bytes([d0, d1]),
+        };
+        match protocol {
+            tcp::PROTOCOL => {
+                let header = tcp::Header::parse(l4).map_err(|_| DropReason::FragmentTiny)?;
+                rewrite.tcp(l4, &header, self.config.links.mss());
+            }
+            udp::PROTOCOL if [c0, c1] == [0; 2] => return Err(DropReason::UdpWithoutChecksum),
+            udp::PROTOCOL => rewrite.udp(l4),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn mapped_pair_four(
@@ -176,6 +228,11 @@ const fn passes(protocol: u8) -> bool {
         IGMP | NO_NEXT_HEADER | icmp::PROTOCOL_V4 | icmp::PROTOCOL_V6 => false,
         _ => !ipv6::is_extension(protocol),
     }
+}
+
+/// Refuses what is no part of any datagram in IPv4; the offset is in units of eight bytes.
+fn is_part(offset: u16, more: bool, len: usize) -> Result<(), DropReason> {
+    is_possible(usize::from(offset) * 8, more, len, Ipv4Addr::longest())
 }
 
 fn traffic(len: usize) -> Traffic {

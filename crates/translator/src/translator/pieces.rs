@@ -3,26 +3,31 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Translator;
-use crate::alone::Source;
+use crate::alone::{Source, stateless_four, stateless_six};
 use crate::fragment::Piece;
 use crate::frame::Frame;
 use crate::incoming::{Tuple, determine_incoming_tuple};
 use crate::martian::is_host_v6;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::{icmp, udp};
 
 impl Translator {
-    /// Keeps a fragment until it is the last one that was missing.
+    /// Keeps a fragment until it is the last one that was missing, where it cannot pass by itself.
     pub(super) fn six_piece(
         &mut self,
         frame: &mut Frame,
         piece: &Piece<Ipv6Addr>,
     ) -> Result<Verdict, DropReason> {
+        if self.passes_by_itself_six(piece)? {
+            return self.other_six(frame);
+        }
         self.may_hold_six(piece)?;
         let data = frame.packet().get(piece.data.clone()).unwrap_or_default();
         let (table, drops) = (&mut self.fragments.six, &mut self.counters.drops);
         let Some(whole) = table.insert(piece, data, self.last_seen, drops)? else {
             return Ok(Verdict::Hold);
         };
+        whole.starts(&mut self.starts);
         let translated = whole
             .write(frame)
             .and_then(|()| determine_incoming_tuple(frame))
@@ -34,23 +39,28 @@ impl Translator {
                 Tuple::SixError(outer) => self.error_six_to_four(frame, &outer),
                 _ => Err(DropReason::FragmentInconsistent),
             });
+        self.starts.clear();
         translated.inspect_err(|reason| {
             self.counters.drops.add(*reason, whole.earlier_parts());
         })
     }
 
-    /// Keeps a fragment until it is the last one that was missing.
+    /// As [`Self::six_piece`].
     pub(super) fn four_piece(
         &mut self,
         frame: &mut Frame,
         piece: &Piece<Ipv4Addr>,
     ) -> Result<Verdict, DropReason> {
-        self.may_hold_four(piece)?;
         let data = frame.packet().get(piece.data.clone()).unwrap_or_default();
+        if self.passes_by_itself_four(piece, data)? {
+            return self.other_four(frame, Source::Mapped);
+        }
+        self.may_hold_four(piece)?;
         let (table, drops) = (&mut self.fragments.four, &mut self.counters.drops);
         let Some(whole) = table.insert(piece, data, self.last_seen, drops)? else {
             return Ok(Verdict::Hold);
         };
+        whole.starts(&mut self.starts);
         let translated = whole
             .write(frame)
             .and_then(|()| determine_incoming_tuple(frame))
@@ -62,9 +72,45 @@ impl Translator {
                 Tuple::FourError(outer) => self.error_four_to_six(frame, &outer, Source::Mapped),
                 _ => Err(DropReason::FragmentInconsistent),
             });
+        self.starts.clear();
         translated.inspect_err(|reason| {
             self.counters.drops.add(*reason, whole.earlier_parts());
         })
+    }
+
+    /// Tells whether a fragment needs nothing of the others: it belongs to no session, and its
+    /// checksum is not that of ICMP, for which the length of the whole is needed.
+    fn passes_by_itself_six(&self, piece: &Piece<Ipv6Addr>) -> Result<bool, DropReason> {
+        let Some(alone) = &self.config.alone else {
+            return Ok(false);
+        };
+        let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
+        let pair = stateless_six(alone, nsps, bib, (piece.src, piece.dst))?;
+        // at a pool address it comes back to a session
+        let is_stateless = pair.is_some_and(|pair| !bib.contains(pair.dst));
+        Ok(is_stateless && piece.protocol != icmp::PROTOCOL_V6)
+    }
+
+    /// As [`Self::passes_by_itself_six`]. A UDP datagram without a checksum needs one, so that its
+    /// first part waits for those that follow (RFC 6146 §3.4).
+    fn passes_by_itself_four(
+        &self,
+        piece: &Piece<Ipv4Addr>,
+        data: &[u8],
+    ) -> Result<bool, DropReason> {
+        let Some(alone) = &self.config.alone else {
+            return Ok(false);
+        };
+        let (nsps, bib) = (&self.filter.nsps, &self.filter.sessions.bib);
+        let addrs = (piece.src, piece.dst);
+        let pair = stateless_four(alone, nsps, bib, addrs, Source::Mapped)?;
+        let checksum = data.get(udp::CHECKSUM_OFFSET..udp::LEN);
+        let needs_checksum =
+            piece.protocol == udp::PROTOCOL && piece.offset == 0 && checksum == Some(&[0; 2]);
+        Ok(pair.is_some()
+            && piece.protocol != icmp::PROTOCOL_V4
+            && !needs_checksum
+            && !self.fragments.four.holds(piece))
     }
 
     /// Tells whether a datagram may pass as far as its addresses tell: nothing is kept for others.
