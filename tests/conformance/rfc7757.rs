@@ -293,6 +293,24 @@ fn s4_2_2_hairpinned_packet_shows_its_source_behind_the_prefix() {
 }
 
 #[test]
+fn s4_2_1_error_about_a_hairpinned_packet_comes_from_where_that_was_sent() {
+    let mut world = world(&FIGURE_1, false, true);
+    let sent = figure_8();
+    let arrived = world.raw(&sent.bytes()).unwrap();
+    // a router that is mapped too
+    let router: IpAddr = "2001:db8:cccc::5".parse().unwrap();
+    for (source, from) in [(None, sent.dst), (Some(router), router)] {
+        let mut error = Error::about(&arrived, 1, 4);
+        error.src = source.unwrap_or(error.src);
+
+        let left = world.error(&error).unwrap();
+
+        assert_eq!((left.src, left.dst), (from, sent.src));
+        assert_eq!(left.body, sent.bytes());
+    }
+}
+
+#[test]
 fn s3_packet_that_does_not_fit_ipv6_is_answered_to_a_mapped_host() {
     for with_pool in [false, true] {
         let mut world = world(&["192.0.2.10=2001:db8::10"], with_pool, false);

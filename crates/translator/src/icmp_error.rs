@@ -117,7 +117,7 @@ impl<'a> Errors<'a> {
             None => None,
         };
         let names = match pair {
-            Some(pair) => self.mapped_four(outer, &error, pair),
+            Some(pair) => self.mapped_four(outer, &error, pair, source),
             None => self.session_four(outer, &error)?,
         };
         Ok(packet::four_to_six(&error, translated, &names, self.links))
@@ -308,8 +308,12 @@ impl Errors<'_> {
         outer: &Outer<Ipv4Addr>,
         error: &Error<'_, Ipv4Addr>,
         pair: Pair<Ipv6Addr>,
+        source: Source,
     ) -> Names<Ipv6Addr> {
-        let mapped = self.alone.and_then(|alone| alone.maps.six(outer.src));
+        // RFC 7757 §4.2.1, rule 3: who got the hairpinned packet speaks from where it was sent
+        let is_receiver = source == Source::Hairpinned && outer.src == error.embedded.dst;
+        let alone = self.alone.filter(|_| !is_receiver);
+        let mapped = alone.and_then(|alone| alone.maps.six(outer.src));
         let first = self.filter.nsps.iter().next();
         let embedded = first
             .filter(|(_, nsp)| nsp.may_represent(outer.src))
