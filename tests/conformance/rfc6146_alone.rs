@@ -374,6 +374,46 @@ fn n6_8_v4_init_lives_four_minutes_and_only_a_v6_syn_establishes_it() {
 }
 
 #[test]
+fn n6_8_connection_from_ipv4_begins_anew_when_both_have_finished() {
+    let mut world = world(bound());
+    world.send(&four(Segment::tcp(5555, 8080, SYN))).unwrap();
+    world.send(&six(Segment::tcp(80, 5555, SYN | ACK))).unwrap();
+    world
+        .send(&four(Segment::tcp(5555, 8080, FIN | ACK)))
+        .unwrap();
+    world.send(&six(Segment::tcp(80, 5555, FIN | ACK))).unwrap();
+    world.send(&four(Segment::tcp(5555, 8080, ACK))).unwrap();
+    assert_eq!(state(&world), Some(TcpState::V4FinV6FinRcv));
+    world.pass(200 * SECOND);
+
+    world.send(&four(Segment::tcp(5555, 8080, SYN))).unwrap();
+    assert_eq!(state(&world), Some(TcpState::V4Init));
+    world.send(&six(Segment::tcp(80, 5555, SYN | ACK))).unwrap();
+    world.send(&four(Segment::tcp(5555, 8080, ACK))).unwrap();
+
+    assert_eq!(state(&world), Some(TcpState::Established));
+    assert_eq!(world.live(), 1);
+    world.pass(3600 * SECOND);
+    assert!(world.send(&four(Segment::tcp(5555, 8080, ACK))).is_ok());
+}
+
+#[test]
+fn n6_8_finished_connection_of_a_binding_that_is_not_static_lets_all_pass() {
+    let mut world = world(Alone::default());
+    world.send(&six(Segment::tcp(4000, 80, SYN))).unwrap();
+    world
+        .send(&four(Segment::tcp(80, 4000, SYN | ACK)))
+        .unwrap();
+    world.send(&six(Segment::tcp(4000, 80, FIN | ACK))).unwrap();
+    world
+        .send(&four(Segment::tcp(80, 4000, FIN | ACK)))
+        .unwrap();
+
+    assert!(world.send(&four(Segment::tcp(80, 4000, SYN))).is_ok());
+    assert_eq!(state(&world), Some(TcpState::V4FinV6FinRcv));
+}
+
+#[test]
 fn n6_8_unsolicited_syn_is_refused_after_six_seconds_and_not_before() {
     let mut world = world(Alone::default());
     let syn = four(Segment::tcp(5555, 4000, SYN));

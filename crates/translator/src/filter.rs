@@ -105,11 +105,14 @@ impl Filter {
             server: incoming.src,
             internal_port,
         };
-        let id = self
-            .sessions
-            .find_four(&tuple)
-            .and_then(|id| self.alive(id, now))
-            .ok_or_else(|| self.without_session(incoming))?;
+        let found = self.sessions.find_four(&tuple);
+        let id = match found.and_then(|id| self.alive(id, now)) {
+            Some(id) if self.is_bound(&tuple) && self.begins_anew(id, &incoming.segment) => {
+                self.end(id, EndReason::Evicted, now);
+                return Err(DropReason::NoSession);
+            }
+            found => found.ok_or_else(|| self.without_session(incoming))?,
+        };
         self.update(id, Direction::FourToSix, &incoming.segment, now);
         Ok(id)
     }

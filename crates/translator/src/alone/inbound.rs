@@ -238,6 +238,13 @@ impl Filter {
         }
     }
 
+    /// Tells whether anybody in IPv4 may start a session at this pool address and port.
+    pub(crate) fn is_bound(&self, four: &FourTuple) -> bool {
+        let inbound = self.inbound.as_ref();
+        let binding = inbound.and_then(|inbound| inbound.ledger.binding(four.into()));
+        binding.is_some_and(|(_, is_static)| is_static)
+    }
+
     /// Tells whether a packet to a pool address comes back.
     pub(crate) fn hairpins(&self) -> bool {
         self.inbound.as_ref().is_some_and(|inbound| inbound.hairpin)
