@@ -15,6 +15,8 @@ impl Translator {
     /// Answers the packet in `frame`, which was dropped, if it was sent to nothing that is there.
     pub(super) fn answer_unknown(&mut self, frame: &Frame, reason: DropReason) {
         match reason {
+            // DEVIATION RFC 6146 §3.5.2.2: not dropped in silence, because after a loss of state
+            // both ends would go on sending to nobody for as long as they retransmit.
             DropReason::NotSyn | DropReason::UnknownConnection if self.config.reset_unknown => {
                 self.answer(Answer::Reset, &Quote::of(frame));
             }
