@@ -57,6 +57,8 @@ pub struct Translate {
     #[arg(long, value_name = "BYTES", default_value = "1500",
         value_parser = clap::value_parser!(u16).range(1280..))]
     pub mtu: u16,
+    #[command(flatten)]
+    pub headers: Headers,
     /// How many sessions there may be.
     #[arg(long, value_name = "COUNT", default_value = "131072",
         value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
@@ -75,6 +77,27 @@ pub struct Translate {
     /// Print the counters at the end only.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// How packets and answers look.
+#[derive(Debug, Args)]
+pub struct Headers {
+    /// IPv4 packets that may be cut and are larger in IPv6 leave in pieces of at most this size.
+    #[arg(long, value_name = "BYTES", default_value = "1280",
+        value_parser = clap::value_parser!(u16).range(1280..))]
+    pub lowest_ipv6_mtu: u16,
+    /// The type of service of all IPv4 packets; by default the traffic class.
+    #[arg(long, value_name = "BYTE")]
+    pub tos: Option<u8>,
+    /// Give all IPv6 packets the traffic class zero, instead of the type of service.
+    #[arg(long)]
+    pub zero_traffic_class: bool,
+    /// Tell IPv6 hosts that a port is not open (communication prohibited), instead of nothing.
+    #[arg(long)]
+    pub prohibit_closed: bool,
+    /// ICMP errors and resets of its own in a second, at most; 0: none.
+    #[arg(long, value_name = "COUNT", default_value = "1000")]
+    pub answers: u32,
 }
 
 /// How long sessions live without a packet.

@@ -14,8 +14,8 @@ use net::tun::OpenTunError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use translator::{
-    AddressMaps, Alone, AloneSettings, Config, Filtering, Limits, Observer, RunError, TooShort,
-    run_alone,
+    AddressMaps, Alone, AloneSettings, Closed, Config, Filtering, Limits, Observer, RunError,
+    TooShort, run_alone,
 };
 
 use super::{Failure, print};
@@ -65,7 +65,16 @@ pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
     };
     let mut config = Config::alone(args.pools.clone(), alone).map_err(|error| usage(&error))?;
     config.links.wan_mtu = args.mtu;
-    config.limits = Limits::without_shares(args.max_sessions);
+    config.limits = Limits {
+        answers: args.headers.answers,
+        ..Limits::without_shares(args.max_sessions)
+    };
+    config.lowest_ipv6_mtu = args.headers.lowest_ipv6_mtu;
+    config.tos = args.headers.tos;
+    config.zero_traffic_class = args.headers.zero_traffic_class;
+    if args.headers.prohibit_closed {
+        config.closed = Closed::Prohibited;
+    }
     set_timeouts(args, &mut config).map_err(|error| usage(&error))?;
     let open = args.open.iter();
     let open = open.map(|open| (open.server, open.protocol, open.external, open.internal));
@@ -249,6 +258,23 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Verb};
+
+    #[test]
+    fn rfc_7915_options_reach_the_machine() {
+        let words = "portico translate --pref64 64:ff9b::/96 --pool 192.0.2.1 \
+            --lowest-ipv6-mtu 1400 --tos 8 --zero-traffic-class --prohibit-closed --answers 0";
+        let Verb::Translate(args) = Cli::try_parse_from(words.split_whitespace()).unwrap().verb
+        else {
+            panic!("another verb");
+        };
+        let config = settings(&args).unwrap().config;
+        assert_eq!((config.lowest_ipv6_mtu, config.tos), (1400, Some(8)));
+        assert!(config.zero_traffic_class);
+        assert_eq!(
+            (config.closed, config.limits.answers),
+            (Closed::Prohibited, 0)
+        );
+    }
 
     #[test]
     fn greeting_says_what_is_translated() {
