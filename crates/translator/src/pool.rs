@@ -56,7 +56,7 @@ impl Pool {
             free: len,
             taken: vec![0; words].into_boxed_slice(),
             addrs: BTreeMap::new(),
-            resting: Resting::default(),
+            resting: Resting::new(0, Duration::ZERO),
         };
         if let Some(last) = pool.taken.last_mut()
             && len % 64 != 0
@@ -102,7 +102,8 @@ impl Pool {
     /// the same one, or where all are taken one where its port is free and that few others have.
     /// `hash` is the remote's.
     pub(crate) fn join(&mut self, hash: u32, transport: Transport, port: u16) -> Option<Ipv4Addr> {
-        if let Some(addr) = self.resting.addr_of(hash) {
+        let rests = self.resting.addr_of(hash);
+        if let Some(addr) = rests.filter(|addr| !self.is_exhausted(transport, *addr)) {
             self.hold(addr);
             return Some(addr);
         }
@@ -113,12 +114,23 @@ impl Pool {
                 (0..self.len.min(LOOKED_AT))
                     .filter_map(|step| self.nth((start + step) % self.len))
                     .filter_map(|addr| Some((addr, self.addrs.get(&addr)?)))
-                    .min_by_key(|(_, pool)| pool.rank(transport, port))?
+                    .min_by_key(|(addr, pool)| {
+                        let is_exhausted = self.is_exhausted(transport, *addr);
+                        (is_exhausted, pool.rank(transport, port))
+                    })?
                     .0
             }
         };
         self.hold(addr);
         Some(addr)
+    }
+
+    /// Tells whether no port of an address can be had, not even one that rests.
+    fn is_exhausted(&self, transport: Transport, addr: Ipv4Addr) -> bool {
+        let used = self.addrs.get(&addr);
+        used.and_then(|pool| pool.used.get(transport as usize))
+            .is_some_and(|used| used.is_full(transport))
+            && !self.resting.any_at(transport, addr)
     }
 
     /// Takes exactly this port of exactly this address, which is one use of it; `false` where the
@@ -154,8 +166,8 @@ impl Pool {
         }
     }
 
-    /// Takes a port of an address in use, see [`PortSet::take`]; where all are used, one that
-    /// rests: nobody is kept out for who has gone.
+    /// Takes a port of an address in use, see [`PortSet::take`]; where all are used, the one of them
+    /// that has rested longest: nobody is kept out for who has gone.
     pub(crate) fn take(
         &mut self,
         transport: Transport,
@@ -163,22 +175,22 @@ impl Pool {
         wanted: u16,
         spread: u16,
     ) -> Option<u16> {
-        for _ in 0..WOKEN_AT_ONCE {
-            let used = &mut self.addrs.get_mut(&addr)?.used;
-            let used = used.get_mut(transport as usize)?;
-            if let Some(port) = used.take(transport, wanted, spread) {
-                return Some(port);
-            }
-            let oldest = self.resting.oldest()?;
-            self.end_rest(oldest);
+        let take = |pool: &mut Self| {
+            let used = &mut pool.addrs.get_mut(&addr)?.used;
+            used.get_mut(transport as usize)?
+                .take(transport, wanted, spread)
+        };
+        if let Some(port) = take(self) {
+            return Some(port);
         }
-        None
+        let oldest = self.resting.oldest_at(transport, addr)?;
+        self.end_rest(&oldest);
+        take(self)
     }
 
     /// Takes the port of this address that a binding had before.
     pub(crate) fn take_back(&mut self, owner: Owner, addr: Ipv4Addr) -> Option<u16> {
-        self.resting.find(owner).filter(|rest| rest.addr == addr)?;
-        let rest = self.resting.take(owner)?;
+        let rest = self.resting.take_at(owner, addr)?;
         self.leave(addr);
         Some(rest.port)
     }
@@ -194,10 +206,13 @@ impl Pool {
         }
         let woken = [self.resting.make_room(), self.resting.take(owner)];
         for rest in woken.into_iter().flatten() {
-            self.end_rest(rest);
+            self.end_rest(&rest);
         }
-        self.hold(addr);
-        self.resting.put(owner, port, now);
+        if self.resting.put(owner, port, now) {
+            self.hold(addr);
+        } else {
+            self.release(transport, addr, number);
+        }
     }
 
     /// Gives back the ports that have rested for long enough, a bounded number.
@@ -206,11 +221,11 @@ impl Pool {
             let Some(rest) = self.resting.due(now) else {
                 return;
             };
-            self.end_rest(rest);
+            self.end_rest(&rest);
         }
     }
 
-    fn end_rest(&mut self, rest: Rest) {
+    fn end_rest(&mut self, rest: &Rest) {
         self.release(rest.transport, rest.addr, rest.port);
         self.leave(rest.addr);
     }
@@ -285,10 +300,9 @@ impl Pool {
 
 impl PoolAddr {
     /// The lower, the better for a new remote with this port.
-    fn rank(&self, transport: Transport, port: u16) -> (bool, bool, u32) {
+    fn rank(&self, transport: Transport, port: u16) -> (bool, u32) {
         let used = self.used.get(transport as usize);
         (
-            used.is_none_or(|used| used.is_full(transport)),
             used.is_none_or(|used| !used.is_free(transport, port)),
             self.holders,
         )
@@ -318,8 +332,8 @@ fn disjoint(ranges: &[PoolRange]) -> Vec<(u32, u32)> {
 /// Addresses that a remote is not alone on are compared, at most so many.
 const LOOKED_AT: u32 = 64;
 
-/// Bounds the time that a packet waits for ports that have rested.
-const WOKEN_AT_ONCE: usize = 64;
+/// Bounds the time that a packet waits for ports that have rested: to a tenth of a millisecond.
+const WOKEN_AT_ONCE: usize = 512;
 
 /// Addresses of which use is made: a bit each is 2 MiB.
 const MOST: u32 = 1 << 24;

@@ -116,6 +116,54 @@ fn req_8_rest_ends_after_its_time_or_where_nothing_else_is_left() {
 }
 
 #[test]
+fn req_8_exhausted_address_finds_its_ports_behind_any_number_that_rest_elsewhere() {
+    // more than are woken at once or not, before the end of their rest and after it
+    for (others, now) in [(2000, 1000), (2000, 5000), (10, 1000), (10, 5000)] {
+        let mut bib = three_addresses();
+        for port in 1..=others {
+            let id = bib.bind(datagrams(1, port), THERE, port).unwrap();
+            bib.retire(id, Tick(1000));
+        }
+        let all: Vec<_> = (1..=65_535)
+            .map(|port| bib.bind(datagrams(2, port), HERE, port).unwrap())
+            .collect();
+        for port in [70_u16, 80] {
+            bib.retire(all[usize::from(port) - 1], Tick(1000));
+        }
+
+        bib.pool.wake(Tick(now));
+        let late = |port| Remote {
+            nsp: NspId(1),
+            ..datagrams(2, port)
+        };
+        let bound = [5000, 5001].map(|port| {
+            let id = bib.acquire(late(port)).unwrap();
+            bib.get(id).unwrap()
+        });
+
+        let mut ports = bound.map(|bound| bound.port);
+        ports.sort_unstable();
+        assert_eq!(ports, [70, 80], "{others} at {now}");
+        assert!(bound.iter().all(|bound| bound.addr == HERE));
+        assert_eq!(bib.acquire(late(5002)), None, "now all are used");
+    }
+}
+
+#[test]
+fn req_8_remote_goes_elsewhere_where_others_have_all_ports_of_its_address() {
+    let mut bib = three_addresses();
+    let gone = bib.bind(datagrams(1, 1), HERE, 1).unwrap();
+    bib.retire(gone, Tick(1000));
+    for port in 1..=65_535 {
+        bib.bind(remote(2, port), HERE, port).unwrap();
+    }
+
+    let back = bib.acquire(remote(1, 5000)).unwrap();
+
+    assert_eq!(bib.get(back).unwrap().addr, THERE);
+}
+
+#[test]
 fn req_8_ports_that_rest_are_bounded_and_those_of_tcp_do_not() {
     let mut bib = resting(32, 3);
     for port in 1..=5 {
@@ -216,6 +264,14 @@ proptest! {
                 prop_assert_eq!((found.addr, found.port), *bound);
             }
         }
+        for (id, _, sessions) in model.into_values() {
+            for _ in 0..sessions {
+                bib.release(id);
+            }
+        }
+        now.0 += 1000;
+        bib.pool.wake(now);
+        prop_assert_eq!((bib.len(), bib.remotes(), bib.pool.in_use()), (0, 0, 0));
     }
 }
 
@@ -235,6 +291,15 @@ fn resting(len: u8, at_most: u32) -> Bib {
     bib
 }
 
+/// Lets many ports rest for two minutes; the third address is the translator's own.
+fn three_addresses() -> Bib {
+    let ranges = [HERE, THERE, Ipv4Addr::new(192, 168, 64, 202)];
+    let ranges = ranges.map(|addr| PoolRange::new(addr, 32).unwrap());
+    let mut bib = Bib::new(&ranges, 200_000, Key::new([3; 16]));
+    bib.pool.let_rest(4096, Duration::from_secs(120));
+    bib
+}
+
 fn datagrams(host: u16, port: u16) -> Remote {
     Remote {
         transport: Transport::Udp,
@@ -251,3 +316,6 @@ fn remote(host: u16, port: u16) -> Remote {
         nsp: NspId(0),
     }
 }
+
+const HERE: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 200);
+const THERE: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 201);

@@ -4,6 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl Pool {
+    /// Returns how many addresses are held for somebody, or for ports that rest.
+    pub(crate) fn in_use(&self) -> usize {
+        self.addrs.len()
+    }
+}
+
 #[test]
 fn each_remote_has_an_address_of_its_own_while_they_last() {
     let mut pool = pool(&[([192, 168, 64, 192], 26)]);
