@@ -132,6 +132,30 @@ impl Bib {
         })
     }
 
+    /// Tells whether a binding is that of a remote.
+    pub(crate) fn is_of(&self, id: BibId, remote: &Remote) -> bool {
+        let kind = Kind::new(remote.transport, remote.nsp);
+        self.entries.get(id.0).is_some_and(|entry| {
+            entry.remote_port == remote.port
+                && Some(entry.kind) == kind
+                && self.hosts.is(entry.host, remote.addr)
+        })
+    }
+
+    /// Returns for what a binding stands in IPv4, which takes less than all of it.
+    pub(crate) fn bound(&self, id: BibId) -> Option<(Transport, Ipv4Addr, u16)> {
+        let entry = self.entries.get(id.0)?;
+        let (transport, _) = entry.kind.parts();
+        Some((transport, entry.addr, entry.port))
+    }
+
+    /// Tells whether the end of one session is the end of a binding.
+    pub(crate) fn has_one_session(&self, id: BibId) -> bool {
+        self.entries
+            .get(id.0)
+            .is_some_and(|entry| entry.sessions == 1)
+    }
+
     /// Returns the binding of a remote, made now if there is none; [`Self::release`] gives it
     /// back.
     pub(crate) fn acquire(&mut self, remote: Remote) -> Option<BibId> {

@@ -192,7 +192,7 @@ impl Filter {
             self.events.push(Event::Ended { session, why });
         }
         self.will_end(id);
-        let Some(entry) = self.sessions.remove(id) else {
+        let Some(entry) = self.sessions.remove(id, now) else {
             return;
         };
         // what makes room for another session is to be its place

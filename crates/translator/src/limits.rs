@@ -1,15 +1,16 @@
 //! Who has how much: the /64 networks of remotes, and servers, so that none keeps the others out.
 
+mod nets;
 mod pace;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU32;
 
 use crate::config::Limits;
 use crate::hash::Key;
-use crate::session::Tick;
-use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
+use crate::session::{SixTuple, Tick};
+use crate::table::{Linked, List, Slab};
+use nets::Nets;
 use pace::Pace;
 
 /// The network of a remote, its upper 64 bits: whoever has one has all its addresses.
@@ -27,53 +28,70 @@ impl Prefix {
     }
 }
 
+/// For whom a session counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whose {
+    pub(crate) net: Prefix,
+    pub(crate) server: Ipv4Addr,
+}
+
+impl Whose {
+    pub(crate) fn of(six: &SixTuple) -> Self {
+        Self {
+            net: Prefix::of(six.remote),
+            server: six.server,
+        }
+    }
+}
+
+/// What a session is to those who share the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// None, because it makes room for any other session.
+    Finished,
+    HalfOpen,
+    InUse,
+}
+
 /// What is counted for whom.
 #[derive(Debug)]
 pub(crate) struct Shares {
     limits: Limits,
-    nets: Slab<Net>,
-    by_prefix: Index<BY_PREFIX>,
-    /// The networks by their number of half-open sessions.
-    by_weight: Vec<List<BY_WEIGHT>>,
-    /// No network has more; [`HEAVIEST`] stands for more as well.
-    heaviest: usize,
+    nets: Nets,
     servers: BTreeMap<Ipv4Addr, Server>,
-    key: Key,
 }
 
 /// A server that has sessions.
 #[derive(Debug)]
 struct Server {
     sessions: u32,
-    /// Those of them that both ends have finished.
+    /// Those of them that are finished.
     finished: u32,
     pace: Pace,
     /// Half-open sessions, the oldest first.
     half_open: List<BY_SERVER>,
 }
 
-/// A network that has sessions.
-#[derive(Debug)]
-struct Net {
-    prefix: Prefix,
-    sessions: NonZeroU32,
-    /// Those of them that both ends have finished.
-    finished: u32,
-    pace: Pace,
-    /// Half-open sessions, the oldest first.
-    half_open: List<BY_NET>,
-    by_weight: Link,
-    chain: Chain,
+/// What the sessions of a network or of a server come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    /// Sessions that are not finished.
+    used: u32,
+    half_open: u32,
+    /// The oldest of the half-open ones.
+    oldest: Option<u32>,
+    /// Whether one more may begin now.
+    may_begin: bool,
 }
 
 /// Where the count of a new session would be over its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// The network has too many; this is its oldest half-open session.
+    /// The network has too many; this half-open session, its oldest, would make room.
     Remote(Option<u32>),
     /// The network has begun too many of late.
     RemoteRate,
-    /// The server has too many; this is its oldest half-open session.
+    /// The server has too many; this half-open session, its oldest, would make room.
     Server(Option<u32>),
     /// The server was given too many of late.
     ServerRate,
@@ -83,221 +101,159 @@ impl Shares {
     pub(crate) fn new(limits: Limits, key: Key) -> Self {
         Self {
             limits,
-            nets: Slab::new(limits.sessions),
-            by_prefix: Index::new(),
-            by_weight: vec![List::default(); HEAVIEST + 1],
-            heaviest: 0,
+            nets: Nets::new(limits.sessions, limits.new_per_remote_64, key),
             servers: BTreeMap::new(),
-            key,
         }
     }
 
     /// Returns which limit one more half-open session would exceed.
-    // RFC 6888 REQ-4 counts what a subscriber uses: a connection that both ends have finished only
-    // waits for stray segments, and who opens many short ones is not to be kept out for it.
-    pub(crate) fn over(&self, prefix: Prefix, server: Ipv4Addr, now: Tick) -> Option<Over> {
-        if let Some(net) = self.find(prefix).and_then(|net| self.nets.get(net)) {
-            if !net.pace.allows(self.limits.new_per_remote_64, now) {
+    // RFC 6888 REQ-4 counts what a subscriber uses: a connection that is over only waits for stray
+    // segments, and who opens many short ones is not to be kept out for it.
+    pub(crate) fn over(&self, whose: Whose, now: Tick) -> Option<Over> {
+        let limits = &self.limits;
+        if let Some(net) = self.nets.count(whose.net, now) {
+            if !net.may_begin {
                 return Some(Over::RemoteRate);
             }
-            if net.sessions.get() - net.finished >= self.limits.per_remote_64
-                || net.half_open.len() >= self.limits.half_open_per_64
-            {
-                return Some(Over::Remote(net.half_open.head()));
+            let of_net = (limits.per_remote_64, limits.half_open_per_64);
+            if let Some(instead) = net.instead(of_net) {
+                return Some(Over::Remote(instead));
             }
         }
-        let server = self.servers.get(&server)?;
-        if !server.pace.allows(self.limits.new_per_server, now) {
+        let server = self
+            .servers
+            .get(&whose.server)?
+            .count(limits.new_per_server, now);
+        if !server.may_begin {
             return Some(Over::ServerRate);
         }
-        let is_over = server.sessions - server.finished >= self.limits.per_server;
-        is_over.then(|| Over::Server(server.half_open.head()))
+        let instead = server.instead((limits.per_server, u32::MAX));
+        instead.map(Over::Server)
     }
 
     pub(crate) fn of_server(&self, server: Ipv4Addr) -> u32 {
         self.servers.get(&server).map_or(0, |it| it.sessions)
     }
 
-    /// Returns how many half-open sessions the network with the most has, and the oldest of them.
+    /// Returns how many half-open sessions the network with the most has, and the oldest of them;
+    /// a network that has a single session is none.
     pub(crate) fn heaviest(&self) -> Option<(u32, u32)> {
-        let net = self.by_weight.get(self.heaviest)?.head()?;
-        let half_open = &self.nets.get(net)?.half_open;
-        Some((half_open.len(), half_open.head()?))
+        self.nets.heaviest()
     }
 
-    /// Counts a new session.
-    pub(crate) fn add(&mut self, prefix: Prefix, server: Ipv4Addr, now: Tick) {
+    /// Counts a session that was not there.
+    pub(crate) fn add<T: Linked<BY_NET> + Linked<BY_SERVER>>(
+        &mut self,
+        whose: Whose,
+        share: Share,
+        sessions: &mut Slab<T>,
+        session: u32,
+        now: Tick,
+    ) {
         let per_second = self.limits.new_per_server;
-        let server = self.servers.entry(server).or_insert_with(|| Server {
-            sessions: 0,
-            finished: 0,
-            pace: Pace::new(per_second, now),
-            half_open: List::default(),
-        });
+        let server = self.servers.entry(whose.server);
+        let server = server.or_insert_with(|| Server::new(Pace::new(per_second, now)));
         server.sessions += 1;
-        server.pace.count(per_second, now);
-        let per_second = self.limits.new_per_remote_64;
-        if let Some(id) = self.find(prefix) {
-            if let Some(net) = self.nets.get_mut(id) {
-                net.sessions = net.sessions.saturating_add(1);
-                net.pace.count(per_second, now);
-            }
+        server.enter(share, sessions, session);
+        self.nets.add(whose.net, share, sessions, session, now);
+    }
+
+    /// Says that a session that was added begins only now, and is none that has come back.
+    pub(crate) fn began(&mut self, whose: Whose, now: Tick) {
+        if let Some(server) = self.servers.get_mut(&whose.server) {
+            server.pace.count(self.limits.new_per_server, now);
+        }
+        self.nets.began(whose.net, now);
+    }
+
+    /// Counts a session as what it is now.
+    pub(crate) fn change<T: Linked<BY_NET> + Linked<BY_SERVER>>(
+        &mut self,
+        whose: Whose,
+        (from, to): (Share, Share),
+        sessions: &mut Slab<T>,
+        session: u32,
+    ) {
+        if from == to {
             return;
         }
-        let mut pace = Pace::new(per_second, now);
-        pace.count(per_second, now);
-        let key = self.key;
-        let net = self.nets.insert(Net {
-            prefix,
-            sessions: NonZeroU32::MIN,
+        if let Some(server) = self.servers.get_mut(&whose.server) {
+            server.leave(from, sessions, session);
+            server.enter(to, sessions, session);
+        }
+        self.nets.change(whose.net, (from, to), sessions, session);
+    }
+
+    /// No longer counts a session.
+    pub(crate) fn remove<T: Linked<BY_NET> + Linked<BY_SERVER>>(
+        &mut self,
+        whose: Whose,
+        share: Share,
+        sessions: &mut Slab<T>,
+        session: u32,
+        now: Tick,
+    ) {
+        if let Some(server) = self.servers.get_mut(&whose.server) {
+            server.leave(share, sessions, session);
+            server.sessions -= 1;
+            if server.sessions == 0 {
+                self.servers.remove(&whose.server);
+            }
+        }
+        self.nets.remove(whose.net, share, sessions, session, now);
+    }
+}
+
+impl Server {
+    fn new(pace: Pace) -> Self {
+        Self {
+            sessions: 0,
             finished: 0,
             pace,
             half_open: List::default(),
-            by_weight: Link::default(),
-            chain: Chain::default(),
-        });
-        if let Some(id) = net {
-            self.by_prefix
-                .insert(&mut self.nets, id, key.prefix(prefix), |net| {
-                    key.prefix(net.prefix)
-                });
         }
     }
 
-    /// Says that both ends have finished a session: what it takes is no longer a share, because it
-    /// makes room for any other one.
-    pub(crate) fn finish(&mut self, prefix: Prefix, server: Ipv4Addr) {
-        self.count_finished(prefix, server, |finished| finished + 1);
+    const fn used(&self) -> u32 {
+        self.sessions - self.finished
     }
 
-    /// Takes back [`Self::finish`].
-    pub(crate) fn resume(&mut self, prefix: Prefix, server: Ipv4Addr) {
-        self.count_finished(prefix, server, |finished| finished - 1);
-    }
-
-    fn count_finished(&mut self, prefix: Prefix, server: Ipv4Addr, change: impl Fn(u32) -> u32) {
-        if let Some(server) = self.servers.get_mut(&server) {
-            server.finished = change(server.finished);
-        }
-        let net = self.find(prefix).and_then(|net| self.nets.get_mut(net));
-        if let Some(net) = net {
-            net.finished = change(net.finished);
+    fn count(&self, per_second: u32, now: Tick) -> Count {
+        Count {
+            used: self.used(),
+            half_open: self.half_open.len(),
+            oldest: self.half_open.head(),
+            may_begin: self.pace.allows(per_second, now),
         }
     }
 
-    /// No longer counts a session, which is neither half-open nor finished.
-    pub(crate) fn remove(&mut self, prefix: Prefix, server: Ipv4Addr) {
-        if let Some(of_server) = self.servers.get_mut(&server) {
-            of_server.sessions -= 1;
-            if of_server.sessions == 0 {
-                self.servers.remove(&server);
-            }
-        }
-        let Some(id) = self.find(prefix) else {
-            return;
-        };
-        let Some(net) = self.nets.get_mut(id) else {
-            return;
-        };
-        match NonZeroU32::new(net.sessions.get() - 1) {
-            Some(left) => net.sessions = left,
-            None => {
-                let hash = self.key.prefix(prefix);
-                self.by_prefix.remove(&mut self.nets, id, hash);
-                self.nets.remove(id);
-            }
+    fn enter<T: Linked<BY_SERVER>>(&mut self, share: Share, sessions: &mut Slab<T>, session: u32) {
+        match share {
+            Share::Finished => self.finished += 1,
+            Share::HalfOpen => self.half_open.push_back(sessions, session),
+            Share::InUse => {}
         }
     }
 
-    /// Counts a session as half-open.
-    pub(crate) fn open<T: Linked<BY_NET> + Linked<BY_SERVER>>(
-        &mut self,
-        prefix: Prefix,
-        server: Ipv4Addr,
-        sessions: &mut Slab<T>,
-        session: u32,
-    ) {
-        if let Some(server) = self.servers.get_mut(&server) {
-            server.half_open.push_back(sessions, session);
+    fn leave<T: Linked<BY_SERVER>>(&mut self, share: Share, sessions: &mut Slab<T>, session: u32) {
+        match share {
+            Share::Finished => self.finished -= 1,
+            Share::HalfOpen => self.half_open.unlink(sessions, session),
+            Share::InUse => {}
         }
-        self.weigh(prefix, |half_open| half_open.push_back(sessions, session));
-    }
-
-    /// No longer counts a session as half-open.
-    pub(crate) fn settle<T: Linked<BY_NET> + Linked<BY_SERVER>>(
-        &mut self,
-        prefix: Prefix,
-        server: Ipv4Addr,
-        sessions: &mut Slab<T>,
-        session: u32,
-    ) {
-        if let Some(server) = self.servers.get_mut(&server) {
-            server.half_open.unlink(sessions, session);
-        }
-        self.weigh(prefix, |half_open| half_open.unlink(sessions, session));
-    }
-
-    fn weigh(&mut self, prefix: Prefix, change: impl FnOnce(&mut List<BY_NET>)) {
-        let Some((id, net)) = self
-            .find(prefix)
-            .and_then(|id| Some((id, self.nets.get_mut(id)?)))
-        else {
-            return;
-        };
-        let before = weight(net);
-        change(&mut net.half_open);
-        let after = weight(net);
-        if before == after {
-            return;
-        }
-        if before > 0
-            && let Some(list) = self.by_weight.get_mut(before)
-        {
-            list.unlink(&mut self.nets, id);
-        }
-        if after > 0
-            && let Some(list) = self.by_weight.get_mut(after)
-        {
-            list.push_back(&mut self.nets, id);
-        }
-        self.heaviest = self.heaviest.max(after);
-        while self.heaviest > 0
-            && self
-                .by_weight
-                .get(self.heaviest)
-                .is_none_or(|list| list.len() == 0)
-        {
-            self.heaviest -= 1;
-        }
-    }
-
-    fn find(&self, prefix: Prefix) -> Option<u32> {
-        let is = |net: &Net| net.prefix == prefix;
-        self.by_prefix.find(&self.nets, self.key.prefix(prefix), is)
     }
 }
 
-fn weight(net: &Net) -> usize {
-    usize::try_from(net.half_open.len()).map_or(HEAVIEST, |len| len.min(HEAVIEST))
-}
-
-impl Chained<BY_PREFIX> for Net {
-    fn chain(&self) -> Chain {
-        self.chain
-    }
-
-    fn chain_mut(&mut self) -> &mut Chain {
-        &mut self.chain
-    }
-}
-
-impl Linked<BY_WEIGHT> for Net {
-    fn link(&mut self) -> &mut Link {
-        &mut self.by_weight
-    }
-
-    fn peek(&self) -> &Link {
-        &self.by_weight
+impl Count {
+    /// Returns the half-open session whose end would leave room for one more, where there is none
+    /// without; no session where one less is too little: what comes back after a restart is not
+    /// measured by limits that have become lower.
+    fn instead(&self, (used, half_open): (u32, u32)) -> Option<Option<u32>> {
+        if self.used < used && self.half_open < half_open {
+            return None;
+        }
+        let is_enough = self.used <= used && self.half_open <= half_open;
+        Some(self.oldest.filter(|_| is_enough))
     }
 }
 
@@ -307,11 +263,5 @@ pub(crate) const BY_NET: usize = 16;
 /// The list of half-open sessions of one server, in which sessions stand.
 pub(crate) const BY_SERVER: usize = 19;
 
-const BY_PREFIX: usize = 17;
-const BY_WEIGHT: usize = 18;
-
-/// Networks with as many half-open sessions or more are one as heavy as another.
-const HEAVIEST: usize = 1023;
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,11 +9,11 @@ pub(crate) use room::Place;
 pub(crate) use tally::Tally;
 
 use crate::admission::RuleId;
-use crate::bib::{Bib, BibId, Remote};
+use crate::bib::{Bib, BibId, Binding, Remote};
 use crate::config::{Lifetimes, Limits};
 use crate::counters::Gauge;
 use crate::hash::Key;
-use crate::limits::{BY_NET, BY_SERVER, Prefix, Shares};
+use crate::limits::{BY_NET, BY_SERVER, Share, Shares, Whose};
 use crate::nsps::NspId;
 use crate::proof::Proof;
 use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
@@ -72,8 +72,8 @@ pub(crate) struct Entry {
     by_net: Link,
     by_rule: Link,
     by_server: Link,
-    six: Key32,
-    four: Key32,
+    by_six: Chain,
+    by_four: Chain,
 }
 
 /// A session with its tuples. The table owns its keys, its last use and its counters; whoever
@@ -91,13 +91,6 @@ impl std::ops::Deref for Found<'_> {
     fn deref(&self) -> &Entry {
         self.entry
     }
-}
-
-/// The hash of a tuple, and the next session of its bucket.
-#[derive(Debug, Clone, Copy)]
-struct Key32 {
-    hash: u32,
-    chain: Chain,
 }
 
 /// Names a session.
@@ -122,7 +115,7 @@ pub(crate) enum Lifetime {
     TcpOpening,
     /// The remote has reset, or somebody in its name.
     TcpReset,
-    /// One side has reset, or nothing was heard for long: the other may go on.
+    /// The server was asked whether there still is a connection, and has not answered.
     TcpTransitory,
     Udp,
     /// The remote has not yet answered to the server.
@@ -135,6 +128,7 @@ impl Lifetime {
     /// The remote has not shown that it is where it says, so that anybody may have forged it.
     pub(crate) const HALF_OPEN: [Self; 3] = [Self::IcmpQuery, Self::TcpOpening, Self::UdpOpening];
 
+    /// Returns what a session of this lifetime is to others.
     const fn share(self) -> Share {
         match self {
             Self::IcmpQuery | Self::TcpOpening | Self::UdpOpening => Share::HalfOpen,
@@ -154,14 +148,6 @@ impl Lifetime {
             Self::Udp | Self::UdpOpening => Transport::Udp,
         }
     }
-}
-
-/// What a session is to those who share the table, see [`Shares`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Share {
-    Finished,
-    HalfOpen,
-    InUse,
 }
 
 /// All sessions, found by either tuple; bounded.
@@ -224,26 +210,8 @@ impl SessionTable {
 
     pub(crate) fn get(&self, id: SessionId) -> Option<Found<'_>> {
         let entry = self.entries.get(id.0)?;
-        let bib = self.bib.get(entry.bib)?;
-        let remote = bib.remote;
-        Some(Found {
-            six: SixTuple {
-                transport: remote.transport,
-                remote: remote.addr,
-                remote_port: remote.port,
-                nsp: remote.nsp,
-                server: entry.server,
-                external_port: entry.external_port,
-            },
-            four: FourTuple {
-                transport: remote.transport,
-                pool: bib.addr,
-                pool_port: bib.port,
-                server: entry.server,
-                internal_port: entry.internal_port,
-            },
-            entry,
-        })
+        let (six, four) = entry.tuples(&self.bib)?;
+        Some(Found { six, four, entry })
     }
 
     pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Entry> {
@@ -251,42 +219,46 @@ impl SessionTable {
     }
 
     pub(crate) fn find_six(&self, tuple: &SixTuple) -> Option<SessionId> {
-        let hash = self.key.six(tuple);
         let remote = Remote::of(tuple);
         let is = |entry: &Entry| {
-            entry.six.hash == hash
-                && entry.server == tuple.server
+            entry.server == tuple.server
                 && entry.external_port == tuple.external_port
-                && self
-                    .bib
-                    .get(entry.bib)
-                    .is_some_and(|bib| bib.remote == remote)
+                && self.bib.is_of(entry.bib, &remote)
         };
-        self.by_six.find(&self.entries, hash, is).map(SessionId)
+        self.by_six
+            .find(&self.entries, self.key.six(tuple), is)
+            .map(SessionId)
     }
 
     pub(crate) fn find_four(&self, tuple: &FourTuple) -> Option<SessionId> {
-        let hash = self.key.four(tuple);
+        let bound = (tuple.transport, tuple.pool, tuple.pool_port);
         let is = |entry: &Entry| {
-            entry.four.hash == hash
-                && entry.server == tuple.server
+            entry.server == tuple.server
                 && entry.internal_port == tuple.internal_port
-                && self.bib.get(entry.bib).is_some_and(|bib| {
-                    bib.remote.transport == tuple.transport
-                        && (bib.addr, bib.port) == (tuple.pool, tuple.pool_port)
-                })
+                && self.bib.bound(entry.bib) == Some(bound)
         };
-        self.by_four.find(&self.entries, hash, is).map(SessionId)
+        self.by_four
+            .find(&self.entries, self.key.four(tuple), is)
+            .map(SessionId)
     }
 
     /// Adds a session whose tuples are those of its binding and not in the table.
     pub(crate) fn insert(&mut self, new: New, now: Tick) -> Option<SessionId> {
-        let key = |hash| Key32 {
-            hash,
-            chain: Chain::default(),
-        };
-        let (six, four) = (self.key.six(&new.six), self.key.four(&new.four));
-        let entries = &mut self.entries;
+        let whose = Whose::of(&new.six);
+        let id = self.add(new, now)?;
+        self.shares.began(whose, now);
+        Some(id)
+    }
+
+    /// As [`Self::insert`], of a session that has come back: it was last used earlier, but not before
+    /// another one of the same lifetime, because the list of a lifetime is in order.
+    pub(crate) fn insert_used(&mut self, new: New, last_used: Tick) -> Option<SessionId> {
+        let last_used = self.in_order(new.lifetime, last_used);
+        self.add(new, last_used)
+    }
+
+    fn add(&mut self, new: New, now: Tick) -> Option<SessionId> {
+        let (entries, bib, key) = (&mut self.entries, &self.bib, self.key);
         let id = entries.insert(Entry {
             bib: new.bib,
             server: new.six.server,
@@ -304,34 +276,27 @@ impl SessionTable {
             by_net: Link::default(),
             by_rule: Link::default(),
             by_server: Link::default(),
-            six: key(six),
-            four: key(four),
+            by_six: Chain::default(),
+            by_four: Chain::default(),
         })?;
-        self.by_six.insert(entries, id, six, |entry| entry.six.hash);
-        self.by_four
-            .insert(entries, id, four, |entry| entry.four.hash);
+        // a session has a binding as long as it is here
+        let six = |entry: &Entry| entry.tuples(bib).map_or(0, |(six, _)| key.six(&six));
+        self.by_six.insert(entries, id, key.six(&new.six), six);
+        let four = |entry: &Entry| {
+            let bound = bib.bound(entry.bib);
+            bound.map_or(0, |bound| key.four(&entry.four(bound)))
+        };
+        self.by_four.insert(entries, id, key.four(&new.four), four);
         if let Some(list) = self.ages.get_mut(new.lifetime as usize) {
             list.push_back(entries, id);
         }
         if let Some(list) = rule_list(&mut self.rules, new.rule) {
             list.push_back(entries, id);
         }
-        let net = Prefix::of(new.six.remote);
-        self.shares.add(net, new.six.server, now);
-        match new.lifetime.share() {
-            Share::Finished => self.shares.finish(net, new.six.server),
-            Share::HalfOpen => self.shares.open(net, new.six.server, entries, id),
-            Share::InUse => {}
-        }
+        let (whose, share) = (Whose::of(&new.six), new.lifetime.share());
+        self.shares.add(whose, share, entries, id, now);
         *gauge(&mut self.live, new.six.transport) += 1;
         Some(SessionId(id))
-    }
-
-    /// As [`Self::insert`], of a session that was last used earlier, but not before another one of
-    /// the same lifetime: the list of a lifetime is in order.
-    pub(crate) fn insert_used(&mut self, new: New, last_used: Tick) -> Option<SessionId> {
-        let last_used = self.in_order(new.lifetime, last_used);
-        self.insert(new, last_used)
     }
 
     /// As [`Self::touch`], as of a moment that has passed, but not before another session of the
@@ -358,7 +323,6 @@ impl SessionTable {
             return;
         }
         let old = std::mem::replace(&mut entry.lifetime, lifetime);
-        let server = entry.server;
         entry.last_used = now;
         if let Some(list) = self.ages.get_mut(old as usize) {
             list.unlink(&mut self.entries, id.0);
@@ -367,50 +331,28 @@ impl SessionTable {
             list.push_back(&mut self.entries, id.0);
         }
         if old.share() != lifetime.share()
-            && let Some(net) = self.net(id)
+            && let Some(whose) = self.get(id).map(|found| Whose::of(&found.six))
         {
-            self.leave_share(old, net, server, id);
-            match lifetime.share() {
-                Share::Finished => self.shares.finish(net, server),
-                Share::HalfOpen => self.shares.open(net, server, &mut self.entries, id.0),
-                Share::InUse => {}
-            }
+            let shares = (old.share(), lifetime.share());
+            self.shares.change(whose, shares, &mut self.entries, id.0);
         }
-    }
-
-    fn leave_share(&mut self, old: Lifetime, net: Prefix, server: Ipv4Addr, id: SessionId) {
-        match old.share() {
-            Share::Finished => self.shares.resume(net, server),
-            Share::HalfOpen => self.shares.settle(net, server, &mut self.entries, id.0),
-            Share::InUse => {}
-        }
-    }
-
-    fn net(&self, id: SessionId) -> Option<Prefix> {
-        let entry = self.entries.get(id.0)?;
-        let binding = self.bib.get(entry.bib)?;
-        Some(Prefix::of(binding.remote.addr))
     }
 
     /// Takes a session out; its binding remains to be released.
-    pub(crate) fn remove(&mut self, id: SessionId) -> Option<Entry> {
-        let net = self.net(id);
+    pub(crate) fn remove(&mut self, id: SessionId, now: Tick) -> Option<Entry> {
+        let Found { six, four, entry } = self.get(id)?;
+        let (lifetime, rule) = (entry.lifetime, entry.rule);
         let entries = &mut self.entries;
-        let entry = entries.get(id.0)?;
-        let (six, four) = (entry.six.hash, entry.four.hash);
-        let (lifetime, rule, server) = (entry.lifetime, entry.rule, entry.server);
-        self.by_six.remove(entries, id.0, six);
-        self.by_four.remove(entries, id.0, four);
+        self.by_six.remove(entries, id.0, self.key.six(&six));
+        self.by_four.remove(entries, id.0, self.key.four(&four));
         if let Some(list) = self.ages.get_mut(lifetime as usize) {
             list.unlink(entries, id.0);
         }
         if let Some(list) = rule_list(&mut self.rules, rule) {
             list.unlink(entries, id.0);
         }
-        if let Some(net) = net {
-            self.leave_share(lifetime, net, server, id);
-            self.shares.remove(net, server);
-        }
+        let (whose, share) = (Whose::of(&six), lifetime.share());
+        self.shares.remove(whose, share, entries, id.0, now);
         *gauge(&mut self.live, lifetime.transport()) -= 1;
         self.entries.remove(id.0)
     }
@@ -472,6 +414,31 @@ impl SessionTable {
     }
 }
 
+impl Entry {
+    fn tuples(&self, bib: &Bib) -> Option<(SixTuple, FourTuple)> {
+        let Binding { remote, addr, port } = bib.get(self.bib)?;
+        let six = SixTuple {
+            transport: remote.transport,
+            remote: remote.addr,
+            remote_port: remote.port,
+            nsp: remote.nsp,
+            server: self.server,
+            external_port: self.external_port,
+        };
+        Some((six, self.four((remote.transport, addr, port))))
+    }
+
+    const fn four(&self, (transport, pool, pool_port): (Transport, Ipv4Addr, u16)) -> FourTuple {
+        FourTuple {
+            transport,
+            pool,
+            pool_port,
+            server: self.server,
+            internal_port: self.internal_port,
+        }
+    }
+}
+
 /// What is known of a session when it starts.
 #[derive(Debug)]
 pub(crate) struct New {
@@ -485,21 +452,21 @@ pub(crate) struct New {
 
 impl Chained<BY_SIX> for Entry {
     fn chain(&self) -> Chain {
-        self.six.chain
+        self.by_six
     }
 
     fn chain_mut(&mut self) -> &mut Chain {
-        &mut self.six.chain
+        &mut self.by_six
     }
 }
 
 impl Chained<BY_FOUR> for Entry {
     fn chain(&self) -> Chain {
-        self.four.chain
+        self.by_four
     }
 
     fn chain_mut(&mut self) -> &mut Chain {
-        &mut self.four.chain
+        &mut self.by_four
     }
 }
 

@@ -9,13 +9,5 @@ pub(crate) use index::{Chain, Chained, Index};
 pub(crate) use list::{Link, Linked, List};
 pub(crate) use slab::Slab;
 
-/// A number plus one, so that an absent one takes no room.
-type Number = std::num::NonZeroU32;
-
-const fn number(id: u32) -> Option<Number> {
-    Number::new(id.wrapping_add(1))
-}
-
-const fn id(number: Number) -> u32 {
-    number.get() - 1
-}
+/// Values of a [`Slab`], so that an [`Index`] has eight bits beside each number.
+const MOST: u32 = (1 << 24) - 1;

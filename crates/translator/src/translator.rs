@@ -300,7 +300,11 @@ impl Translator {
     }
 
     /// Brings back a session that was saved, as old as it is now; for the time after the first
-    /// snapshot and before the first packet. Nothing is told of its beginning.
+    /// snapshot and before the first packet. Nothing is told of its beginning. It counts for its
+    /// network and server, but begins nothing: neither a limit that has become lower nor the pace
+    /// of [`Limits::new_per_remote_64`] refuses it.
+    ///
+    /// [`Limits::new_per_remote_64`]: crate::Limits::new_per_remote_64
     ///
     /// # Errors
     /// When a remote would not be let in now, or not with these addresses.

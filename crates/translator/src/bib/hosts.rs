@@ -63,6 +63,13 @@ impl Hosts {
         Some((host.addr, host.pool))
     }
 
+    /// Tells whether a remote has this address.
+    pub(super) fn is(&self, id: HostId, addr: Ipv6Addr) -> bool {
+        self.entries
+            .get(id.get())
+            .is_some_and(|host| host.addr == addr)
+    }
+
     /// Counts one more binding of a remote.
     pub(super) fn bind(&mut self, id: HostId) {
         if let Some(host) = self.entries.get_mut(id.get()) {

@@ -2,7 +2,7 @@
 
 use crate::session::Tick;
 
-/// A bucket of tokens that fills as time passes, in four bytes because each network of remotes has
+/// A bucket of tokens that fills as time passes, in four bytes because many networks of remotes have
 /// one. After eighteen hours without a new session it may give a second's too few.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
@@ -18,6 +18,18 @@ impl Pace {
             tokens: burst(per_second),
             filled: low(now),
         }
+    }
+
+    /// Makes the bucket of who has begun one session now.
+    pub(super) fn of_one(per_second: u32, now: Tick) -> Self {
+        let mut pace = Self::new(per_second, now);
+        pace.count(per_second, now);
+        pace
+    }
+
+    /// Tells whether nothing would be lost if it were forgotten.
+    pub(super) fn is_full(self, per_second: u32, now: Tick) -> bool {
+        per_second > MOST || self.tokens(per_second, now) == burst(per_second)
     }
 
     /// Tells whether one more may begin.

@@ -1,7 +1,7 @@
 //! Which session goes when there is no room for another one.
 
 use crate::bib::Remote;
-use crate::limits::{Over, Prefix};
+use crate::limits::{Over, Whose};
 use crate::session::{Lifetime, SessionId, SessionTable, SixTuple, Tick};
 use crate::transport::Transport;
 use crate::verdict::DropReason;
@@ -23,7 +23,7 @@ impl SessionTable {
     // full table a UDP session may end before the two minutes of RFC 4787 REQ-5, because else
     // whoever forges sources would keep everybody out for as long.
     pub(crate) fn place_for(&self, six: &SixTuple, now: Tick) -> Place {
-        match self.shares.over(Prefix::of(six.remote), six.server, now) {
+        match self.shares.over(Whose::of(six), now) {
             Some(Over::RemoteRate) => Place::Full(DropReason::RemoteRate),
             Some(Over::ServerRate) => Place::Full(DropReason::ServerRate),
             Some(Over::Remote(Some(oldest))) => Place::Instead(SessionId(oldest)),
@@ -38,18 +38,28 @@ impl SessionTable {
         }
     }
 
-    /// Returns the half-open session whose pool port a remote may have, where all are taken.
+    /// Returns the session whose pool port a remote may have, where all are taken: one that is over,
+    /// or a half-open one.
     pub(crate) fn place_in_pool(&self, remote: &Remote) -> Option<SessionId> {
-        let kind = match remote.transport {
-            Transport::IcmpQuery => Lifetime::IcmpQuery,
-            Transport::Tcp => Lifetime::TcpOpening,
-            Transport::Udp => Lifetime::UdpOpening,
+        let kinds: &[Lifetime] = match remote.transport {
+            Transport::IcmpQuery => &[Lifetime::IcmpQuery],
+            Transport::Tcp => &[Lifetime::TcpClosing, Lifetime::TcpOpening],
+            Transport::Udp => &[Lifetime::UdpOpening],
         };
         let addr = self.bib.addr_of(remote.addr);
-        self.oldest_of(kind).take(LOOKED_AT).find(|id| {
-            let binding = self.entries.get(id.0).and_then(|it| self.bib.get(it.bib));
-            binding.is_some_and(|binding| addr.is_none_or(|addr| binding.addr == addr))
-        })
+        let gives = |id: &SessionId| {
+            let bib = self.entries.get(id.0).map(|it| it.bib);
+            bib.is_some_and(|bib| {
+                self.bib.has_one_session(bib)
+                    && self
+                        .bib
+                        .bound(bib)
+                        .is_some_and(|(_, held, _)| addr.is_none_or(|addr| held == addr))
+            })
+        };
+        kinds
+            .iter()
+            .find_map(|kind| self.oldest_of(*kind).take(LOOKED_AT).find(gives))
     }
 
     /// Of what is half-open and what has ended, the larger part gives one: a network of remotes

@@ -1,13 +1,19 @@
 //! Finds slots by the hash of a key that they hold.
 
-use crate::table::{Number, Slab, id, number};
+use std::num::NonZeroU32;
+
+use crate::table::{MOST, Slab};
 
 /// Linear hashing (Litwin 1980): values of one bucket are chained through their slots, and for each
 /// value over the number of buckets one bucket is split. So an insertion moves the values of one
 /// bucket at most, and the load is the same at every size.
+///
+/// No hash is kept: it takes room in every value. A bucket that is split asks for those of its
+/// values, one or two in the mean; a lookup compares what is [`Tagged`] first.
 #[derive(Debug)]
 pub(crate) struct Index<const KIND: usize> {
-    segments: Vec<Box<[Option<Number>]>>,
+    /// Of [`Tagged`]; bare, because only then does the allocator give it without touching it.
+    segments: Vec<Box<[Option<NonZeroU32>]>>,
     buckets: u32,
     len: u32,
 }
@@ -20,7 +26,29 @@ pub(crate) trait Chained<const KIND: usize> {
 
 /// The next value of the same bucket.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Chain(Option<Number>);
+pub(crate) struct Chain(Option<Tagged>);
+
+/// The number of a value plus one, and above it eight bits of its hash that choose no bucket: of
+/// 256 values that are not looked for, 255 need not be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tagged(NonZeroU32);
+
+impl Tagged {
+    const fn new(id: u32, hash: u32) -> Option<Self> {
+        match NonZeroU32::new((hash & !MOST) | (id.wrapping_add(1) & MOST)) {
+            Some(tagged) if id < MOST => Some(Self(tagged)),
+            _ => None,
+        }
+    }
+
+    const fn id(self) -> u32 {
+        (self.0.get() & MOST) - 1
+    }
+
+    const fn may_have(self, hash: u32) -> bool {
+        (self.0.get() ^ hash) & !MOST == 0
+    }
+}
 
 impl<const KIND: usize> Index<KIND> {
     pub(crate) fn new() -> Self {
@@ -40,9 +68,9 @@ impl<const KIND: usize> Index<KIND> {
     ) -> Option<u32> {
         let mut next = self.head(self.bucket(hash));
         while let Some(found) = next {
-            let value = slab.get(id(found))?;
-            if is(value) {
-                return Some(id(found));
+            let value = slab.get(found.id())?;
+            if found.may_have(hash) && is(value) {
+                return Some(found.id());
             }
             next = value.chain().0;
         }
@@ -58,6 +86,9 @@ impl<const KIND: usize> Index<KIND> {
         hash: u32,
         hash_of: impl Fn(&T) -> u32,
     ) {
+        let Some(new) = Tagged::new(new, hash) else {
+            return;
+        };
         self.push(slab, self.bucket(hash), new);
         self.len += 1;
         if self.len > self.buckets {
@@ -70,20 +101,21 @@ impl<const KIND: usize> Index<KIND> {
         let Some(after) = slab.get(old).map(Chained::chain) else {
             return;
         };
+        let is_old = |next: Option<Tagged>| next.is_some_and(|next| next.id() == old);
         let mut next = self.head(bucket);
-        if next == number(old) {
+        if is_old(next) {
             self.set(bucket, after.0);
         } else {
             let before = loop {
                 let Some(at) = next else {
                     return;
                 };
-                next = slab.get(id(at)).and_then(|value| value.chain().0);
-                if next == number(old) {
+                next = slab.get(at.id()).and_then(|value| value.chain().0);
+                if is_old(next) {
                     break at;
                 }
             };
-            if let Some(value) = slab.get_mut(id(before)) {
+            if let Some(value) = slab.get_mut(before.id()) {
                 *value.chain_mut() = after;
             }
         }
@@ -106,12 +138,12 @@ impl<const KIND: usize> Index<KIND> {
         let mut next = self.head(parent);
         self.set(parent, None);
         while let Some(at) = next {
-            let Some(value) = slab.get(id(at)) else {
+            let Some(value) = slab.get(at.id()) else {
                 break;
             };
             next = value.chain().0;
             let bucket = self.bucket(hash_of(value));
-            self.push(slab, bucket, id(at));
+            self.push(slab, bucket, at);
         }
     }
 
@@ -123,19 +155,19 @@ impl<const KIND: usize> Index<KIND> {
         self.set(old, None);
         self.buckets = old;
         while let Some(at) = next {
-            next = slab.get(id(at)).and_then(|value| value.chain().0);
-            self.push(slab, parent, id(at));
+            next = slab.get(at.id()).and_then(|value| value.chain().0);
+            self.push(slab, parent, at);
         }
         if old.is_multiple_of(SEGMENT) {
             self.segments.truncate((old / SEGMENT) as usize);
         }
     }
 
-    fn push<T: Chained<KIND>>(&mut self, slab: &mut Slab<T>, bucket: u32, new: u32) {
+    fn push<T: Chained<KIND>>(&mut self, slab: &mut Slab<T>, bucket: u32, new: Tagged) {
         let head = self.head(bucket);
-        if let Some(value) = slab.get_mut(new) {
+        if let Some(value) = slab.get_mut(new.id()) {
             *value.chain_mut() = Chain(head);
-            self.set(bucket, number(new));
+            self.set(bucket, Some(new));
         }
     }
 
@@ -149,16 +181,16 @@ impl<const KIND: usize> Index<KIND> {
         }
     }
 
-    fn head(&self, bucket: u32) -> Option<Number> {
+    fn head(&self, bucket: u32) -> Option<Tagged> {
         let (segment, at) = place(bucket);
-        *self.segments.get(segment)?.get(at)?
+        self.segments.get(segment)?.get(at)?.map(Tagged)
     }
 
-    fn set(&mut self, bucket: u32, head: Option<Number>) {
+    fn set(&mut self, bucket: u32, head: Option<Tagged>) {
         let (segment, at) = place(bucket);
         let segment = self.segments.get_mut(segment);
         if let Some(cell) = segment.and_then(|segment| segment.get_mut(at)) {
-            *cell = head;
+            *cell = head.map(|head| head.0);
         }
     }
 }
@@ -168,7 +200,7 @@ const fn parent(bucket: u32) -> u32 {
     bucket ^ (1 << bucket.ilog2())
 }
 
-fn segment() -> Box<[Option<Number>]> {
+fn segment() -> Box<[Option<NonZeroU32>]> {
     vec![None; SEGMENT as usize].into_boxed_slice()
 }
 
@@ -260,7 +292,8 @@ mod tests {
     #[test]
     fn load_is_the_same_at_every_size() {
         let (mut slab, mut index) = (Slab::new(u32::MAX), Index::<0>::new());
-        let hash = |key: u32| key.wrapping_mul(0x9e37_79b1) ^ (key >> 7);
+        // no tag tells one from another
+        let hash = |key: u32| (key.wrapping_mul(0x9e37_79b1) ^ (key >> 7)) & MOST;
         let mut probes = Vec::new();
         for size in [2_000_u32, 10_000, 50_000, 100_000] {
             for key in slab.len()..size {
@@ -280,5 +313,23 @@ mod tests {
             probes.push(looked_at * 100 / size);
         }
         assert!(probes.iter().all(|probes| *probes < 200), "{probes:?}");
+    }
+
+    #[test]
+    fn tag_spares_what_has_another_hash() {
+        let (mut slab, mut index) = (Slab::new(u32::MAX), Index::<0>::new());
+        let hash = |key: u32| key.rotate_right(8);
+        for key in 0..256 {
+            let chain = Chain::default();
+            let id = slab.insert(Value { key, chain }).unwrap();
+            index.insert(&mut slab, id, hash(key), |value| hash(value.key));
+        }
+        for key in 0..256 {
+            let found = index.find(&slab, hash(key), |value| {
+                assert_eq!(value.key, key, "all are of one bucket");
+                true
+            });
+            assert_eq!(found, Some(key));
+        }
     }
 }

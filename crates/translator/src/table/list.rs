@@ -1,12 +1,14 @@
 //! Doubly linked lists whose links live in the slots of a slab.
 
-use crate::table::{Number, Slab, id, number};
+use std::num::NonZeroU32;
+
+use crate::table::Slab;
 
 /// The neighbours of a slot in one list; the first and the last are neighbours too.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Link {
-    prev: Option<Number>,
-    next: Option<Number>,
+    prev: Option<NonZeroU32>,
+    next: Option<NonZeroU32>,
 }
 
 /// A value that is in one list of the kind `KIND` at a time.
@@ -18,7 +20,7 @@ pub(crate) trait Linked<const KIND: usize> {
 /// The first of a ring, and how many there are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct List<const KIND: usize> {
-    head: Option<Number>,
+    head: Option<NonZeroU32>,
     len: u32,
 }
 
@@ -37,7 +39,7 @@ impl<const KIND: usize> List<KIND> {
 
     /// Iterates from the head.
     pub(crate) fn iter<T: Linked<KIND>>(&self, slab: &Slab<T>) -> impl Iterator<Item = u32> {
-        let next = |at: &Number| slab.get(id(*at))?.peek().next;
+        let next = |at: &NonZeroU32| slab.get(id(*at))?.peek().next;
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
         std::iter::successors(self.head, next).take(len).map(id)
     }
@@ -86,12 +88,21 @@ impl<const KIND: usize> List<KIND> {
 
 fn set<const KIND: usize, T: Linked<KIND>>(
     slab: &mut Slab<T>,
-    at: Option<Number>,
+    at: Option<NonZeroU32>,
     change: impl FnOnce(&mut Link),
 ) {
     if let Some(value) = at.and_then(|at| slab.get_mut(id(at))) {
         change(value.link());
     }
+}
+
+/// Returns a number plus one, so that an absent one takes no room.
+const fn number(id: u32) -> Option<NonZeroU32> {
+    NonZeroU32::new(id.wrapping_add(1))
+}
+
+const fn id(number: NonZeroU32) -> u32 {
+    number.get() - 1
 }
 
 #[cfg(test)]

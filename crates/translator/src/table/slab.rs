@@ -1,6 +1,9 @@
 //! Numbered slots.
 
-/// At most `capacity` values, each of which keeps its number until it is removed.
+use crate::table::MOST;
+
+/// At most `capacity` values, and never more than [`MOST`], each of which keeps its number until it
+/// is removed.
 ///
 /// The slots stand in chunks, which are made when they are needed and given back when they are
 /// empty; a new value takes the lowest free number. A chunk of `WORDS` times 64 slots is so large that
@@ -10,6 +13,8 @@
 pub(crate) struct Slab<T, const WORDS: usize = 128> {
     chunks: Vec<Vec<Option<T>>>,
     used: Vec<Used>,
+    /// No chunk before it has a free slot.
+    first: usize,
     len: u32,
     capacity: u32,
 }
@@ -31,8 +36,9 @@ impl<T, const WORDS: usize> Slab<T, WORDS> {
         Self {
             chunks: Vec::new(),
             used: Vec::new(),
+            first: 0,
             len: 0,
-            capacity,
+            capacity: if capacity < MOST { capacity } else { MOST },
         }
     }
 
@@ -56,14 +62,16 @@ impl<T, const WORDS: usize> Slab<T, WORDS> {
         if self.is_full() {
             return None;
         }
-        let at = match self.used.iter().position(|used| used.len < Self::CHUNK) {
-            Some(at) => at,
+        let mut chunks = self.used.iter().skip(self.first);
+        let at = match chunks.position(|used| used.len < Self::CHUNK) {
+            Some(after) => self.first + after,
             None => {
                 self.chunks.push(Vec::new());
                 self.used.push(Used::new(WORDS));
                 self.used.len() - 1
             }
         };
+        self.first = at;
         let slot = self.used.get_mut(at)?.take()?;
         let slots = self.chunks.get_mut(at)?;
         match slots.get_mut(slot) {
@@ -83,6 +91,7 @@ impl<T, const WORDS: usize> Slab<T, WORDS> {
         let value = slots.get_mut(slot)?.take()?;
         let used = self.used.get_mut(at)?;
         used.give_back(slot);
+        self.first = self.first.min(at);
         self.len -= 1;
         if used.len == 0 {
             *slots = Vec::new();
