@@ -305,6 +305,36 @@ fn n6_8_reset_is_translated_and_a_packet_after_it_revives() {
 }
 
 #[test]
+fn n6_8_after_the_reset_of_a_server_a_segment_revives_and_a_syn_opens_another_session() {
+    for (segment, expected) in [
+        (
+            to_camera(Segment::tcp(4000, 80, ACK)),
+            TcpState::Established,
+        ),
+        (
+            from_camera(Segment::tcp(8080, 4000, ACK)),
+            TcpState::Established,
+        ),
+        (to_camera(Segment::tcp(4000, 80, RST)), TcpState::Trans),
+        // the remote has yet to answer to the server again
+        (to_camera(Segment::tcp(4000, 80, SYN)), TcpState::V6Init),
+    ] {
+        let mut home = Home::new();
+        home.connect(4000);
+        home.send(&from_camera(Segment::tcp(8080, 4000, RST)))
+            .unwrap();
+        assert_eq!(state(&home), Some(TcpState::Trans));
+
+        home.send(&segment).unwrap();
+
+        assert_eq!(state(&home), Some(expected), "{segment:?}");
+        home.pass(120 * MINUTE);
+        let lives = expected == TcpState::Established;
+        assert_eq!(home.live(), usize::from(lives), "{segment:?}");
+    }
+}
+
+#[test]
 fn n6_8_established_connection_that_falls_silent_is_asked_on_both_sides() {
     let mut home = Home::new();
     let t = home.connect(4000);

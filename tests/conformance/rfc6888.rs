@@ -8,7 +8,7 @@ mod home;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use home::{ACK, CAMERA, FIN, Home, NAS, Packet, SYN, Segment, nsp};
+use home::{ACK, CAMERA, FIN, Home, NAS, Packet, RST, SYN, Segment, nsp};
 use mapping::Protocol;
 use translator::{Config, DropReason, EndReason, Limits, PoolRange};
 
@@ -63,6 +63,84 @@ fn req_4_connections_that_have_finished_are_no_share() {
     establish(&mut home, remote(2, 1), 4000, CAMERA);
     let refused = syn(&mut home, remote(3, 1), 4000, CAMERA);
     assert_eq!(refused, Err(DropReason::ServerFull));
+}
+
+#[test]
+fn req_4_connections_that_their_server_has_reset_are_no_share() {
+    let mut home = homes(|limits| {
+        (limits.sessions, limits.per_remote_64, limits.per_server) = (64, 2, 3);
+    });
+    establish(&mut home, remote(1, 1), 3999, CAMERA);
+    for port in 4000..4200 {
+        establish(&mut home, remote(1, 1), port, CAMERA);
+        server_says(&mut home, remote(1, 1), port, RST);
+    }
+    assert_eq!(home.live(), 64, "what is over makes room");
+    assert!(data(&mut home, remote(1, 1), 3999, CAMERA).is_ok());
+
+    // opened again it is one of the two
+    establish(&mut home, remote(1, 1), 4199, CAMERA);
+    for port in [4198, 4200] {
+        let refused = syn(&mut home, remote(1, 1), port, CAMERA);
+        assert_eq!(refused, Err(DropReason::RemoteFull), "{port}");
+    }
+}
+
+#[test]
+fn req_4_reset_of_a_remote_leaves_its_share_until_the_server_confirms_it() {
+    let mut home = homes(|limits| limits.per_remote_64 = 1);
+    establish(&mut home, remote(1, 1), 4000, CAMERA);
+    // anybody may have sent it
+    home.send(&from(remote(1, 1), 4000, CAMERA, RST)).unwrap();
+
+    for seconds in [0, 11] {
+        home.pass(Duration::from_secs(seconds));
+        let refused = syn(&mut home, remote(1, 1), 4001, CAMERA);
+        assert_eq!(refused, Err(DropReason::RemoteFull), "{seconds}");
+    }
+    server_says(&mut home, remote(1, 1), 4000, RST);
+
+    establish(&mut home, remote(1, 1), 4001, CAMERA);
+    home.pass(Duration::from_secs(242));
+    assert_eq!(home.live(), 1, "four minutes, once more from then");
+}
+
+#[test]
+fn req_4_reset_connections_come_to_life_again_up_to_the_limit_only() {
+    let mut home = homes(|limits| limits.per_remote_64 = 2);
+    for port in 4000..4020 {
+        establish(&mut home, remote(1, 1), port, CAMERA);
+        server_says(&mut home, remote(1, 1), port, RST);
+    }
+
+    for port in 4000..4020 {
+        assert!(data(&mut home, remote(1, 1), port, CAMERA).is_ok());
+        server_says(&mut home, remote(1, 1), port, ACK);
+    }
+
+    home.pass(Duration::from_secs(242));
+    assert_eq!(home.live(), 2);
+    assert!(data(&mut home, remote(1, 1), 4001, CAMERA).is_ok());
+}
+
+#[test]
+fn req_4_network_over_a_limit_that_became_lower_keeps_what_it_has() {
+    let mut home = homes(|_| {});
+    for port in 4000..4010 {
+        establish(&mut home, remote(1, 1), port, CAMERA);
+    }
+    let mut later = homes(|limits| limits.per_remote_64 = 4);
+    for (_, saved) in home.translator.saved(0..u32::MAX, home.now) {
+        later.translator.restore(&saved, later.now).unwrap();
+    }
+
+    let refused = syn(&mut later, remote(1, 2), 4000, CAMERA);
+
+    assert_eq!(refused, Err(DropReason::RemoteFull));
+    for port in 4000..4010 {
+        assert!(data(&mut later, remote(1, 1), port, CAMERA).is_ok());
+    }
+    establish(&mut later, remote(2, 1), 4000, CAMERA);
 }
 
 #[test]
@@ -260,6 +338,38 @@ fn req_5_b_network_of_remotes_begins_no_more_sessions_in_a_second_than_it_may() 
 }
 
 #[test]
+fn req_5_b_sessions_that_come_back_after_a_restart_do_not_begin() {
+    let slow = |limits: &mut Limits| {
+        (limits.new_per_remote_64, limits.new_per_server) = (1, 1);
+    };
+    let mut home = homes(|_| {});
+    for port in 4000..4100 {
+        establish(&mut home, remote(1, 1), port, CAMERA);
+    }
+    let mut later = homes(slow);
+    for (_, saved) in home.translator.saved(0..u32::MAX, home.now) {
+        later.translator.restore(&saved, later.now).unwrap();
+    }
+
+    for port in 5000..5003 {
+        establish(&mut later, remote(1, 1), port, CAMERA);
+    }
+    let refused = syn(&mut later, remote(1, 1), 5003, CAMERA);
+    assert_eq!(refused, Err(DropReason::RemoteRate));
+}
+
+#[test]
+fn req_5_b_pace_of_a_network_outlives_most_of_its_sessions() {
+    let mut home = homes(|limits| {
+        (limits.new_per_remote_64, limits.half_open_per_64) = (2, 2);
+    });
+    // each takes the place of another one
+    let begun = (0..100).filter(|port| syn(&mut home, remote(1, 1), 4000 + port, CAMERA).is_ok());
+
+    assert_eq!(begun.count(), 8, "four seconds' worth");
+}
+
+#[test]
 fn req_5_b_server_is_given_no_more_sessions_in_a_second_than_it_may() {
     let mut home = homes(|limits| limits.new_per_server = 10);
     let begin = |home: &mut Home, to| {
@@ -423,11 +533,17 @@ fn establish(home: &mut Home, remote: Ipv6Addr, port: u16, server: Ipv4Addr) {
     answer(home, remote, port, server);
 }
 
+/// The camera sends a segment of a connection.
 #[track_caller]
-fn finish(home: &mut Home, remote: Ipv6Addr, port: u16) {
+fn server_says(home: &mut Home, remote: Ipv6Addr, port: u16, flags: u8) {
     let (addr, to) = pool_of(home, remote, port);
-    let segment = Segment::tcp(8080, to, FIN | ACK);
+    let segment = Segment::tcp(8080, to, flags);
     home.send(&Packet::new(CAMERA.into(), addr.into(), segment))
         .unwrap();
+}
+
+#[track_caller]
+fn finish(home: &mut Home, remote: Ipv6Addr, port: u16) {
+    server_says(home, remote, port, FIN | ACK);
     home.send(&from(remote, port, CAMERA, FIN | ACK)).unwrap();
 }

@@ -133,9 +133,10 @@ pub enum Closed {
 /// session to which the remote has not yet answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions.
+    /// Sessions; more than 16,777,215 there never are.
     pub sessions: u32,
-    /// Sessions of the remotes of one /64, but for those that both ends have finished.
+    /// Sessions of the remotes of one /64, but for those that both ends have finished or the server
+    /// has reset. Those that come back after a restart count, and are not measured by it.
     pub per_remote_64: u32,
     /// As before, of one server.
     pub per_server: u32,

@@ -62,11 +62,14 @@ impl Filter {
         self.start(tuple, &incoming.segment, now)
     }
 
-    /// Tells whether a segment opens a connection anew that both ends have finished.
+    /// Tells whether a segment opens a connection anew that is over: both ends have finished it, or
+    /// its server has reset it.
     // DEVIATION RFC 6146 §3.5.2.2: that is another session, and admitted as any other, because the
-    // old one would end in the midst of the new connection.
+    // old one would end in the midst of the new connection, or be held for proven.
     fn begins_anew(&self, id: SessionId, segment: &Segment) -> bool {
-        let is_finished = |entry: Found<'_>| entry.tcp == Some(TcpState::V4FinV6FinRcv);
+        let is_finished = |entry: Found<'_>| {
+            entry.tcp == Some(TcpState::V4FinV6FinRcv) || entry.lifetime == Lifetime::TcpClosing
+        };
         matches!(segment, Segment::Tcp(tcp) if tcp.flags.opens())
             && self.sessions.get(id).is_some_and(is_finished)
     }
@@ -142,6 +145,9 @@ impl Filter {
         segment: &Segment,
         now: Tick,
     ) {
+        if !self.sessions.may_resume(id, now) {
+            return;
+        }
         let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
@@ -153,11 +159,14 @@ impl Filter {
             Segment::Tcp(tcp) => entry.tcp.and_then(|state| {
                 let (next, lifetime) = state.next(direction, tcp.flags);
                 entry.tcp = Some(next);
+                // a further reset says at most that the server has reset too
+                let is_news = (state, next) != (TcpState::Trans, TcpState::Trans)
+                    || matches!(entry.lifetime, Lifetime::TcpReset | Lifetime::TcpTransitory);
                 // DEVIATION RFC 6146 §3.5.2.2: the answer of the server alone does not start the
                 // lifetime of an established connection, because to RFC 5382 §5 it is open in
                 // part until the remote acknowledges, and a forged SYN would hold its place for
                 // two hours.
-                lifetime.map(|lifetime| {
+                lifetime.filter(|_| is_news).map(|lifetime| {
                     if proven {
                         lifetime
                     } else {

@@ -131,6 +131,14 @@ impl Shares {
         instead.map(Over::Server)
     }
 
+    /// Tells whether a session that is finished may be in use again: there is a share for it.
+    pub(crate) fn may_resume(&self, whose: Whose, now: Tick) -> bool {
+        let net = self.nets.count(whose.net, now);
+        let server = self.servers.get(&whose.server);
+        net.is_none_or(|net| net.used < self.limits.per_remote_64)
+            && server.is_none_or(|server| server.used() < self.limits.per_server)
+    }
+
     pub(crate) fn of_server(&self, server: Ipv4Addr) -> u32 {
         self.servers.get(&server).map_or(0, |it| it.sessions)
     }

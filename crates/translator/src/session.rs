@@ -108,7 +108,7 @@ pub(crate) struct Tick(pub(crate) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     IcmpQuery,
-    /// Both sides have finished.
+    /// Both sides have finished, or the server has reset.
     TcpClosing,
     TcpEstablished,
     /// The remote has not yet answered to the server.
@@ -129,6 +129,14 @@ impl Lifetime {
     pub(crate) const HALF_OPEN: [Self; 3] = [Self::IcmpQuery, Self::TcpOpening, Self::UdpOpening];
 
     /// Returns what a session of this lifetime is to others.
+    ///
+    /// A connection that was reset is over, as one that both ends have finished, on the word of its
+    /// server alone. A reset in the name of the remote anybody may have sent who guesses two ports:
+    /// no sequence number is checked, and the server that ignores it goes on (RFC 5961 §3). So such
+    /// a session counts until the server, which is asked ten seconds later, has reset too. What the
+    /// server has reset it holds nothing for any more. Nobody gains by such sessions: like others
+    /// that are over they go first where a place is missing, and none of them comes to life again
+    /// beyond what its network and the server may have, see [`SessionTable::may_resume`].
     const fn share(self) -> Share {
         match self {
             Self::IcmpQuery | Self::TcpOpening | Self::UdpOpening => Share::HalfOpen,
@@ -336,6 +344,20 @@ impl SessionTable {
             let shares = (old.share(), lifetime.share());
             self.shares.change(whose, shares, &mut self.entries, id.0);
         }
+    }
+
+    /// Tells whether a packet may bring a session to life again that takes no share: only where
+    /// there is one for it.
+    // DEVIATION RFC 6146 §3.5.2.2: where there is none, the session stays in TRANS whatever comes,
+    // because who had many connections reset could else revive them all at once, and have more
+    // than its share.
+    pub(crate) fn may_resume(&self, id: SessionId, now: Tick) -> bool {
+        let is_finished = |entry: &Entry| entry.lifetime.share() == Share::Finished;
+        if !self.entries.get(id.0).is_some_and(is_finished) {
+            return true;
+        }
+        let found = self.get(id);
+        found.is_some_and(|found| self.shares.may_resume(Whose::of(&found.six), now))
     }
 
     /// Takes a session out; its binding remains to be released.

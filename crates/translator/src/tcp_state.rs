@@ -66,7 +66,7 @@ impl TcpState {
         let closing = Some(Lifetime::TcpClosing);
         let opening = Some(Lifetime::TcpOpening);
         let reset = match direction {
-            Direction::FourToSix => Some(Lifetime::TcpTransitory),
+            Direction::FourToSix => closing,
             Direction::SixToFour => Some(Lifetime::TcpReset),
         };
         let established = Some(Lifetime::TcpEstablished);
@@ -91,7 +91,8 @@ impl TcpState {
 
             (Self::V4FinV6FinRcv, _, _) => (Self::V4FinV6FinRcv, None),
 
-            (Self::Trans, _, Event::Rst) => (Self::Trans, None),
+            (Self::Trans, Direction::FourToSix, Event::Rst) => (Self::Trans, closing),
+            (Self::Trans, Direction::SixToFour, Event::Rst) => (Self::Trans, None),
             (Self::Trans, _, _) => (Self::Established, established),
         }
     }
@@ -132,7 +133,6 @@ mod tests {
         const CLOSE: Option<Lifetime> = Some(Lifetime::TcpClosing);
         const OPEN: Option<Lifetime> = Some(Lifetime::TcpOpening);
         const RESET: Option<Lifetime> = Some(Lifetime::TcpReset);
-        const TRANS: Option<Lifetime> = Some(Lifetime::TcpTransitory);
         let none = None;
 
         #[rustfmt::skip]
@@ -143,15 +143,15 @@ mod tests {
             (V6Init,        SixToFour, [(V6Init, OPEN),        (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (V6Init,        FourToSix, [(Established, EST),    (V6Init, none),         (V6Init, none), (V6Init, none)]),
             (Established,   SixToFour, [(Established, EST),    (V6FinRcv, EST),        (Trans, RESET), (Established, EST)]),
-            (Established,   FourToSix, [(Established, EST),    (V4FinRcv, EST),        (Trans, TRANS), (Established, EST)]),
+            (Established,   FourToSix, [(Established, EST),    (V4FinRcv, EST),        (Trans, CLOSE), (Established, EST)]),
             (V4FinRcv,      SixToFour, [(V4FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, RESET), (V4FinRcv, EST)]),
-            (V4FinRcv,      FourToSix, [(V4FinRcv, EST),       (V4FinRcv, EST),        (Trans, TRANS), (V4FinRcv, EST)]),
+            (V4FinRcv,      FourToSix, [(V4FinRcv, EST),       (V4FinRcv, EST),        (Trans, CLOSE), (V4FinRcv, EST)]),
             (V6FinRcv,      SixToFour, [(V6FinRcv, EST),       (V6FinRcv, EST),        (Trans, RESET), (V6FinRcv, EST)]),
-            (V6FinRcv,      FourToSix, [(V6FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, TRANS), (V6FinRcv, EST)]),
+            (V6FinRcv,      FourToSix, [(V6FinRcv, EST),       (V4FinV6FinRcv, CLOSE), (Trans, CLOSE), (V6FinRcv, EST)]),
             (V4FinV6FinRcv, SixToFour, [(V4FinV6FinRcv, none), (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (V4FinV6FinRcv, FourToSix, [(V4FinV6FinRcv, none), (V4FinV6FinRcv, none),  (V4FinV6FinRcv, none), (V4FinV6FinRcv, none)]),
             (Trans,         SixToFour, [(Established, EST),    (Established, EST),     (Trans, none),  (Established, EST)]),
-            (Trans,         FourToSix, [(Established, EST),    (Established, EST),     (Trans, none),  (Established, EST)]),
+            (Trans,         FourToSix, [(Established, EST),    (Established, EST),     (Trans, CLOSE), (Established, EST)]),
         ];
 
         for (state, direction, expected) in table {

@@ -141,6 +141,8 @@ struct State {
     /// Whether the server has spoken, and whether the remote has answered to that.
     spoken: bool,
     proven: bool,
+    /// Both ends have finished, or the server has reset: a SYN opens another connection.
+    over: bool,
     deadline: u64,
     /// What happens at the deadline, if not the end.
     then: Then,
@@ -176,8 +178,8 @@ impl Model {
     /// Tells whether the packet passes.
     fn packet(&mut self, flow: Flow, from_remote: bool, what: What) -> bool {
         let now = self.now;
-        let is_finished = |session: &State| session.tcp == Some(TcpState::V4FinV6FinRcv);
-        if from_remote && what == What::Syn && self.sessions.get(&flow).is_some_and(is_finished) {
+        let is_over = |session: &State| session.over;
+        if from_remote && what == What::Syn && self.sessions.get(&flow).is_some_and(is_over) {
             // a deviation: a new connection is a new session
             self.sessions.remove(&flow);
         }
@@ -196,6 +198,7 @@ impl Model {
                     tcp: (flow.kind == Transport::Tcp).then_some(TcpState::V6Init),
                     spoken: false,
                     proven: false,
+                    over: false,
                     deadline: now + lifetime(flow.kind) + 1,
                     then: Then::End,
                 };
@@ -236,17 +239,19 @@ impl State {
             (V6Init, _) => (V6Init, Set::Nothing),
             // *** ESTABLISHED ***, and resets of RFC 7857 §2.2
             (Established | V4FinRcv | V6FinRcv, What::Rst) if from_remote => (Trans, Set::Doubt),
-            (Established | V4FinRcv | V6FinRcv, What::Rst) => (Trans, Set::Trans),
+            (Established | V4FinRcv | V6FinRcv, What::Rst) => (Trans, Set::Over),
             (Established, What::Fin) if from_remote => (V6FinRcv, Set::Established),
             (Established, What::Fin) => (V4FinRcv, Set::Established),
             (Established, _) => (Established, Set::Established),
             // *** V4 FIN RCV ***, *** V6 FIN RCV ***
-            (V4FinRcv, What::Fin) if from_remote => (V4FinV6FinRcv, Set::Trans),
-            (V6FinRcv, What::Fin) if !from_remote => (V4FinV6FinRcv, Set::Trans),
+            (V4FinRcv, What::Fin) if from_remote => (V4FinV6FinRcv, Set::Over),
+            (V6FinRcv, What::Fin) if !from_remote => (V4FinV6FinRcv, Set::Over),
             (V4FinRcv | V6FinRcv, _) => (state, Set::Established),
             // *** V6 FIN + V4 FIN RCV ***
             (V4FinV6FinRcv, _) => (V4FinV6FinRcv, Set::Nothing),
             // *** TRANS ***
+            // the server confirms what was in doubt
+            (Trans, What::Rst) if !from_remote && self.proven && !self.over => (Trans, Set::Over),
             (Trans, What::Rst) => (Trans, Set::Nothing),
             (Trans, _) => (Established, Set::Established),
             // no session starts from IPv4
@@ -257,11 +262,12 @@ impl State {
             Set::Nothing => return,
             // RFC 5382 §5: open in part
             _ if !self.proven => (TCP_TRANS, Then::End),
-            Set::Trans => (TCP_TRANS, Then::End),
+            Set::Over | Set::Trans => (TCP_TRANS, Then::End),
             Set::Doubt => (10, Then::Wait),
             Set::Established if next == Established => (TCP_EST, Then::Trans),
             Set::Established => (TCP_EST, Then::Wait),
         };
+        self.over = set == Set::Over && (self.proven || next == V4FinV6FinRcv);
         self.deadline = now + lifetime + 1;
         self.then = then;
     }
@@ -274,6 +280,8 @@ enum Set {
     Doubt,
     Established,
     Nothing,
+    /// `TCP_TRANS`, after which there is nothing more to come.
+    Over,
     Trans,
 }
 

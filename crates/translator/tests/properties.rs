@@ -234,7 +234,8 @@ fn check(home: &Home) {
     let mut live = 0;
     for (_, session) in home.translator.sessions(0..u32::MAX, home.now) {
         live += 1;
-        if session.tcp != Some(TcpState::V4FinV6FinRcv) {
+        // one that its server has reset takes no share either
+        if !matches!(session.tcp, Some(TcpState::Trans | TcpState::V4FinV6FinRcv)) {
             *nets.entry(u128::from(session.remote.0) >> 64).or_insert(0) += 1;
             *servers.entry(session.server.0).or_insert(0) += 1;
         }

@@ -174,7 +174,9 @@ fn who_has_more_than_it_may_ends_nothing_in_vain() {
     ] {
         let whose = whose(net, server);
         assert_eq!(table.shares.over(whose, NOW), Some(over));
+        assert!(!table.shares.may_resume(whose, NOW));
     }
+    assert!(table.shares.may_resume(whose(2, THERE), NOW));
 }
 
 /// What a session is in the model, and when it became half-open.

@@ -228,6 +228,37 @@ fn recount(table: &SessionTable, model: &Model) -> Result<(), TestCaseError> {
 }
 
 #[test]
+fn server_that_has_reset_holds_no_share_of_a_network() {
+    let limits = Limits {
+        per_remote_64: 2,
+        ..Limits::of(10_000)
+    };
+    let mut table = table_with(limits);
+    let ids: Vec<_> = (1..=3)
+        .map(|port| {
+            let new = bind(&mut table, (six(1, port, 0), Lifetime::TcpEstablished));
+            let id = table.insert(new, Tick(0)).unwrap();
+            table.touch(id, Lifetime::TcpClosing, Tick(0));
+            id
+        })
+        .collect();
+    assert_eq!(table.place_for(&six(1, 9, 0), Tick(0)), Place::Free);
+
+    for id in &ids[..2] {
+        assert!(table.may_resume(*id, Tick(0)));
+        table.touch(*id, Lifetime::TcpEstablished, Tick(0));
+    }
+
+    assert!(
+        !table.may_resume(ids[2], Tick(0)),
+        "the network has its two"
+    );
+    assert!(table.may_resume(ids[0], Tick(0)), "one of the two");
+    let full = Place::Full(DropReason::RemoteFull);
+    assert_eq!(table.place_for(&six(1, 9, 0), Tick(0)), full);
+}
+
+#[test]
 fn pool_port_is_given_up_by_what_is_over_before_what_begins_and_never_in_vain() {
     let mut table = table();
     let mut begin = |host, last, lifetime| {
