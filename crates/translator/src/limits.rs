@@ -53,6 +53,23 @@ pub(crate) enum Share {
     InUse,
 }
 
+/// How a session comes to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It begins.
+    Anew(Tick),
+    /// It began earlier, and is there again after a restart: no matter how fast.
+    Again(Tick),
+}
+
+impl Start {
+    pub(crate) const fn tick(self) -> Tick {
+        match self {
+            Self::Again(now) | Self::Anew(now) => now,
+        }
+    }
+}
+
 /// What is counted for whom.
 #[derive(Debug)]
 pub(crate) struct Shares {
@@ -156,22 +173,15 @@ impl Shares {
         share: Share,
         sessions: &mut Slab<T>,
         session: u32,
-        now: Tick,
+        start: Start,
     ) {
         let per_second = self.limits.new_per_server;
         let server = self.servers.entry(whose.server);
-        let server = server.or_insert_with(|| Server::new(Pace::new(per_second, now)));
+        let server = server.or_insert_with(|| Server::new(Pace::new(per_second, start.tick())));
         server.sessions += 1;
+        server.pace.start(per_second, start);
         server.enter(share, sessions, session);
-        self.nets.add(whose.net, share, sessions, session, now);
-    }
-
-    /// Says that a session that was added begins only now, and is none that has come back.
-    pub(crate) fn began(&mut self, whose: Whose, now: Tick) {
-        if let Some(server) = self.servers.get_mut(&whose.server) {
-            server.pace.count(self.limits.new_per_server, now);
-        }
-        self.nets.began(whose.net, now);
+        self.nets.add(whose.net, share, sessions, session, start);
     }
 
     /// Counts a session as what it is now.

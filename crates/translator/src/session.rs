@@ -13,7 +13,7 @@ use crate::bib::{Bib, BibId, Binding, Remote};
 use crate::config::{Lifetimes, Limits};
 use crate::counters::Gauge;
 use crate::hash::Key;
-use crate::limits::{BY_NET, BY_SERVER, Share, Shares, Whose};
+use crate::limits::{BY_NET, BY_SERVER, Share, Shares, Start, Whose};
 use crate::nsps::NspId;
 use crate::proof::Proof;
 use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
@@ -252,20 +252,18 @@ impl SessionTable {
 
     /// Adds a session whose tuples are those of its binding and not in the table.
     pub(crate) fn insert(&mut self, new: New, now: Tick) -> Option<SessionId> {
-        let whose = Whose::of(&new.six);
-        let id = self.add(new, now)?;
-        self.shares.began(whose, now);
-        Some(id)
+        self.add(new, Start::Anew(now))
     }
 
     /// As [`Self::insert`], of a session that has come back: it was last used earlier, but not before
     /// another one of the same lifetime, because the list of a lifetime is in order.
     pub(crate) fn insert_used(&mut self, new: New, last_used: Tick) -> Option<SessionId> {
         let last_used = self.in_order(new.lifetime, last_used);
-        self.add(new, last_used)
+        self.add(new, Start::Again(last_used))
     }
 
-    fn add(&mut self, new: New, now: Tick) -> Option<SessionId> {
+    fn add(&mut self, new: New, start: Start) -> Option<SessionId> {
+        let now = start.tick();
         let (entries, bib, key) = (&mut self.entries, &self.bib, self.key);
         let id = entries.insert(Entry {
             bib: new.bib,
@@ -302,7 +300,7 @@ impl SessionTable {
             list.push_back(entries, id);
         }
         let (whose, share) = (Whose::of(&new.six), new.lifetime.share());
-        self.shares.add(whose, share, entries, id, now);
+        self.shares.add(whose, share, entries, id, start);
         *gauge(&mut self.live, new.six.transport) += 1;
         Some(SessionId(id))
     }

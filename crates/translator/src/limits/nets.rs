@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::hash::Key;
 use crate::limits::pace::Pace;
-use crate::limits::{BY_NET, Count, Prefix, Share};
+use crate::limits::{BY_NET, Count, Prefix, Share, Start};
 use crate::session::Tick;
 use crate::table::{Chain, Chained, Index, Link, Linked, List, Slab};
 
@@ -100,7 +100,7 @@ impl Nets {
         share: Share,
         sessions: &mut Slab<T>,
         session: u32,
-        now: Tick,
+        start: Start,
     ) {
         let Some(id) = self.find(prefix) else {
             self.insert(prefix, Sessions::one(share, session));
@@ -108,7 +108,7 @@ impl Nets {
         };
         let crowd = match self.nets.get(id).map(|net| net.sessions) {
             Some(Sessions::Crowd(crowd)) => crowd,
-            Some(one) => match self.gather(id, one, sessions, now) {
+            Some(one) => match self.gather(id, one, sessions, start.tick()) {
                 Some(crowd) => crowd,
                 None => return,
             },
@@ -116,6 +116,7 @@ impl Nets {
         };
         if let Some(crowd) = self.crowds.get_mut(crowd) {
             crowd.sessions = crowd.sessions.saturating_add(1);
+            crowd.pace.start(self.per_second, start);
         }
         self.enter(crowd, share, sessions, session);
     }
@@ -135,7 +136,8 @@ impl Nets {
         }
     }
 
-    /// Makes a crowd of a network that has one session.
+    /// Makes a crowd of a network that has one session. Of that it is not known when it began: it is
+    /// taken to have begun in the same moment as the second.
     fn gather<T: Linked<BY_NET>>(
         &mut self,
         net: u32,
@@ -157,17 +159,6 @@ impl Nets {
         }
         self.nets.get_mut(net)?.sessions = Sessions::Crowd(crowd);
         Some(crowd)
-    }
-
-    /// Counts that a session of a network has begun. The only one needs no counting: of the second
-    /// it is taken to have begun in the same moment.
-    pub(super) fn began(&mut self, prefix: Prefix, now: Tick) {
-        let net = self.find(prefix).and_then(|net| self.nets.get(net));
-        if let Some(Sessions::Crowd(crowd)) = net.map(|net| net.sessions)
-            && let Some(crowd) = self.crowds.get_mut(crowd)
-        {
-            crowd.pace.count(self.per_second, now);
-        }
     }
 
     pub(super) fn change<T: Linked<BY_NET>>(

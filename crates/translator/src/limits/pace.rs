@@ -1,5 +1,6 @@
 //! How fast sessions may begin.
 
+use crate::limits::Start;
 use crate::session::Tick;
 
 /// A bucket of tokens that fills as time passes, in four bytes because many networks of remotes have
@@ -41,6 +42,14 @@ impl Pace {
     pub(super) fn count(&mut self, per_second: u32, now: Tick) {
         self.tokens = self.tokens(per_second, now).saturating_sub(1);
         self.filled = low(now);
+    }
+
+    /// Counts a session that begins.
+    pub(super) fn start(&mut self, per_second: u32, start: Start) {
+        match start {
+            Start::Again(_) => {}
+            Start::Anew(now) => self.count(per_second, now),
+        }
     }
 
     fn tokens(self, per_second: u32, now: Tick) -> u16 {

@@ -71,17 +71,13 @@ impl Table {
     fn begin(&mut self, whose: Whose, share: Share, now: Tick) -> Result<u32, Over> {
         match self.shares.over(whose, now) {
             Some(over) => Err(over),
-            None => {
-                let id = self.add(whose, share, now);
-                self.shares.began(whose, now);
-                Ok(id)
-            }
+            None => Ok(self.add(whose, share, Start::Anew(now))),
         }
     }
 
-    fn add(&mut self, whose: Whose, share: Share, now: Tick) -> u32 {
+    fn add(&mut self, whose: Whose, share: Share, start: Start) -> u32 {
         let id = self.sessions.insert(Session::default()).unwrap();
-        self.shares.add(whose, share, &mut self.sessions, id, now);
+        self.shares.add(whose, share, &mut self.sessions, id, start);
         id
     }
 
@@ -164,9 +160,9 @@ fn who_has_more_than_it_may_ends_nothing_in_vain() {
     let mut table = Table::new(limits());
     for net in [1, 1, 1, 1, 1, 2, 2] {
         // as after a restart with limits that have become lower
-        table.add(whose(net, HERE), Share::InUse, NOW);
+        table.add(whose(net, HERE), Share::InUse, Start::Again(NOW));
     }
-    table.add(whose(1, HERE), Share::HalfOpen, NOW);
+    table.add(whose(1, HERE), Share::HalfOpen, Start::Again(NOW));
 
     for (net, server, over) in [
         (1, THERE, Over::Remote(None)),
@@ -212,8 +208,7 @@ proptest! {
             match op {
                 Op::Add(net, server, share) => {
                     let whose = whose(net, server);
-                    let id = table.add(whose, share, now);
-                    table.shares.began(whose, now);
+                    let id = table.add(whose, share, Start::Anew(now));
                     model.insert(id, (whose, share, step));
                 }
                 Op::Change(at, share) => {
@@ -346,7 +341,7 @@ fn what_comes_back_begins_nothing() {
         ..Limits::without_shares(1000)
     });
     for _ in 0..100 {
-        table.add(whose(1, HERE), Share::InUse, NOW);
+        table.add(whose(1, HERE), Share::InUse, Start::Again(NOW));
     }
 
     for _ in 0..7 {
