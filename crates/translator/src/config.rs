@@ -389,7 +389,7 @@ const FRAGMENT_BYTES: u32 = 4 * 1024 * 1024;
 /// More than fit with their parts; bounds what is left of those that were refused.
 const FRAGMENTED_DATAGRAMS: u32 = 4096;
 
-/// A home's worth; about 10 MB when all are in use.
+/// A home's worth; about 6 MB when all are in use.
 const SESSIONS: u32 = 32_768;
 
 /// A network's worth, twice the ports of an address; room is made when it is needed.
