@@ -241,8 +241,10 @@ impl Waiting {
     }
 }
 
-/// NAT-PMP clients ask again after 250 ms (RFC 6886 §3.1).
-const LONGEST_WAIT: Duration = Duration::from_millis(150);
+/// Far longer than a follower takes on a busy machine, where a refusal sends a client of PCP away
+/// for half a minute. It asks again after three seconds (RFC 6887 §8.1.1); a client of NAT-PMP does
+/// after a quarter of one (RFC 6886 §3.1), and what it repeats is answered with the first.
+const LONGEST_WAIT: Duration = Duration::from_millis(1500);
 
 /// A follower that needs longer will not come along by itself.
 const STUCK_AFTER: Duration = Duration::from_secs(5);

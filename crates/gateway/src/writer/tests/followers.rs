@@ -32,7 +32,7 @@ async fn a_slow_follower_makes_the_answer_transient_and_the_retry_succeeds() {
     let waited = begun.elapsed();
 
     assert_eq!(first, Outcome::Refused(Refusal::Unavailable));
-    assert!((150..200).contains(&waited.as_millis()), "{waited:?}");
+    assert!((1500..1600).contains(&waited.as_millis()), "{waited:?}");
     assert_eq!(
         home.disk.ports(),
         [8080],
@@ -107,9 +107,9 @@ async fn a_follower_that_is_stuck_for_seconds_ends_the_writer() {
     let home = Home::new().await;
     let _packets = home.follower(Gate::Packets);
     let _quick = home.quick_follower(Gate::Packets);
+    let begun = tokio::time::Instant::now();
     home.map(1, 8080).await;
 
-    let begun = tokio::time::Instant::now();
     let error = home.running.await.unwrap().unwrap_err();
 
     assert_eq!(error.to_string(), "the follower slow is stuck");
@@ -143,8 +143,9 @@ async fn a_follower_that_is_behind_but_moves_is_not_stuck() {
     for round in 0..40 {
         home.map(1, 9000 + round).await;
         seen.push_back(home.handle.snapshot().revision());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        if seen.len() > 3 {
+        // nearly five seconds behind, with the time that each answer takes
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if seen.len() > 2 {
             packets.applied(seen.pop_front().unwrap());
         }
     }
