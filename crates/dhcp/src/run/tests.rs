@@ -1,6 +1,8 @@
 //! Clients that others wrote, against the whole room, each node in a namespace of its own.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -135,10 +137,12 @@ fn nothing_is_offered_while_another_server_answers() {
     other.node.run(|| {
         // on the node's own runtime thread, until the namespace goes
         let ns = namespace::current().unwrap();
+        let (ready, serving) = mpsc::channel();
         thread::spawn(move || {
             namespace::enter(ns).unwrap();
-            block_on(serve_foreign());
+            block_on(serve_foreign(&ready));
         });
+        serving.recv().unwrap();
     });
 
     let gateway = home.start();
@@ -277,6 +281,14 @@ impl Home {
                 }
             });
         });
+        // until then the bridge drops what comes
+        node.run(|| block_on(ready("eth0")));
+        self.gateway.run(move || {
+            block_on(async {
+                ready(&format!("port{n}")).await;
+                ready("lan0").await;
+            });
+        });
         Client {
             node,
             mac,
@@ -322,7 +334,7 @@ impl Running {
     #[track_caller]
     fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let clock = Clock::new();
-        let deadline = clock.mono() + std::time::Duration::from_secs(10);
+        let deadline = clock.mono() + std::time::Duration::from_secs(60);
         while !done(self) {
             assert!(
                 clock.mono() < deadline,
@@ -354,7 +366,7 @@ struct Client {
 impl Client {
     #[track_caller]
     fn udhcpc(&self, name: &str, more: &[&str]) -> Event {
-        let mut args = vec!["-i", "eth0", "-f", "-q", "-n", "-t", "8", "-T", "1", "-s"];
+        let mut args = vec!["-i", "eth0", "-f", "-q", "-n", "-t", "60", "-T", "1", "-s"];
         let (script, name) = (self.script(), format!("hostname:{name}"));
         args.extend([script.to_str().unwrap(), "-x", &name]);
         args.extend(["-O", "router", "-O", "dns", "-O", "broadcast"]);
@@ -367,7 +379,7 @@ impl Client {
     fn udhcpc_daemon(&self) -> Event {
         let (script, pid) = (self.script(), self.path("pid"));
         let files = ["-s", script.to_str().unwrap(), "-p", pid.to_str().unwrap()];
-        let args = [["-i", "eth0", "-n", "-R"], ["-t", "8", "-T", "1"], files].concat();
+        let args = [["-i", "eth0", "-n", "-R"], ["-t", "60", "-T", "1"], files].concat();
         self.command("udhcpc", &args);
         self.event("bound")
     }
@@ -391,20 +403,43 @@ impl Client {
         self.event(event)
     }
 
-    /// Ends the client that went into the background.
+    /// Ends the client that went into the background, and waits until it has ended.
     fn stop(&self) {
         // udhcpc writes its parent's at first; the daemon's comes after the parent has ended
-        let clock = Clock::new();
-        let deadline = clock.mono() + std::time::Duration::from_secs(10);
-        let pid = loop {
-            match fs::read_to_string(self.path("pid")) {
-                Ok(pid) if pid.ends_with('\n') && is_alive(&pid) => break pid,
-                _ => assert!(clock.mono() < deadline, "no pid file"),
-            }
-            block_on(clock.sleep_until(clock.mono() + std::time::Duration::from_millis(10)));
-        };
+        let pid = self.wait("a pid file", || self.daemon());
         fs::remove_file(self.path("pid")).unwrap();
-        self.command("kill", &[pid.trim()]);
+        self.command("kill", &[&pid]);
+        self.wait("its end", || (!self.runs(&pid)).then_some(()));
+    }
+
+    #[track_caller]
+    fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let clock = Clock::new();
+        let deadline = clock.mono() + std::time::Duration::from_secs(60);
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(clock.mono() < deadline, "waited in vain for {what}");
+            block_on(clock.sleep_until(clock.mono() + std::time::Duration::from_millis(10)));
+        }
+    }
+
+    /// The process that the pid file names, if it runs.
+    fn daemon(&self) -> Option<String> {
+        let pid = fs::read_to_string(self.path("pid")).ok()?;
+        let pid = pid.strip_suffix('\n')?.to_owned();
+        self.runs(&pid).then_some(pid)
+    }
+
+    /// Whether a process is a client of ours and no other that got its number since.
+    fn runs(&self, pid: &str) -> bool {
+        let own = self.path("pid");
+        // of a process that nobody waited for it is empty
+        fs::read(Path::new("/proc").join(pid).join("cmdline")).is_ok_and(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|arg| Path::new(OsStr::from_bytes(arg)) == own)
+        })
     }
 
     /// Its state lies in fixed folders, so it gets others of its own.
@@ -412,7 +447,7 @@ impl Client {
     fn dhcpcd(&self) -> Event {
         let line = format!(
             "mount -t tmpfs none /var/lib/dhcpcd && mount -t tmpfs none /run && mkdir -p \
-             /run/dhcpcd && exec dhcpcd -4 -1 -B -t 20 -h pump -f /dev/null --nolink \
+             /run/dhcpcd && exec dhcpcd -4 -1 -B -t 90 -h pump -f /dev/null --nolink \
              -o domain_name -c {} eth0",
             self.script().display()
         );
@@ -455,7 +490,7 @@ impl Client {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let shown = format!("{program} {}", args.join(" "));
         let mut command = Command::new("timeout");
-        command.arg("30").arg(program).args(args);
+        command.arg("100").arg(program).args(args);
         let output = self.node.run(move || command.output().unwrap());
         assert!(output.status.success(), "{shown}: {output:?}");
     }
@@ -495,15 +530,19 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let Ok(pid) = fs::read_to_string(self.path("pid")) {
-            let killed = Command::new("kill").arg(pid.trim()).status();
+        if let Some(pid) = self.daemon() {
+            let killed = Command::new("kill").arg(pid).status();
             assert!(killed.is_ok() || thread::panicking(), "{killed:?}");
         }
     }
 }
 
-fn is_alive(pid: &str) -> bool {
-    Path::new("/proc").join(pid.trim()).exists()
+/// Waits until an interface of the namespace carries packets.
+async fn ready(name: &str) {
+    let net = Netlink::open().unwrap();
+    let index = net.index(name).await.unwrap();
+    let patience = std::time::Duration::from_secs(60);
+    net.wait_ready(index, patience).await.unwrap();
 }
 
 /// The variables that a client gave to its script.
@@ -528,7 +567,12 @@ impl Node {
         let (jobs, todo) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
         let (ready, made) = mpsc::channel();
         thread::spawn(move || {
-            ready.send(namespace::unshare_network()).unwrap();
+            let made = namespace::unshare_network();
+            if made.is_ok() {
+                // nobody else is there whose address could be a duplicate
+                net::sysctl::write("ipv6/conf/default/accept_dad", "0").unwrap();
+            }
+            ready.send(made).unwrap();
             todo.into_iter().for_each(|job| job());
         });
         if let Err(error) = made.recv().unwrap() {
@@ -547,9 +591,10 @@ impl Node {
 }
 
 /// Answers every DISCOVER, as a router would that somebody plugged in.
-async fn serve_foreign() {
+async fn serve_foreign(ready: &mpsc::Sender<()>) {
     let options = net::udp::Options::new().device("eth0").broadcast();
     let socket = net::udp::Socket::bind("0.0.0.0:67".parse().unwrap(), &options).unwrap();
+    ready.send(()).unwrap();
     let mut buf = [0; 1500];
     loop {
         let datagram = socket.recv(&mut buf).await.unwrap();
