@@ -150,7 +150,7 @@ async fn a_lease_is_granted_only_when_its_name_resolves() {
         query.extend_from_slice(label.as_bytes());
         query.extend_from_slice(b"\x04home\x07example\0\0\x1c\0\x01");
         socket.send_to(&query, at).await.unwrap();
-        let received = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buf));
+        let received = tokio::time::timeout(Duration::from_secs(60), socket.recv(&mut buf));
         let len = received.await.unwrap().unwrap();
         let head = crate::wire::Head::parse(&buf[..len]).unwrap();
         assert_eq!((head.rcode(), head.counts), (0, [1, 1, 0, 0]), "{label}");
@@ -189,156 +189,153 @@ async fn answers_leave_from_the_address_that_was_asked() {
 
 #[test]
 fn one_listener_of_a_device_serves_addresses_that_come_later() {
-    let node = std::thread::spawn(|| {
-        net::namespace::unshare_network().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let netlink = net::netlink::Netlink::open().unwrap();
-            let lo = netlink.index("lo").await.unwrap();
-            netlink.set_up(lo).await.unwrap();
-            let wan = Endpoint {
-                addr: "[::]:53".parse().unwrap(),
-                device: Some("lo".to_owned()),
-            };
-            let home = home_with(&["camera"]);
-            let running = Running::start_at(&home, wan, Vec::new(), None);
-            let expected = nsp(&home).embed(addr_of(&home, "camera")).to_string();
-            // with no packet information the answer would come from the client's own address
-            for addr in [
-                "2001:db8:0:12::7f",
-                "2001:db8:0:13::7f",
-                "2001:db8:0:14::7f",
-            ] {
-                let addr: IpAddr = addr.parse().unwrap();
-                netlink.add_address(lo, addr, 128).await.unwrap();
-                for tcp in [false, true] {
-                    let at = SocketAddr::new(addr, 53);
-                    let more = ["+short", "-b", "2001:db8:0:12::7f"];
-                    let answer = dig(at, tcp, "camera.home.example", "AAAA", &more).await;
-                    assert_eq!(answer.trim(), expected, "{at} {tcp}");
-                }
+    alone(|| async {
+        let netlink = net::netlink::Netlink::open().unwrap();
+        let lo = netlink.index("lo").await.unwrap();
+        let wan = Endpoint {
+            addr: "[::]:53".parse().unwrap(),
+            device: Some("lo".to_owned()),
+        };
+        let home = home_with(&["camera"]);
+        let running = Running::start_at(&home, wan, Vec::new(), None);
+        let expected = nsp(&home).embed(addr_of(&home, "camera")).to_string();
+        // with no packet information the answer would come from the client's own address
+        for addr in [
+            "2001:db8:0:12::7f",
+            "2001:db8:0:13::7f",
+            "2001:db8:0:14::7f",
+        ] {
+            let addr: IpAddr = addr.parse().unwrap();
+            netlink.add_address(lo, addr, 128).await.unwrap();
+            for tcp in [false, true] {
+                let at = SocketAddr::new(addr, 53);
+                let more = ["+short", "-b", "2001:db8:0:12::7f"];
+                let answer = dig(at, tcp, "camera.home.example", "AAAA", &more).await;
+                assert_eq!(answer.trim(), expected, "{at} {tcp}");
             }
-            assert_eq!(running.room.counters.value(Counter::FromPublic), 6);
-        });
+        }
+        assert_eq!(running.room.counters.value(Counter::FromPublic), 6);
     });
-    node.join().unwrap();
 }
 
-#[tokio::test]
-async fn other_names_are_forwarded_with_failover_and_by_tcp_when_cut() {
-    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let upstream = Upstream::start().await;
-    let resolvers = vec![silent.local_addr().unwrap(), upstream.addr];
-    let home = home_with(&[]);
-    let running = Running::start(&home, resolvers, None);
+#[test]
+fn other_names_are_forwarded_with_failover_and_by_tcp_when_cut() {
+    alone(|| async {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Upstream::start().await;
+        let resolvers = vec![silent.local_addr().unwrap(), upstream.addr];
+        let home = home_with(&[]);
+        let running = Running::start(&home, resolvers, None);
 
-    let small = dig(
-        running.at(View::Lan, false),
-        false,
-        "small.test",
-        "TXT",
-        &["+short"],
-    )
-    .await;
-    assert_eq!(small.trim(), "\"small\"");
-    let big = dig(
-        running.at(View::Lan, false),
-        false,
-        "big.test",
-        "TXT",
-        &["+bufsize=4096"],
-    )
-    .await;
-    assert!(
-        big.contains("MSG SIZE  rcvd: 25") && big.contains("(UDP)"),
-        "{big}"
-    );
-    let cut = dig(
-        running.at(View::Lan, false),
-        false,
-        "big.test",
-        "TXT",
-        &["+ignore", "+noedns"],
-    )
-    .await;
-    assert!(cut.contains("flags: qr tc rd ra"), "{cut}");
-    let tcp = dig(running.at(View::Lan, true), true, "big.test", "TXT", &[]).await;
-    assert!(tcp.contains("ANSWER: 10"), "{tcp}");
-    assert_eq!(running.room.counters.value(Counter::Forwarded), 4);
-    assert!(running.room.counters.value(Counter::ForwardTimeout) >= 1);
-    assert_eq!(running.room.forwarder.lock().unwrap().in_flight(), 0);
+        let small = dig(
+            running.at(View::Lan, false),
+            false,
+            "small.test",
+            "TXT",
+            &["+short"],
+        )
+        .await;
+        assert_eq!(small.trim(), "\"small\"");
+        let big = dig(
+            running.at(View::Lan, false),
+            false,
+            "big.test",
+            "TXT",
+            &["+bufsize=4096"],
+        )
+        .await;
+        assert!(
+            big.contains("MSG SIZE  rcvd: 25") && big.contains("(UDP)"),
+            "{big}"
+        );
+        let cut = dig(
+            running.at(View::Lan, false),
+            false,
+            "big.test",
+            "TXT",
+            &["+ignore", "+noedns"],
+        )
+        .await;
+        assert!(cut.contains("flags: qr tc rd ra"), "{cut}");
+        let tcp = dig(running.at(View::Lan, true), true, "big.test", "TXT", &[]).await;
+        assert!(tcp.contains("ANSWER: 10"), "{tcp}");
+        assert_eq!(running.room.counters.value(Counter::Forwarded), 4);
+        assert!(running.room.counters.value(Counter::ForwardTimeout) >= 1);
+        assert_eq!(running.room.forwarder.lock().unwrap().in_flight(), 0);
+    });
 }
 
-#[tokio::test]
-async fn named_takes_the_delegation_and_every_change_of_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let named = Named::start(folder.path()).await;
-    let home = home_with(&["camera"]);
-    let key = load_key(&folder.path().join("portico.key")).unwrap();
-    let parent = ParentConfig {
-        server: named.addr,
-        zone: Name::from_ascii("example.").unwrap(),
-        name_server: None,
-        key,
-    };
-    let mut running = Running::start(&home, Vec::new(), Some(parent));
-    running.wait_for(Counter::ParentUpdated, 1).await;
-    let glue = dig(
-        named.addr,
-        false,
-        "ns1.home.example",
-        "AAAA",
-        &["+norecurse"],
-    )
-    .await;
-    assert!(glue.contains("2001:db8:0:12::7f"), "{glue}");
-    assert!(
-        glue.contains("home.example.\t\t60\tIN\tNS\tns1.home.example."),
-        "{glue}"
-    );
+#[test]
+fn named_takes_the_delegation_and_every_change_of_it() {
+    alone(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let named = Named::start(folder.path()).await;
+        let home = home_with(&["camera"]);
+        let key = load_key(&folder.path().join("portico.key")).unwrap();
+        let parent = ParentConfig {
+            server: named.addr,
+            zone: Name::from_ascii("example.").unwrap(),
+            name_server: None,
+            key,
+        };
+        let mut running = Running::start(&home, Vec::new(), Some(parent));
+        running.wait_for(Counter::ParentUpdated, 1).await;
+        let glue = dig(
+            named.addr,
+            false,
+            "ns1.home.example",
+            "AAAA",
+            &["+norecurse"],
+        )
+        .await;
+        assert!(glue.contains("2001:db8:0:12::7f"), "{glue}");
+        assert!(
+            glue.contains("home.example.\t\t60\tIN\tNS\tns1.home.example."),
+            "{glue}"
+        );
 
-    let mut moved = home;
-    let wan = vec!["2001:db8:0:13::7f".parse().unwrap()];
-    grant(&mut moved, mapping::Request::WanAddresses(wan));
-    running
-        .snapshots
-        .send_replace(Arc::new(moved.snapshot().clone()));
-    running.wait_for(Counter::ParentUpdated, 2).await;
+        let mut moved = home;
+        let wan = vec!["2001:db8:0:13::7f".parse().unwrap()];
+        grant(&mut moved, mapping::Request::WanAddresses(wan));
+        running
+            .snapshots
+            .send_replace(Arc::new(moved.snapshot().clone()));
+        running.wait_for(Counter::ParentUpdated, 2).await;
 
-    let glue = dig(
-        named.addr,
-        false,
-        "ns1.home.example",
-        "AAAA",
-        &["+norecurse"],
-    )
-    .await;
-    assert!(
-        glue.contains("2001:db8:0:13::7f") && !glue.contains("2001:db8:0:12::7f"),
-        "{glue}"
-    );
-    assert_eq!(running.room.counters.value(Counter::ParentUnverified), 0);
+        let glue = dig(
+            named.addr,
+            false,
+            "ns1.home.example",
+            "AAAA",
+            &["+norecurse"],
+        )
+        .await;
+        assert!(
+            glue.contains("2001:db8:0:13::7f") && !glue.contains("2001:db8:0:12::7f"),
+            "{glue}"
+        );
+        assert_eq!(running.room.counters.value(Counter::ParentUnverified), 0);
+    });
 }
 
-#[tokio::test]
-async fn named_with_another_secret_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let named = Named::start(folder.path()).await;
-    let key = Key::new(Name::from_ascii("portico.").unwrap(), vec![9; 32]);
-    let zone = Name::from_ascii("example.").unwrap();
-    let parent = ParentConfig {
-        server: named.addr,
-        zone,
-        name_server: None,
-        key,
-    };
-    let mut running = Running::start(&home_with(&[]), Vec::new(), Some(parent));
+#[test]
+fn named_with_another_secret_is_not_believed() {
+    alone(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let named = Named::start(folder.path()).await;
+        let key = Key::new(Name::from_ascii("portico.").unwrap(), vec![9; 32]);
+        let zone = Name::from_ascii("example.").unwrap();
+        let parent = ParentConfig {
+            server: named.addr,
+            zone,
+            name_server: None,
+            key,
+        };
+        let mut running = Running::start(&home_with(&[]), Vec::new(), Some(parent));
 
-    running.wait_for(Counter::ParentUnverified, 1).await;
-    assert_eq!(running.room.counters.value(Counter::ParentUpdated), 0);
+        running.wait_for(Counter::ParentUnverified, 1).await;
+        assert_eq!(running.room.counters.value(Counter::ParentUpdated), 0);
+    });
 }
 
 #[test]
@@ -355,6 +352,26 @@ fn a_key_that_everybody_can_read_is_refused() {
         load_key(&folder.path().join("none")),
         Err(LoadKeyError::Read { .. })
     ));
+}
+
+/// Runs a test on a thread in a network namespace of its own, where every port is free.
+fn alone<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        net::namespace::unshare_network().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let netlink = net::netlink::Netlink::open().unwrap();
+            let lo = netlink.index("lo").await.unwrap();
+            netlink.set_up(lo).await.unwrap();
+            test().await;
+        });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 /// The room without a writer: the test applies snapshots itself.
@@ -422,7 +439,7 @@ impl Running {
     }
 
     pub(super) async fn wait_for(&mut self, counter: Counter, at_least: u64) {
-        let deadline = self.room.clock.mono() + Duration::from_secs(20);
+        let deadline = self.room.clock.mono() + Duration::from_secs(60);
         while self.room.counters.value(counter) < at_least {
             assert!(
                 self.room.clock.mono() < deadline,
@@ -449,7 +466,7 @@ pub(super) async fn dig(
         .args([
             "-p",
             &at.port().to_string(),
-            "+time=8",
+            "+time=60",
             "+tries=1",
             transport,
         ])
@@ -535,10 +552,7 @@ impl Named {
         let secret = data_encoding::BASE64.encode(&[5; 32]);
         let key =
             format!("key \"portico\" {{\n\talgorithm hmac-sha256;\n\tsecret \"{secret}\";\n}};\n");
-        let port = {
-            let probe = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            probe.local_addr().unwrap().port()
-        };
+        let port = 5300;
         let path = folder.display();
         let conf = format!(
             "include \"{path}/portico.key\";\ncontrols {{ }};\n\
@@ -566,7 +580,7 @@ impl Named {
             .spawn()
             .unwrap();
         let addr = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
-        let deadline = Clock::new().mono() + Duration::from_secs(20);
+        let deadline = Clock::new().mono() + Duration::from_secs(120);
         while !dig(addr, true, "example", "SOA", &["+short"])
             .await
             .contains("hostmaster")
