@@ -122,10 +122,12 @@ impl Control {
     /// # Errors
     /// Names the path.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join(SOCKET);
+        // Under its name it answers: who sweeps takes a socket that does not for that of a dead lab.
+        let path = folder.join(format!("{SOCKET}.new"));
         let what = || format!("cannot listen at {}", path.display());
         let listener = UnixListener::bind(&path).with_context(what)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&path, folder.join(SOCKET)).with_context(what)?;
         Ok(Self(listener))
     }
 

@@ -255,7 +255,7 @@ const CONFIG: &str = "portico.toml";
 const TAIL_LINES: usize = 15;
 
 /// How long a start may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often readiness is asked for.
 const GLANCE: Duration = Duration::from_millis(10);

@@ -282,4 +282,4 @@ async fn respond(
 }
 
 const TRICKLE_BYTES: usize = 1024;
-const TRICKLE_GAP: Duration = Duration::from_millis(10);
+const TRICKLE_GAP: Duration = Duration::from_millis(50);

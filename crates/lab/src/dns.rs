@@ -165,4 +165,4 @@ impl std::fmt::Display for Addresses {
     }
 }
 
-const ONE_TRY: Duration = Duration::from_secs(2);
+const ONE_TRY: Duration = Duration::from_secs(5);

@@ -218,8 +218,8 @@ pub const NAS_ADMIN: u16 = 8080;
 /// The first letters of every lab's folder.
 pub const FOLDER_PREFIX: &str = "portico-lab-";
 
-/// Anything in a home takes less.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Anything in a home takes less, however busy the machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const GLANCE: Duration = Duration::from_millis(50);
 

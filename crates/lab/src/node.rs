@@ -487,8 +487,8 @@ fn parse_prefix(text: &str) -> Result<(IpAddr, u8)> {
     parse().with_context(|| format!("{text:?} is no address with the length of its prefix"))
 }
 
-/// How long anything in the kernel may take to get ready.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything in the kernel may take to get ready, however busy the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The index of `lo` in every namespace.
 const LOOPBACK: u32 = 1;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -113,12 +114,18 @@ pub async fn find_entry(
     bail!("the gateway's table has no end")
 }
 
-/// How far a client's epoch is ahead of the time that passed since the epoch `before` was told:
-/// zero, give or take a second, unless the gateway lost its state (RFC 6887 §8.5).
+/// How far a client's epoch is ahead of the time that passed since the epoch `before` was told,
+/// or behind it: zero, give or take a second, unless the gateway lost its state (RFC 6887 §8.5).
+///
+/// At least so much passed, and at most: a busy machine takes its time to ask and to hear.
 #[must_use]
-pub fn epoch_jump(before: u32, after: u32, passed: Duration) -> i64 {
-    let passed = i64::try_from(passed.as_secs()).unwrap_or(i64::MAX);
-    i64::from(after) - i64::from(before) - passed
+pub fn epoch_jump(before: u32, after: u32, passed: RangeInclusive<Duration>) -> i64 {
+    let seconds = |passed: &Duration| i64::try_from(passed.as_secs()).unwrap_or(i64::MAX);
+    let gone = i64::from(after) - i64::from(before);
+    gone - gone.clamp(
+        seconds(passed.start()),
+        seconds(passed.end()).saturating_add(1),
+    )
 }
 
 fn options(port: u16, lifetime_s: u32) -> anyhow::Result<PortMappingOptions> {
@@ -135,4 +142,20 @@ fn options(port: u16, lifetime_s: u32) -> anyhow::Result<PortMappingOptions> {
 
 fn non_zero(port: u16) -> anyhow::Result<NonZeroU16> {
     NonZeroU16::new(port).context("port 0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_that_begins_anew_jumps_and_one_that_goes_on_does_not_however_late_it_is_heard() {
+        let passed = |least, most| Duration::from_millis(least)..=Duration::from_millis(most);
+
+        assert_eq!(epoch_jump(10, 15, passed(4_900, 5_100)), 0);
+        assert_eq!(epoch_jump(10, 16, passed(4_900, 5_100)), 0);
+        assert_eq!(epoch_jump(10, 12, passed(1_000, 9_000)), 0);
+        assert_eq!(epoch_jump(10, 0, passed(4_900, 5_100)), -14);
+        assert_eq!(epoch_jump(10, 90, passed(4_900, 5_100)), 74);
+    }
 }

@@ -126,4 +126,4 @@ pub(crate) fn milliseconds(duration: Duration) -> String {
 }
 
 /// How long a step may take.
-const STEP_PATIENCE: Duration = Duration::from_secs(30);
+const STEP_PATIENCE: Duration = Duration::from_secs(150);

@@ -66,8 +66,8 @@ pub async fn echo_tcp(
         .with_context(|| format!("TCP {to} does not answer"))?
 }
 
-/// Pings until an answer comes, and returns how long the last echo took; `None` when nobody
-/// answers within `patience`.
+/// Pings until an answer comes, and returns how long that took; `None` when nobody answers within
+/// `patience`.
 ///
 /// # Errors
 /// When this host cannot ping at all.
@@ -77,7 +77,8 @@ pub async fn ping(to: Ipv6Addr, patience: Duration) -> anyhow::Result<Option<Dur
     raw.connect(&SocketAddr::new(to.into(), 0).into())?;
     let socket = UdpSocket::from_std(raw.into())?;
     let id: [u8; 2] = rand::random();
-    let deadline = Instant::now() + patience;
+    let begin = Instant::now();
+    let deadline = begin + patience;
     let mut buf = vec![0; 2048];
     for sequence in 1_u16.. {
         let start = Instant::now();
@@ -99,8 +100,9 @@ pub async fn ping(to: Ipv6Addr, patience: Duration) -> anyhow::Result<Option<Dur
             let Ok(len) = received else {
                 continue;
             };
-            if buf[..len].first() == Some(&129) && buf[4..len] == request[4..] {
-                return Ok(Some(start.elapsed()));
+            // it may be the answer to an earlier one
+            if buf[..len].first() == Some(&129) && buf[4..6] == id && buf[8..len] == request[8..] {
+                return Ok(Some(begin.elapsed()));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A server on the LAN, and the ports that it opened.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -37,8 +38,8 @@ pub struct Resident {
 /// A port that a server opened.
 #[derive(Debug)]
 pub enum Opening {
-    /// By PCP or NAT-PMP, and when it was granted.
-    CrabNat(PortMapping, Instant),
+    /// By PCP or NAT-PMP, and when it was asked for and granted.
+    CrabNat(PortMapping, RangeInclusive<Instant>),
     /// By UPnP, at a gateway.
     Igd(Gateway<Tokio>, u16),
 }
@@ -133,11 +134,12 @@ impl Opening {
     pub async fn renew(&mut self, node: &Node) -> anyhow::Result<Option<i64>> {
         match self {
             Self::CrabNat(mapping, at) => {
-                let old = mapping.clone();
+                let (old, asked) = (mapping.clone(), Instant::now());
                 let new = node.run(async move || ports::renew(old).await).await?;
-                let jump =
-                    ports::epoch_jump(mapping.gateway_epoch(), new.gateway_epoch(), at.elapsed());
-                (*mapping, *at) = (new, Instant::now());
+                let granted = Instant::now();
+                let passed = asked - *at.end()..=granted - *at.start();
+                let jump = ports::epoch_jump(mapping.gateway_epoch(), new.gateway_epoch(), passed);
+                (*mapping, *at) = (new, asked..=granted);
                 Ok(Some(jump))
             }
             Self::Igd(igd, port) => {

@@ -50,7 +50,7 @@ pub async fn open_camera(home: &Home, port: u16) -> anyhow::Result<(Opening, Str
     };
     let mapping = camera.node.run(ask).await?;
     let fact = describe("camera: PCP MAP", &mapping, start)?;
-    Ok((Opening::CrabNat(mapping, Instant::now()), fact))
+    Ok((Opening::CrabNat(mapping, start..=Instant::now()), fact))
 }
 
 /// The NAS opens its page, and its echo for TCP and UDP, by NAT-PMP (crate `crab_nat`).
@@ -67,7 +67,7 @@ pub async fn open_nas(home: &Home) -> anyhow::Result<(Vec<Opening>, String)> {
             async move || ports::open_natpmp(addressing::GATEWAY, protocol, port, LIFETIME_S).await;
         let mapping = nas.node.run(ask).await?;
         facts.push(describe("nas: NAT-PMP", &mapping, start)?);
-        opened.push(Opening::CrabNat(mapping, Instant::now()));
+        opened.push(Opening::CrabNat(mapping, start..=Instant::now()));
     }
     Ok((opened, facts.join("; ").replace("; nas: NAT-PMP", ";")))
 }

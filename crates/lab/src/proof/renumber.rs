@@ -100,4 +100,4 @@ async fn fetch_by_name(home: &Home, start: Instant) -> anyhow::Result<(Ipv6Addr,
 }
 
 /// How long the old prefix stays valid.
-const OVERLAP: Duration = Duration::from_secs(30);
+const OVERLAP: Duration = Duration::from_secs(200);

@@ -223,11 +223,13 @@ impl Cache {
 
 async fn ask_any(servers: &[SocketAddr], name: &Name, kind: RecordType) -> anyhow::Result<Message> {
     let mut last = anyhow::anyhow!("no server to ask");
-    for server in servers.iter().chain(servers) {
-        let query = dns::query(name, kind, false);
-        match dns::exchange(*server, &query, PATIENCE).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => last = error,
+    for patience in PATIENCE {
+        for server in servers {
+            let query = dns::query(name, kind, false);
+            match dns::exchange(*server, &query, patience).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = error,
+            }
         }
     }
     Err(last).with_context(|| format!("no server of {name} answers"))
@@ -235,5 +237,36 @@ async fn ask_any(servers: &[SocketAddr], name: &Name, kind: RecordType) -> anyho
 
 const MOST_REFERRALS: usize = 8;
 
-/// How long one server may take.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long one server may take, the first time and each next time that all were asked.
+const PATIENCE: [Duration; 5] = [
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(8),
+    Duration::from_secs(20),
+];
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::rdata::AAAA;
+
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_used_for_its_ttl_and_no_longer() {
+        let name = Name::from_ascii("camera.home.example.").unwrap();
+        let addr = RData::AAAA(AAAA("2001:db8::1".parse().unwrap()));
+        let now = Instant::now();
+        let mut cache = Cache::default();
+        cache.remember(vec![Record::from_rdata(name.clone(), 2, addr)], now);
+        let left = |after| {
+            let found = cache.answer(&name, RecordType::AAAA, now + Duration::from_millis(after));
+            found.map(|found| found.answers[0].ttl)
+        };
+
+        assert_eq!(left(0), Some(2));
+        assert_eq!(left(900), Some(1));
+        assert_eq!(left(2000), None);
+        assert_eq!(cache.answer(&name, RecordType::A, now).map(drop), None);
+    }
+}

@@ -1,13 +1,12 @@
 //! The resolver between a stub and two servers.
 
 use hickory_proto::rr::rdata::AAAA;
-use tokio::time::Instant;
 
 use super::*;
 use crate::{Node, dns};
 
 #[tokio::test]
-async fn the_resolver_follows_a_delegation_and_forgets_when_it_must() {
+async fn the_resolver_follows_a_delegation_and_remembers_until_it_is_told_to_forget() {
     let node = Node::new("internet").unwrap();
     for addr in ["::a", "::b", "::c"] {
         node.add_address("lo", &format!("2001:db8{addr}/128"))
@@ -39,7 +38,7 @@ async fn the_resolver_follows_a_delegation_and_forgets_when_it_must() {
     node.run(serve).await.unwrap();
     let ask = |what: &'static str, kind| {
         let resolver = SocketAddr::new(at(0xc).into(), 53);
-        node.run(async move || dns::lookup(resolver, what, kind, Duration::from_secs(5)).await)
+        node.run(async move || dns::lookup(resolver, what, kind, Duration::from_secs(60)).await)
     };
 
     let first = ask("camera.home.example", RecordType::AAAA).await.unwrap();
@@ -55,21 +54,11 @@ async fn the_resolver_follows_a_delegation_and_forgets_when_it_must() {
         .unwrap()
         .clear(&name("camera.home.example."));
     set(&child, "camera.home.example.", RData::AAAA(AAAA(at(2))));
-    let (start, mut answers) = (Instant::now(), Vec::new());
-    while answers.last() != Some(&at(2)) && start.elapsed() < Duration::from_secs(5) {
-        let answer = ask("camera.home.example", RecordType::AAAA).await.unwrap();
-        answers.push(answer.one_v6().unwrap());
-    }
-    assert_eq!(
-        answers.first(),
-        Some(&at(1)),
-        "the TTL of a second was not used"
-    );
-    assert_eq!(
-        answers.last(),
-        Some(&at(2)),
-        "the TTL of a second was not kept"
-    );
+    let remembered = ask("camera.home.example", RecordType::AAAA).await.unwrap();
+    assert_eq!(remembered.one_v6().unwrap(), at(1));
+    parent.flush_resolver();
+    let anew = ask("camera.home.example", RecordType::AAAA).await.unwrap();
+    assert_eq!(anew.one_v6().unwrap(), at(2));
 }
 
 fn set(provider: &Provider, owner: &str, data: RData) {
@@ -77,7 +66,7 @@ fn set(provider: &Provider, owner: &str, data: RData) {
         .zone
         .lock()
         .unwrap()
-        .add(Record::from_rdata(name(owner), 1, data));
+        .add(Record::from_rdata(name(owner), 600, data));
 }
 
 fn name(text: &str) -> Name {
