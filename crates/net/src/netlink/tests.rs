@@ -238,7 +238,7 @@ fn an_interface_gets_ready_or_is_named() {
         );
 
         net.set_up(b0).await.unwrap();
-        net.wait_ready(a0, Duration::from_secs(10)).await.unwrap();
+        net.wait_ready(a0, Duration::from_secs(60)).await.unwrap();
         crate::ethtool::set_gro("a0", true).unwrap();
         let error = crate::ethtool::set_gro("nowhere0", true).unwrap_err();
         assert_eq!(

@@ -218,7 +218,7 @@ pub(crate) fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
                 Netlink::open().unwrap().set_up(1).await.unwrap();
                 test.await;
             };
-            tokio::time::timeout(Duration::from_secs(20), test)
+            tokio::time::timeout(Duration::from_secs(170), test)
                 .await
                 .expect("in time");
         });
@@ -248,6 +248,6 @@ pub(crate) async fn plug(net: &Netlink, near: NewLink<'_>, far: NewLink<'_>) {
         net.set_up(end).await.unwrap();
     }
     for end in ends {
-        net.wait_ready(end, Duration::from_secs(10)).await.unwrap();
+        net.wait_ready(end, Duration::from_secs(60)).await.unwrap();
     }
 }

@@ -116,11 +116,14 @@ fn session_goes_on_when_the_translator_was_killed() {
         let folder = tempfile::tempdir().unwrap();
         let mut house = House::build(folder.path()).await;
         house.start();
+        // the first file comes with the start, and holds no session
+        let file = folder.path().join("sessions");
+        let none = longer(&file, 0).await;
         let talk = house.talk().await;
-        // what a process leaves that is killed now, two seconds after it was last saved
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        longer(&file, none).await;
+        // what a process leaves that is killed now
         let left = tempfile::tempdir().unwrap();
-        std::fs::copy(folder.path().join("sessions"), left.path().join("sessions")).unwrap();
+        std::fs::copy(&file, left.path().join("sessions")).unwrap();
         house.stop().await;
         house.keep.state = Some(left.path().to_owned());
 
@@ -150,6 +153,19 @@ fn lost_sessions_stop_nothing_and_are_counted() {
         talk.remote_says(b"new").await;
         house.stop().await;
     });
+}
+
+/// Waits until a file is longer, and returns how long it is.
+async fn longer(file: &Path, than: u64) -> u64 {
+    let grown = async {
+        loop {
+            match std::fs::metadata(file) {
+                Ok(found) if found.len() > than => return found.len(),
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, grown).await.unwrap()
 }
 
 /// A remote and a server that speak by UDP.
