@@ -19,7 +19,7 @@ async fn port_that_waits_opens_when_a_person_approves_and_the_client_adopts_it()
         let _web = webcam.python(22, "page").await?;
         let asked = webcam.natpmpc("tcp", 22, 3600).await?;
         ensure!(asked.code != Some(0), "port 22 opens by itself: {asked}");
-        ensure!(knock(home, &webcam, 22).await? == remote::Port::Silent);
+        ensure!(knock(home, &webcam, 22, MOMENT).await? == remote::Port::Silent);
         let id = waiting(home).await?;
         cli(home, &["status"]).await?.says(&format!(
             "1 request waits for you:  portico map approve {id}"
@@ -78,10 +78,10 @@ async fn port_allowed_for_a_time_falls_silent() -> Result<()> {
         let _web = webcam.python(22, "page").await?;
         webcam.natpmpc("tcp", 22, 3600).await?;
         let id = waiting(home).await?;
-        cli(home, &["map", "approve", &id, "--for", "3s"])
+        cli(home, &["map", "approve", &id, "--for", "10s"])
             .await?
             .ok()?;
-        ensure!(knock(home, &webcam, 22).await? == remote::Port::Open);
+        ensure!(knock(home, &webcam, 22, LONG).await? == remote::Port::Open);
 
         until(async || {
             let open = items(home, "mappings").await?;
@@ -90,7 +90,7 @@ async fn port_allowed_for_a_time_falls_silent() -> Result<()> {
         })
         .await?;
 
-        ensure!(knock(home, &webcam, 22).await? == remote::Port::Silent);
+        ensure!(knock(home, &webcam, 22, MOMENT).await? == remote::Port::Silent);
         Ok(())
     })
     .await
@@ -102,12 +102,12 @@ async fn denied_port_stays_closed_until_the_denial_is_forgotten() -> Result<()> 
         let webcam = Server::join(home, "webcam").await?;
         let _web = webcam.python(8080, "page").await?;
         webcam.open("tcp", 8080).await?;
-        ensure!(knock(home, &webcam, 8080).await? == remote::Port::Open);
+        ensure!(knock(home, &webcam, 8080, LONG).await? == remote::Port::Open);
         let id = items(home, "mappings").await?[0]["id"].to_string();
 
         cli(home, &["map", "deny", &id]).await?.ok()?;
 
-        ensure!(knock(home, &webcam, 8080).await? == remote::Port::Silent);
+        ensure!(knock(home, &webcam, 8080, MOMENT).await? == remote::Port::Silent);
         let said = webcam.natpmpc("tcp", 8080, 3600).await?;
         ensure!(said.code != Some(0), "{said}");
         cli(home, &["map", "decisions"]).await?.says("denied")?;
@@ -129,14 +129,14 @@ async fn denied_device_loses_its_ports_at_once() -> Result<()> {
         let _disk = disk.python(8080, "page").await?;
         webcam.open("tcp", 8080).await?;
         disk.open("tcp", 8080).await?;
-        ensure!(knock(home, &webcam, 8080).await? == remote::Port::Open);
+        ensure!(knock(home, &webcam, 8080, LONG).await? == remote::Port::Open);
 
         cli(home, &["host", "policy", "webcam", "deny"])
             .await?
             .says("nothing")?;
 
-        ensure!(knock(home, &webcam, 8080).await? == remote::Port::Silent);
-        ensure!(knock(home, &disk, 8080).await? == remote::Port::Open);
+        ensure!(knock(home, &webcam, 8080, MOMENT).await? == remote::Port::Silent);
+        ensure!(knock(home, &disk, 8080, LONG).await? == remote::Port::Open);
         let said = webcam.natpmpc("tcp", 8080, 3600).await?;
         ensure!(said.code != Some(0), "{said}");
         cli(home, &["host", "show", "webcam"])
@@ -151,9 +151,14 @@ async fn denied_device_loses_its_ports_at_once() -> Result<()> {
     .await
 }
 
-async fn knock(home: &Home, server: &Server, port: u16) -> Result<remote::Port> {
+/// Knocks for long at a port that should be open, and for a moment at one that should be silent.
+async fn knock(
+    home: &Home,
+    server: &Server,
+    port: u16,
+    patience: Duration,
+) -> Result<remote::Port> {
     let to = SocketAddr::new(server.external(home).into(), port);
-    let patience = Duration::from_millis(1500);
     home.net
         .remote
         .run(async move || Ok(remote::knock(to, patience).await))
@@ -184,3 +189,6 @@ async fn upnpc(server: &Server, port: u16) -> Result<Said> {
 async fn cli(home: &Home, args: &[&str]) -> Result<Said> {
     say(portico(&home.net.gateway, &home.daemon.socket()).args(args)).await
 }
+
+const MOMENT: Duration = Duration::from_millis(1500);
+const LONG: Duration = Duration::from_secs(30);

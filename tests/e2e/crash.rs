@@ -11,7 +11,7 @@ use lab::remote;
 use crate::dhcp::items;
 use crate::pcp;
 use crate::program::{program, say};
-use crate::reach::nmap;
+use crate::reach::{PATIENTLY, QUICKLY, nmap};
 use crate::server::Server;
 use crate::stage::{home, play, until};
 
@@ -160,14 +160,15 @@ async fn forwards_what_it_should(home: &lab::Home, server: &Server, book: &Book)
         let own = book.iter().filter(|((name, _), _)| *name == server.name);
         own.map(|((_, port), fate)| (*port, *fate))
     };
-    let list: Vec<_> = fates().map(|(port, _)| port.to_string()).collect();
-    let seen = nmap(
-        &home.net.remote,
-        server.external(home),
-        "-sS",
-        &list.join(","),
-    )
-    .await?;
+    let mut seen = BTreeMap::new();
+    for (waits, wanted) in [(QUICKLY, Fate::Closed), (PATIENTLY, Fate::Open)] {
+        let list = fates().filter(|(_, fate)| *fate == wanted);
+        let list: Vec<_> = list.map(|(port, _)| port.to_string()).collect();
+        if !list.is_empty() {
+            let (remote, external) = (&home.net.remote, server.external(home));
+            seen.extend(nmap(remote, external, "-sS", &list.join(","), waits).await?);
+        }
+    }
     for (port, fate) in fates() {
         let state = seen
             .get(&format!("{port}/tcp"))

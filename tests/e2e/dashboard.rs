@@ -56,13 +56,17 @@ async fn loopback_reads_and_changes_nothing() -> Result<()> {
 async fn events_come_live() -> Result<()> {
     play(home(["webcam"]), async |home| {
         let mut curl = program(&home.net.gateway, "curl")?
-            .args(["-sSN", "--unix-socket"])
+            .args(["-sSNi", "--unix-socket"])
             .arg(home.daemon.socket())
             .arg("http://localhost/api/v1/events")
             .stdout(Stdio::piped())
             .spawn()
             .await?;
         let mut lines = BufReader::new(curl.stdout.take().context("no output")?).lines();
+        // from the head of the answer on nothing is missed
+        let head = timeout(Duration::from_secs(60), lines.next_line()).await;
+        let head = head.context("no answer")??.context("the stream ended")?;
+        ensure!(head.contains(" 200 "), "{head}");
 
         let webcam = Server::join(home, "webcam").await?;
         webcam.open("tcp", 443).await?;
@@ -79,7 +83,7 @@ async fn events_come_live() -> Result<()> {
             }
             anyhow::Ok(())
         };
-        let heard = timeout(Duration::from_secs(10), hear).await;
+        let heard = timeout(Duration::from_secs(60), hear).await;
         heard.with_context(|| format!("{next:?} does not come"))?
     })
     .await
@@ -88,7 +92,7 @@ async fn events_come_live() -> Result<()> {
 async fn curl(home: &Home, args: &[&str]) -> Result<Said> {
     let curl = program(&home.net.gateway, "curl")?;
     say(curl
-        .args(["-sS", "--noproxy", "*", "--max-time", "5"])
+        .args(["-sS", "--noproxy", "*", "--max-time", "60"])
         .args(args))
     .await
 }

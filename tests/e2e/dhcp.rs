@@ -140,7 +140,7 @@ async fn dhclient(home: &Home, node: &Node, memory: &str) -> Result<Ipv4Addr> {
     let conf = write(
         home,
         "dhclient.conf",
-        "timeout 15;\ninitial-interval 1;\nbackoff-cutoff 1;\nsend host-name \"webcam\";\n",
+        "timeout 60;\ninitial-interval 1;\nbackoff-cutoff 1;\nsend host-name \"webcam\";\n",
     )?;
     let leases = home.folder().join(format!("{memory}.leases"));
     let script = write(home, "dhclient.sh", DHCLIENT_SCRIPT)?;
@@ -168,7 +168,8 @@ async fn dhclient(home: &Home, node: &Node, memory: &str) -> Result<Ipv4Addr> {
         let addr = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("fixed-address "));
-        Ok(addr.context("no lease")?.trim_end_matches(';').parse()?)
+        let addr = addr.and_then(|addr| addr.strip_suffix(';'));
+        Ok(addr.context("no lease")?.parse()?)
     })
     .await
     .context("dhclient gets no lease")?;
@@ -184,7 +185,7 @@ async fn dhcpcd(home: &Home, node: &Node) -> Result<Ipv4Addr> {
         "hostname webcam\nclientid\noption routers\n",
     )?;
     let script = "for dir in /run /var/lib/dhcpcd; do mount -t tmpfs none $dir || exit 1; done\n\
-                  exec dhcpcd -4 -1 -B -L -A -d -t 15 -c /bin/true -f \"$0\" eth0";
+                  exec dhcpcd -4 -1 -B -L -A -d -t 60 -c /bin/true -f \"$0\" eth0";
     program(node, "dhcpcd")?;
     let dhcpcd = program(node, "unshare")?
         .args(["--mount", "sh", "-c", script])

@@ -37,7 +37,7 @@ pub struct Record {
 pub async fn dig(node: &Node, server: &str, question: &[&str]) -> Result<Found> {
     let dig = program(node, "dig")?
         .arg(format!("@{server}"))
-        .args(["-r", "+time=1", "+tries=4", "+nocookie"])
+        .args(["-r", "+time=5", "+tries=4", "+nocookie"])
         .args(question);
     let text = say(dig)
         .await?

@@ -142,7 +142,7 @@ async fn transfers_updates_and_odd_questions_are_refused() -> Result<()> {
             );
             let file = write(home, "update", &update)?;
             let nsupdate = program(node, "nsupdate")?
-                .args(["-t", "3", "-r", "1"])
+                .args(["-t", "30", "-r", "2"])
                 .arg(file);
             let said = say(nsupdate).await?;
             ensure!(said.code != Some(0), "nsupdate: {said}");

@@ -209,7 +209,7 @@ async fn is_closed(home: &Home, server: &Server, wish: Wish, external: u16) -> R
 const PAYLOAD: &[u8] = b"Is anybody at home?";
 
 /// An open port answers within it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port that answers takes milliseconds; TCP has tried once in it, UDP three times.
 const SILENCE: Duration = Duration::from_millis(800);

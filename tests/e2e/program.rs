@@ -36,7 +36,7 @@ pub fn program(node: &Node, name: &str) -> Result<Command> {
 /// Names the Debian package that brings it.
 pub fn resolving(node: &Node, folder: &Path, resolver: &str, name: &str) -> Result<Command> {
     let conf = folder.join(format!("resolv.{resolver}.conf"));
-    let text = format!("nameserver {resolver}\noptions timeout:1 attempts:5\n");
+    let text = format!("nameserver {resolver}\noptions timeout:5 attempts:5\n");
     std::fs::write(&conf, text).with_context(|| format!("cannot write {}", conf.display()))?;
     program(node, name)?; // found here, so that the error is ours
     let shell = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
@@ -145,6 +145,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("sh", "dash"),
     ("sha256sum", "coreutils"),
+    ("ss", "iproute2"),
     ("tcpdump", "tcpdump"),
     ("tracepath", "iputils-tracepath"),
     ("traceroute", "traceroute"),
@@ -155,4 +156,4 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// No program here takes longer.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(200);

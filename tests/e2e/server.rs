@@ -61,7 +61,7 @@ impl Server {
         home.delegation().embed(self.addr)
     }
 
-    /// Serves `page` by nginx at TCP port `port`, and slowly at `/slow`; its access log is at [`Self::access_log`].
+    /// Serves `page` by nginx at TCP port `port`; its access log is at [`Self::access_log`].
     ///
     /// # Errors
     /// When it does not listen in time.
@@ -75,8 +75,7 @@ impl Server {
              http {{ access_log {here}/access.log; client_body_temp_path {here}/body;\n\
              proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;\n\
              uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
-             server {{ listen 0.0.0.0:{port}; root {here}/www;\n\
-             location = /slow {{ limit_rate 300k; alias {here}/www/index.html; }} }} }}\n"
+             server {{ listen 0.0.0.0:{port}; root {here}/www; }} }}\n"
         );
         let path = self.folder.join("nginx.conf");
         std::fs::write(&path, conf)?;
@@ -178,7 +177,7 @@ pub fn udhcpc(home: &Home, node: &Node, lease: &Path) -> Result<Command> {
     let script = write(home, "udhcpc.sh", SCRIPT)?;
     set_executable(&script)?;
     Ok(program(node, "udhcpc")?
-        .args(["-f", "-i", addressing::ETH, "-t", "20", "-T", "1", "-s"])
+        .args(["-f", "-i", addressing::ETH, "-t", "60", "-T", "1", "-s"])
         .arg(script)
         .env("LEASE", lease))
 }

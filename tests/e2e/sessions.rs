@@ -192,7 +192,7 @@ async fn session_log_goes_to_a_collector_that_comes_late() -> Result<()> {
             .await?;
         let mut lines = BufReader::new(collector.stdout.take().context("no output")?).lines();
         let mut next = async || {
-            let line = timeout(Duration::from_secs(20), lines.next_line()).await;
+            let line = timeout(Duration::from_secs(60), lines.next_line()).await;
             line.context("nothing comes")??.context("it ended")
         };
         ensure!(next().await? == "ready");
@@ -310,7 +310,7 @@ async fn speak(stream: &mut TcpStream) -> Result<()> {
         ensure!(&heard == b"hello", "{heard:?}");
         Ok(())
     };
-    timeout(Duration::from_secs(10), exchange)
+    timeout(Duration::from_secs(60), exchange)
         .await
         .context("no echo")?
 }
@@ -332,7 +332,7 @@ async fn watch(home: &Home) -> Result<Lines> {
 
 /// What happened to which session.
 async fn next((_, lines): &mut Lines) -> Result<(String, String)> {
-    let line = timeout(Duration::from_secs(10), lines.next_line()).await;
+    let line = timeout(Duration::from_secs(60), lines.next_line()).await;
     let line = line.context("nothing is seen")??.context("it ended")?;
     let event: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
     let text = |pointer| {

@@ -27,7 +27,7 @@ async fn ipv6_only_host_reaches_ipv4_and_counters_are_printed() -> Result<()> {
     let page = fetch(&wires.six, &format!("http://[{server}]:8000/")).await?;
     ensure!(page == "from IPv4", "{page}");
     ping(&wires.six, server).await?.ok()?;
-    let large = program(&wires.six, "ping")?.args(["-c", "1", "-s", "20000", "-W", "5", server]);
+    let large = program(&wires.six, "ping")?.args(["-c", "1", "-s", "20000", "-W", "30", server]);
     say(large).await?.ok().context("in fragments")?;
     ensure!(ask_udp(&wires.six, server, 5000).await? == "hello");
     big_file(&wires).await?;
@@ -133,7 +133,7 @@ async fn traceroute_shows_which_ipv6_router_answers() -> Result<()> {
         .await?;
 
     let traceroute = program(&wires.four, "traceroute")?;
-    let args = ["-I", "-e", "-n", "-q", "1", "-w", "10", "192.0.2.10"];
+    let args = ["-I", "-e", "-n", "-q", "1", "-w", "30,0,0", "192.0.2.10"];
     let said = say(traceroute.args(args)).await?.ok()?;
 
     let hops: Vec<_> = said.lines().skip(1).collect();
@@ -315,7 +315,7 @@ async fn forwarding_that_is_off_is_told_or_mended() -> Result<()> {
         told.contains("sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"),
         "{told}"
     );
-    drop(child);
+    child.kill().await?;
 
     let _web = wires.serve(&wires.four, 8000, "from IPv4").await?;
     let args = [&args[..], &["--sysctl", "--device", "nat64b"]].concat();
@@ -467,7 +467,7 @@ fn curl(node: &Node, url: &str) -> Result<lab::Command> {
 }
 
 async fn fetch(node: &Node, url: &str) -> Result<String> {
-    let curl = curl(node, url)?.args(["--max-time", "10"]);
+    let curl = curl(node, url)?.args(["--max-time", "60"]);
     say(curl).await?.ok()
 }
 
@@ -479,13 +479,13 @@ async fn big_file(wires: &Wires) -> Result<()> {
 }
 
 async fn ping(node: &Node, addr: &str) -> Result<Said> {
-    say(program(node, "ping")?.args(["-c", "1", "-W", "5", addr])).await
+    say(program(node, "ping")?.args(["-c", "1", "-W", "30", addr])).await
 }
 
 /// Sends packets of a protocol that nobody knows, short and in fragments, and waits for both.
 async fn other_protocol(wires: &Wires, server: &str) -> Result<()> {
     let listen = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)\n\
-                  s.settimeout(20)\nprint('ready', flush=True)\nseen = set()\n\
+                  s.settimeout(60)\nprint('ready', flush=True)\nseen = set()\n\
                   while len(seen) < 2:\n  packet = s.recv(65536)[20:]\n  \
                   assert packet == b'x' * len(packet)\n  seen.add(len(packet))\nprint(sorted(seen))";
     let mut listener = program(&wires.four, "python3")?
@@ -524,9 +524,9 @@ async fn echo_udp(node: &Node, port: u16) -> Result<Child> {
 /// Says hello and returns the answer; datagrams may be lost while the other side starts.
 async fn ask_udp(node: &Node, addr: &str, port: u16) -> Result<String> {
     let code = format!(
-        "import socket\nfor i in range(20):\n  \
+        "import socket\nfor i in range(60):\n  \
          s = socket.socket(socket.getaddrinfo('{addr}', {port})[0][0], socket.SOCK_DGRAM)\n  \
-         s.settimeout(0.5)\n  s.connect(('{addr}', {port}))\n  \
+         s.settimeout(1)\n  s.connect(('{addr}', {port}))\n  \
          try:\n    s.send(b'hello')\n    print(s.recv(100).decode(), end='')\n    break\n  \
          except OSError:\n    pass"
     );
@@ -540,4 +540,4 @@ const PREFIX: &str = "64:ff9b:1::/96";
 const BIG: usize = 6_000_000;
 
 /// Nothing here takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

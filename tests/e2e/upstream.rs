@@ -49,7 +49,7 @@ async fn port_opens_in_the_firewall_in_front_closes_and_comes_back_after_its_res
         webcam.open("tcp", 8080).await?;
         until(async || isp.lists(8080, true).await).await?;
         ensure!(
-            knock(home, to, 5000).await? == remote::Port::Open,
+            knock(home, to, 30_000).await? == remote::Port::Open,
             "nobody comes through"
         );
         let shown = until(async || {
@@ -82,7 +82,7 @@ async fn port_opens_in_the_firewall_in_front_closes_and_comes_back_after_its_res
             .await
             .context("after the restart")?;
         ensure!(
-            knock(home, to, 5000).await? == remote::Port::Open,
+            knock(home, to, 30_000).await? == remote::Port::Open,
             "nobody comes through after the restart"
         );
 

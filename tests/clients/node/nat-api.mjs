@@ -4,6 +4,8 @@ import NatAPI from 'nat-api'
 import { port, protocol, rest, say, untilAskedToClose } from './wish.mjs'
 
 const client = new NatAPI({ enablePMP: rest.includes('pmp'), description: 'nat-api' })
+// how long it searches; it takes the first that answers
+client._upnpClient.timeout = 60_000
 const run = (method, ...args) => promisify(client[method].bind(client))(...args)
 const mapping = { publicPort: port, privatePort: port, protocol, ttl: 1200 }
 

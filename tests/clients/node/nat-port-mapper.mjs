@@ -6,7 +6,7 @@ const [dialect, router] = rest
 
 async function findGateway () {
   if (dialect === 'pmp') return pmpNat(router)
-  for await (const found of upnpNat().findGateways({ signal: AbortSignal.timeout(4000) })) return found
+  for await (const found of upnpNat().findGateways({ signal: AbortSignal.timeout(60_000) })) return found
   throw new Error('no gateway answers')
 }
 

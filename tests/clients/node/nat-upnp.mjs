@@ -4,6 +4,8 @@ import natUpnp from 'nat-upnp'
 import { port, protocol, say, untilAskedToClose } from './wish.mjs'
 
 const client = natUpnp.createClient()
+// how long it searches; it takes the first that answers
+client.timeout = 60_000
 const run = (method, ...args) => promisify(client[method].bind(client))(...args)
 
 say('external', await run('externalIp'))

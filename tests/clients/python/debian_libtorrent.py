@@ -16,7 +16,7 @@ settings = {
 }
 session = libtorrent.session(settings)
 mapped = set()
-deadline = time.monotonic() + 8
+deadline = time.monotonic() + 60
 while len(mapped) < 2 and time.monotonic() < deadline:
     session.wait_for_alert(100)
     for alert in session.pop_alerts():

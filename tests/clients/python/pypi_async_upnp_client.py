@@ -12,7 +12,7 @@ from wish import ADDR, PORT, PROTOCOL, REST, say, until_asked_to_close
 
 
 async def main():
-    found = await IgdDevice.async_search(source=(ADDR, 0), timeout=2)
+    found = await IgdDevice.async_search(source=(ADDR, 0), timeout=4)
     roots = sorted({answer["ST"]: answer["LOCATION"] for answer in found}.items())
     say("found", *(target.rsplit(":", 1)[1] for target, _ in roots))
     _, location = roots[-1]
@@ -63,7 +63,7 @@ class Heard:
         self.news.set()
 
     async def until(self, name, value):
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             while self.values.get(name) != value:
                 self.news.clear()
                 await self.news.wait()

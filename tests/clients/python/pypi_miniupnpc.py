@@ -4,7 +4,7 @@ import miniupnpc
 from wish import ADDR, PORT, PROTOCOL, say, until_asked_to_close
 
 igd = miniupnpc.UPnP()
-igd.discoverdelay = 500
+igd.discoverdelay = 3000
 say("devices", igd.discover())
 say("selected", igd.selectigd().rsplit("/", 3)[-3:])
 say("status", igd.statusinfo()[0], igd.connectiontype(), "external", igd.externalipaddress())

@@ -4,7 +4,7 @@ import upnpclient
 from wish import ADDR, PORT, PROTOCOL, REST, say, until_asked_to_close
 
 version = REST[0]
-devices = upnpclient.discover(timeout=2)
+devices = upnpclient.discover(timeout=5)
 wanted = f"urn:schemas-upnp-org:device:InternetGatewayDevice:{version}"
 device = next(it for it in devices if it.device_type == wanted)
 say("found", device.friendly_name, "with", *sorted(it.name for it in device.services))

@@ -5,7 +5,7 @@ from wish import PORT, REST, say
 
 (client,) = REST
 
-devices = upnpclient.discover(timeout=2)
+devices = upnpclient.discover(timeout=5)
 wanted = "urn:schemas-upnp-org:device:InternetGatewayDevice:2"
 device = next(it for it in devices if it.device_type == wanted)
 firewall = next(it for it in device.services if ":WANIPv6FirewallControl:" in it.service_type)

@@ -60,18 +60,22 @@ impl Client {
             .with_context(|| format!("it does not say {words:?}"))
     }
 
-    /// Waits for a line that holds `words`.
+    /// Waits until it has said each of these, in any order.
     ///
     /// # Errors
     /// When it ends or hesitates before; shows what it said.
-    pub async fn hear_of(&mut self, words: &str) -> Result<()> {
-        let holds = |line: &str| line.contains(words).then_some(());
-        self.hear_what(holds)
+    pub async fn hear_of_all(&mut self, words: &[&str]) -> Result<()> {
+        let mut missing: Vec<_> = words.to_vec();
+        let last = |line: &str| {
+            missing.retain(|words| !line.contains(words));
+            missing.is_empty().then_some(())
+        };
+        self.hear_what(last)
             .await
             .with_context(|| format!("it does not tell of {words:?}"))
     }
 
-    async fn hear_what<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> Result<T> {
+    async fn hear_what<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> Result<T> {
         let heard = timeout(PATIENCE, async {
             while let Some(line) = self.output.next_line().await? {
                 self.said.push_str(&line);
@@ -201,4 +205,4 @@ fn installed(what: &str) -> Result<PathBuf> {
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients");
 
 /// Searches by SSDP take up to three seconds, Transmission eight.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);

@@ -134,7 +134,7 @@ async fn igd_next_maps_a_port_and_any_port_and_unmaps() -> Result<()> {
         let wish = Wish::tcp("upnp", 8308);
         let device = listen(&server, wish).await?;
         let addr = server.addr;
-        let search = async || ports::find_igd(Duration::from_secs(8)).await;
+        let search = async || ports::find_igd(Duration::from_secs(60)).await;
         let igd = Arc::new(server.node.run(search).await?);
         let here = Arc::clone(&igd);
         let open = async move || {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::Home;
 use lab::addressing::{ETH, REMOTE};
 
-use super::{ECHO, python};
+use super::{ECHO, Serving, python};
 use crate::program::{program, say};
 use crate::server::Server;
 use crate::stage::{home, play};
@@ -17,21 +17,27 @@ async fn filter_decides_who_connects() -> Result<()> {
         let webcam = Server::join(home, "webcam").await?;
         let _web = webcam.python(WEB, "page").await?;
         appear_twice(home).await?;
-        let both = async || -> Result<[bool; 2]> {
-            Ok([
-                connects(home, &webcam, REMOTE).await?,
-                connects(home, &webcam, OTHER).await?,
-            ])
-        };
-
-        map(&webcam, TCP, WEB, &[only(REMOTE)]).await?;
-        ensure!(both().await? == [true, false], "the first one only");
-        map(&webcam, TCP, WEB, &[only(OTHER)]).await?;
-        ensure!(both().await? == [true, true], "filters add up");
-        map(&webcam, TCP, WEB, &[EVERYBODY.to_owned(), only(OTHER)]).await?;
-        ensure!(both().await? == [false, true], "the second one only");
-        map(&webcam, TCP, WEB, &[EVERYBODY.to_owned()]).await?;
-        ensure!(both().await? == [true, true], "no filter is left");
+        for (filters, both, what) in [
+            (vec![only(REMOTE)], [true, false], "the first one only"),
+            (vec![only(OTHER)], [true, true], "filters add up"),
+            (
+                vec![EVERYBODY.to_owned(), only(OTHER)],
+                [false, true],
+                "the second one only",
+            ),
+            (
+                vec![EVERYBODY.to_owned()],
+                [true, true],
+                "no filter is left",
+            ),
+        ] {
+            map(&webcam, TCP, WEB, &filters).await?;
+            for (from, connects) in [REMOTE, OTHER].into_iter().zip(both) {
+                let seconds = if connects { "60" } else { "2" };
+                let connected = self::connects(home, &webcam, from, seconds).await?;
+                ensure!(connected == connects, "{what}: {from}");
+            }
+        }
         Ok(())
     })
     .await
@@ -41,7 +47,7 @@ async fn filter_decides_who_connects() -> Result<()> {
 async fn filter_decides_on_datagrams_by_address_and_port_and_on_ping() -> Result<()> {
     play(home(["webcam"]), async |home| {
         let webcam = Server::join(home, "webcam").await?;
-        let _echo = webcam.echo_udp(ECHO).await?;
+        let _echo = echo(&webcam).await?;
         appear_twice(home).await?;
         map(&webcam, UDP, ECHO, &[format!("{REMOTE}/128/4000")]).await?;
 
@@ -50,7 +56,7 @@ async fn filter_decides_on_datagrams_by_address_and_port_and_on_ping() -> Result
             (REMOTE, 4001, false),
             (OTHER, 4000, false),
         ] {
-            let said = ask(home, &webcam, from, port).await?;
+            let said = ask(home, &webcam, from, port, answered).await?;
             ensure!(
                 (said == "hello") == answered,
                 "[{from}]:{port} hears {said:?}"
@@ -59,7 +65,7 @@ async fn filter_decides_on_datagrams_by_address_and_port_and_on_ping() -> Result
         for (from, answered) in [(REMOTE, true), (OTHER, false)] {
             let ping = program(&home.net.remote, "ping")?
                 .args(["-6", "-n", "-c", "1", "-W"])
-                .args([if answered { "10" } else { "1" }, "-I"])
+                .args([if answered { "30" } else { "1" }, "-I"])
                 .arg(from.to_string())
                 .arg(webcam.external(home).to_string());
             let code = say(ping).await?.code;
@@ -87,11 +93,11 @@ async fn map(server: &Server, protocol: u8, port: u16, filters: &[String]) -> Re
     say(python).await?.ok().context("PCP MAP").map(drop)
 }
 
-async fn connects(home: &Home, server: &Server, from: Ipv6Addr) -> Result<bool> {
+async fn connects(home: &Home, server: &Server, from: Ipv6Addr, seconds: &str) -> Result<bool> {
     let url = format!("http://[{}]:{WEB}/", server.external(home));
     let curl = program(&home.net.remote, "curl")?
-        .args(["-6gsSf", "--noproxy", "*", "--max-time", "2", "--interface"])
-        .args([from.to_string(), url]);
+        .args(["-6gsSf", "--noproxy", "*", "--max-time", seconds])
+        .args(["--interface".to_owned(), from.to_string(), url]);
     let said = say(curl).await?;
     // 28: it took too long
     ensure!(matches!(said.code, Some(0 | 28)), "curl: {said}");
@@ -99,11 +105,26 @@ async fn connects(home: &Home, server: &Server, from: Ipv6Addr) -> Result<bool> 
     Ok(said.code == Some(0))
 }
 
+/// Echoes datagrams.
+async fn echo(server: &Server) -> Result<Serving> {
+    let code = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                s.bind(('0.0.0.0', int(sys.argv[1])))\nprint('ready', flush=True)\n\
+                while True: s.sendto(*s.recvfrom(65535))";
+    Serving::start(python(&server.node, code)?.arg(ECHO.to_string())).await
+}
+
 /// What the server echoes to this address and port of the remote host.
-async fn ask(home: &Home, server: &Server, from: Ipv6Addr, port: u16) -> Result<String> {
+async fn ask(
+    home: &Home,
+    server: &Server,
+    from: Ipv6Addr,
+    port: u16,
+    answered: bool,
+) -> Result<String> {
     let python = python(&home.net.remote, ASK)?
         .args([from.to_string(), port.to_string()])
-        .args([server.external(home).to_string(), ECHO.to_string()]);
+        .args([server.external(home).to_string(), ECHO.to_string()])
+        .arg(if answered { "120" } else { "4" });
     say(python).await?.ok()
 }
 
@@ -133,7 +154,7 @@ for filter in sys.argv[4:]:
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(1)
 s.connect(('192.168.64.1', 5351))
-for turn in range(10):
+for turn in range(60):
     s.send(ask)
     try:
         answer = s.recv(1100)
@@ -151,7 +172,7 @@ s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 s.bind((sys.argv[1], int(sys.argv[2])))
 s.connect((sys.argv[3], int(sys.argv[4])))
 s.settimeout(0.5)
-for turn in range(4):
+for turn in range(int(sys.argv[5])):
     s.send(b'hello')
     try:
         print(s.recv(100).decode(), end='')

@@ -138,7 +138,7 @@ s.bind(('0.0.0.0', 4821))
 print('ready', flush=True)
 s.connect(s.recvfrom(65535)[1])
 s.settimeout(1)
-for turn in range(10):
+for turn in range(40):
     mtu = s.getsockopt(socket.IPPROTO_IP, IP_MTU)
     try:
         s.send(os.urandom(mtu - 28))
@@ -151,7 +151,7 @@ for turn in range(10):
 
 const ASKING_CLIENT: &str = r"
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s.settimeout(15)
+s.settimeout(60)
 s.connect((sys.argv[1], 4821))
 s.send(b'please')
 got = s.recv(65535)
@@ -167,7 +167,7 @@ s.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO)
 s.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
 s.connect((sys.argv[1], int(sys.argv[2])))
 s.settimeout(1)
-for turn in range(10):
+for turn in range(40):
     mtu = s.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
     sent = os.urandom(mtu - 48)
     try:

@@ -201,11 +201,11 @@ def read(c):
     while got := c.recv(65536):
         heard += got
     return heard
-c = socket.create_connection((sys.argv[1], 4711), 20)
+c = socket.create_connection((sys.argv[1], 4711), 60)
 c.sendall(b'a' + b'y' * 3000000)
 c.shutdown(socket.SHUT_WR)
 assert read(c) == b'x' * 3000000
-c = socket.create_connection((sys.argv[1], 4711), 20)
+c = socket.create_connection((sys.argv[1], 4711), 60)
 c.sendall(b'b')
 assert read(c) == b'bye'
 c.sendall(b'z' * 3000000)
@@ -213,20 +213,20 @@ c.close()
 ";
 
 const RESET: &str = r"
-c = socket.create_connection((sys.argv[1], 4711), 20)
+c = socket.create_connection((sys.argv[1], 4711), 60)
 c.sendall(b'r')
 try:
     raise SystemExit(f'heard {c.recv(1)}')
 except ConnectionResetError:
     pass
-c = socket.create_connection((sys.argv[1], 4711), 20)
+c = socket.create_connection((sys.argv[1], 4711), 60)
 c.sendall(b'w')
 c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
 c.close()
 ";
 
 const IDLE: &str = r"
-c = socket.create_connection((sys.argv[1], 4711), 20)
+c = socket.create_connection((sys.argv[1], 4711), 60)
 c.sendall(b'e')
 for pause in [0, 1, 5]:
     time.sleep(pause)
@@ -239,10 +239,10 @@ const AGAIN: &str = r"
 webcam, nas = sys.argv[1:]
 def connect(to):
     c = socket.socket(socket.AF_INET6)
-    c.settimeout(20)
+    c.settimeout(60)
     c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     c.bind(('::', 40000))
-    for wait in range(500): # for the last acknowledgement of the one before
+    for wait in range(6000): # for the last acknowledgement of the one before
         try:
             c.connect((to, 4711))
             return c
@@ -280,12 +280,12 @@ time.sleep(60)
 
 const REFUSED: &str = r"
 try:
-    socket.create_connection((sys.argv[1], 4711), 20)
+    socket.create_connection((sys.argv[1], 4711), 60)
     raise SystemExit('it is open')
 except ConnectionRefusedError:
     pass
 c = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-c.settimeout(20)
+c.settimeout(60)
 c.connect((sys.argv[1], 4711))
 for size in [0, 100, 1400]:
     c.send(os.urandom(size))
@@ -298,14 +298,14 @@ for size in [0, 100, 1400]:
 /// RFC 7915 §4.2 makes 'no route' of the gateway's 'host unreachable'.
 const GONE: &str = r"
 try:
-    socket.create_connection((sys.argv[1], 4711), 20)
+    socket.create_connection((sys.argv[1], 4711), 60)
     raise SystemExit('it is open')
 except OSError as error:
     assert error.errno == errno.ENETUNREACH, error
 c = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 IPV6_RECVERR = 25
 c.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-c.settimeout(20)
+c.settimeout(60)
 c.connect((sys.argv[1], 4711))
 c.send(b'hello')
 try:

@@ -21,7 +21,21 @@ async fn main() -> Result<()> {
             Protocol::Udp
         },
     });
-    println!("found {}", client.probe().await??);
+    // it waits for half a second, or for one, and believes for five that nobody is there
+    let mut found = client.probe().await??;
+    for _ in 0..10 {
+        let missing = protocols.iter().any(|it| match it.as_str() {
+            "upnp" => !found.upnp,
+            "pcp" => !found.pcp,
+            _ => !found.nat_pmp,
+        });
+        if !missing {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        found = client.probe().await??;
+    }
+    println!("found {found}");
 
     client.update_local_port(NonZeroU16::new(wish.port).context("port 0")?);
     let mut external = client.watch_external_address();
@@ -34,9 +48,10 @@ async fn main() -> Result<()> {
     client.deactivate();
     println!("unmapped");
     // It deletes by itself, and does not say when.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     Ok(())
 }
 
-/// A gateway of the LAN answers within milliseconds, the search by SSDP within its own second.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A gateway of the LAN answers within milliseconds, the search by SSDP within its own second; a
+/// busy one takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);

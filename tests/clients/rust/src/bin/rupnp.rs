@@ -19,7 +19,7 @@ async fn main() -> Result<()> {
             "InternetGatewayDevice",
             version,
         ));
-        let devices = rupnp::discover(&target, Duration::from_secs(3), None).await?;
+        let devices = rupnp::discover(&target, Duration::from_secs(20), None).await?;
         pin!(devices)
             .try_next()
             .await?
