@@ -226,7 +226,8 @@ impl Options {
     }
 
     /// Holds the port and sends, but hears nothing.
-    pub(crate) const fn deaf(mut self) -> Self {
+    #[must_use]
+    pub const fn deaf(mut self) -> Self {
         self.deaf = true;
         self
     }

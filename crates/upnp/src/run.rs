@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use gateway::{Count, Handle, Observe, ObserveFuture};
 use mapping::{Client, Now, Outcome, Request, Snapshot};
-use net::lan::{Batch, Datagram, Socket};
+use net::lan::{Batch, Datagram};
 use net::netlink::{Change, Netlink, NetlinkError, Watch};
-use net::udp::Source;
 use net::{BindError, Clock};
 use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,20 +17,18 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{
-    GROUP, LINK_GROUP, Lan, OnLink, PORT, SITE_GROUP, Searcher, Slots, Ssdp, SsdpConfig, Web,
-};
+use crate::server::{Lan, OnLink, Searcher, Slots, Ssdp, SsdpConfig, Web};
 use crate::wire::ssdp::Header;
 use crate::{Counters, Event, Identity};
 use door::{Door, Newcomer};
 use events::{Events, Office};
 use guest::Slot;
-use hosts::Preferred;
+use port::{Port, Preferred};
 
 mod door;
 mod events;
 mod guest;
-mod hosts;
+mod port;
 #[cfg(test)]
 mod tests;
 
@@ -58,7 +55,7 @@ pub struct Options {
 /// # Errors
 /// Names what could not be opened and, for a port in use, its owner.
 pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
-    let udp = bind_udp(IpAddr::V4(options.address), options).map_err(StartError::Udp)?;
+    let udp = Port::bind(IpAddr::V4(options.address), options).map_err(StartError::Udp)?;
     let listen = SocketAddr::from((options.address, options.http_port));
     let listener = net::lan::listen(listen, &options.lan).map_err(StartError::Tcp)?;
     let local = listener.local_addr().map_err(StartError::LocalAddr)?;
@@ -79,29 +76,10 @@ pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
     })
 }
 
-/// Binds port 1900 of one family. Other programs search on the same port, so it is shared
-/// (UDA 1.1 §1.1).
-fn bind_udp(addr: IpAddr, options: &Options) -> Result<Socket, BindError> {
-    let mut socket_options = net::udp::Options::new()
-        .device(&options.lan)
-        .reuse_addr()
-        .multicast_interface(options.ifindex)
-        .multicast_ttl(MULTICAST_TTL)
-        .multicast_loop(false);
-    let groups: &[IpAddr] = match addr {
-        IpAddr::V4(_) => &[IpAddr::V4(GROUP)],
-        IpAddr::V6(_) => &[IpAddr::V6(LINK_GROUP), IpAddr::V6(SITE_GROUP)],
-    };
-    for group in groups {
-        socket_options = socket_options.join(*group, options.ifindex);
-    }
-    Socket::bind(SocketAddr::new(addr, PORT), &socket_options)?.preferring(&options.lan)
-}
-
 /// The IPv6 half; `None` where the machine or the interface has no IPv6 at all.
 fn bind_v6(options: &Options, port: u16) -> Result<Option<V6>, StartError> {
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let udp = match bind_udp(any, options) {
+    let udp = match Port::bind(any, options) {
         Ok(udp) => udp,
         Err(error) if has_no_ipv6(&error.source) => return Ok(None),
         Err(error) => return Err(StartError::Udp(error)),
@@ -145,7 +123,7 @@ pub enum StartError {
 pub struct Bound {
     options: Options,
     port: u16,
-    udp: Socket,
+    udp: Port,
     listener: TcpListener,
     v6: Option<V6>,
     web: Arc<Web>,
@@ -156,7 +134,7 @@ pub struct Bound {
 
 #[derive(Debug)]
 struct V6 {
-    udp: Socket,
+    udp: Port,
     listener: TcpListener,
     port: u16,
 }
@@ -287,7 +265,7 @@ impl Writer for Handle {
 struct Shell<W> {
     ssdp: Ssdp<StdRng>,
     lan: Lan,
-    udp: Socket,
+    udp: Port,
     listener: TcpListener,
     v6: Option<V6>,
     web: Arc<Web>,
@@ -410,26 +388,14 @@ impl<W: Writer> Shell<W> {
         local.map_or(self.options.http_port, |local| local.port())
     }
 
-    /// Nothing waits for the queue of the socket: answers to hosts that are not there fill it for
-    /// as long as the system looks for them, and connections are accepted by the same task.
     async fn transmit(&mut self) {
         while let Some(transmit) = self.ssdp.poll_transmit() {
-            let socket = match (transmit.to, &self.v6) {
+            let port = match (transmit.to, &self.v6) {
                 (SocketAddr::V4(_), _) => &self.udp,
                 (SocketAddr::V6(_), Some(v6)) => &v6.udp,
                 (SocketAddr::V6(_), None) => continue,
             };
-            let from = Some(Source {
-                addr: transmit.from,
-                ifindex: self.options.ifindex,
-            });
-            let (to, payload) = (transmit.to, &transmit.payload);
-            let sent = if to.ip().is_multicast() {
-                let sent = timeout(SEND_PATIENCE, socket.send_to(payload, to, from)).await;
-                sent.unwrap_or_else(|elapsed| Err(elapsed.into()))
-            } else {
-                socket.try_send_to(payload, to, from)
-            };
+            let sent = port.send(&transmit, self.options.ifindex).await;
             self.counters.count(match sent {
                 Ok(()) => Event::SsdpSent,
                 Err(_) => Event::SsdpSendFailed,
@@ -440,8 +406,8 @@ impl<W: Writer> Shell<W> {
     fn prefer_hosts(&mut self) {
         let snapshot = self.writer.snapshot();
         let v6 = self.v6.as_mut().map(|v6| &mut v6.udp);
-        let sockets = std::iter::once(&mut self.udp).chain(v6);
-        self.preferred.update(sockets, &snapshot);
+        let ports = std::iter::once(&mut self.udp).chain(v6);
+        self.preferred.update(ports, &snapshot);
     }
 
     fn hear(&mut self, batch: &Batch) {
@@ -560,12 +526,6 @@ impl Observe for Observed {
         Box::pin(std::future::ready(self.0.counts()))
     }
 }
-
-/// UDA 1.1 §1.1: two hops by default.
-const MULTICAST_TTL: u32 = 2;
-
-/// An announcement is repeated, so it may fail; a set of them has 21 for each address.
-const SEND_PATIENCE: Duration = Duration::from_millis(20);
 
 /// For a goodbye.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::*;
+use crate::server::{GROUP, LINK_GROUP, PORT};
 use crate::{Edition, Resource, ServiceKind};
 
 #[test]
@@ -373,9 +374,17 @@ fn t_7_searches_of_hosts_that_are_not_there_stop_nobody() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
 
+        let local = SocketAddr::from((home.camera, 0));
+        let camera = Socket::bind(local, &net::udp::Options::new()).unwrap();
+        let search =
+            b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: upnp:rootdevice\r\n\r\n";
+        let gateway = SocketAddr::from((GATEWAY, PORT));
+        camera.send_to(search, gateway, None).await.unwrap();
+        let mut buf = [0; 2048];
+        let found = timeout(Duration::from_secs(10), camera.recv(&mut buf)).await;
+        assert!(found.is_ok(), "the camera finds us all the same");
         let request = home.http("GET / HTTP/1.0\r\n\r\n");
         let answer = timeout(Duration::from_secs(10), request).await.unwrap();
-
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     });
 }

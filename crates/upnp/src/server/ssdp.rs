@@ -81,6 +81,8 @@ pub struct Transmit {
     pub from: IpAddr,
     /// To whom.
     pub to: SocketAddr,
+    /// Whether that is somebody who is known to be there.
+    pub standing: Standing,
     /// What.
     pub payload: Vec<u8>,
 }
@@ -289,6 +291,7 @@ impl<R: Rng> Ssdp<R> {
                 Due::Answer(Transmit {
                     from: endpoint.ip(),
                     to: source,
+                    standing,
                     payload: ssdp::response(advert, endpoint, self.config.header),
                 })
             })
@@ -309,6 +312,7 @@ impl<R: Rng> Ssdp<R> {
             let messages = self.adverts.iter().map(|advert| Transmit {
                 from: endpoint.ip(),
                 to,
+                standing: Standing::Host,
                 payload: emit(advert, to, endpoint, header),
             });
             self.transmits.extend(messages);
