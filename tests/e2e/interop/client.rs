@@ -60,6 +60,14 @@ impl Client {
             .with_context(|| format!("it does not say {words:?}"))
     }
 
+    /// Waits for a line that holds `words`.
+    ///
+    /// # Errors
+    /// When it ends or hesitates before; shows what it said.
+    pub async fn hear_of(&mut self, words: &str) -> Result<()> {
+        self.hear_of_all(&[words]).await
+    }
+
     /// Waits until it has said each of these, in any order.
     ///
     /// # Errors
