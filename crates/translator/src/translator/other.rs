@@ -217,8 +217,10 @@ impl Translator {
 }
 
 /// Tells whether a protocol is one of transport, so that its number means the same in both
-/// families: an extension header would be read as one behind an IPv4 packet's payload, IGMP and
-/// what follows nothing are for their link, and of ICMP only the own kind makes sense.
+/// families.
+// DEVIATION RFC 7915 §4.1, §5.1: other numbers are not copied, because a payload from IPv4 would be
+// read as an extension header, with which anybody could forge fragments; IGMP and what follows
+// nothing are for their link, and of ICMP only the own kind makes sense.
 const fn passes(protocol: u8) -> bool {
     const IGMP: u8 = 2;
     const AUTHENTICATION: u8 = 51;
