@@ -8,7 +8,7 @@ use super::with_offloads_and_without;
 use crate::bulk::Files;
 use crate::program::{program, say};
 use crate::server::Server;
-use crate::stage::{home, play};
+use crate::stage::{home, play, until};
 
 #[tokio::test]
 async fn iperf3_measures_tcp_and_udp_both_ways() -> Result<()> {
@@ -57,11 +57,17 @@ async fn curl_of_a_gigabyte_keeps_every_byte() -> Result<()> {
 
 /// What iperf3 says at the end.
 async fn iperf3(home: &Home, server: &Server, how: &[&str]) -> Result<Value> {
-    let iperf3 = program(&home.net.remote, "iperf3")?
-        .args(["-6", "--json", "-p", IPERF, "-c"])
-        .arg(server.external(home).to_string())
-        .args(how);
-    let said = say(iperf3).await?.ok();
+    // the server may still be at the end of the last one
+    let said = until(async || {
+        let iperf3 = program(&home.net.remote, "iperf3")?
+            .args(["-6", "--json", "-p", IPERF, "-c"])
+            .arg(server.external(home).to_string())
+            .args(how);
+        let said = say(iperf3).await?;
+        ensure!(!said.out.contains("the server is busy"), "{said}");
+        Ok(said)
+    });
+    let said = said.await?.ok();
     let said = said.with_context(|| format!("iperf3 {how:?}"))?;
     let said: Value = serde_json::from_str(&said)?;
     let error = said.get("error").map(Value::to_string);
