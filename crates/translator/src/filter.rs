@@ -110,7 +110,7 @@ impl Filter {
         };
         let found = self.sessions.find_four(&tuple);
         let id = match found.and_then(|id| self.alive(id, now)) {
-            Some(id) if self.is_bound(&tuple) && self.begins_anew(id, &incoming.segment) => {
+            Some(id) if self.begins_anew(id, &incoming.segment) && self.is_bound(&tuple) => {
                 self.end(id, EndReason::Evicted, now);
                 return Err(DropReason::NoSession);
             }
