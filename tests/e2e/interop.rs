@@ -11,8 +11,8 @@
 //! | libtorrent | UPnP, PCP | maps TCP and UDP, unmaps when the session ends |
 //! | Transmission | NAT-PMP | maps after 8 s; its UPnP half asks libminiupnpc for a public IPv4 address and stops |
 //! | natpmpc | NAT-PMP | maps |
-//! | aMule (libupnp) | UPnP | maps over IPv6, after subscribing to the connection's events |
-//! | Syncthing | NAT-PMP, UPnP | maps by NAT-PMP, as IGD:1 and as IGD:2, each a port of its own; never unmaps |
+//! | aMule (libupnp) | UPnP | maps, mostly over IPv6, after subscribing to the connection's events |
+//! | Syncthing | NAT-PMP, UPnP | maps by NAT-PMP, as IGD:1 and as IGD:2; never unmaps |
 //! | nmap `nat-pmp-info`, `nat-pmp-mapport` | NAT-PMP | shows 0.0.0.0; maps, unmaps, unmaps all |
 //! | nmap `upnp-info`, `broadcast-upnp-info` | UPnP | describes the gateway; `upnp-info` only with `override=false`, because it looks for a line end that it has cut off |
 //! | crab_nat | PCP | maps and shows the IPv6 address (`pcp.rs`); by NAT-PMP it maps |
