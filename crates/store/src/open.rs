@@ -263,12 +263,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const ROWS_AHEAD: usize = 1024;
 
 /// 16 MiB. A checkpoint writes each page once that changed since the one before, by a request to
-/// the disk of its own unless its neighbour changed as well. With 100,000 mappings, renewals
-/// change any of 3,300 pages: after 1,000 of them most pages have no such neighbour, and
-/// checkpoints cost more than everything else; after 4,000 most have one. Only a load without
-/// pause comes here, and of its commits not one in five hundred pays; else
-/// [`crate::Store::checkpoint`] has run in a pause before. One table of the index of the WAL
-/// holds 4,062 pages.
+/// the disk of its own unless its neighbour changed as well: so the more commits share one, the
+/// less each pays. With 100,000 mappings, what changes a row beyond its end changes any of 3,300
+/// pages: after 1,000 of them most have no such neighbour, and checkpoints cost more than
+/// everything else; after 4,000 most have one. Renewals change any of 440, which are written once
+/// for thousands. Only a load without pause comes here; else [`crate::Store::checkpoint`] has
+/// run in a pause before. One table of the index of the WAL holds 4,062 pages.
 const AUTOCHECKPOINT_PAGES: &str = "4000";
 
 /// What is left of the WAL file after a checkpoint: all of it, since a file that does not grow is
