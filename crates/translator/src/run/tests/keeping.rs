@@ -273,7 +273,14 @@ impl House {
     }
 
     async fn grant(&self, request: Request) {
-        let outcome = self.handle.request(request).await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut outcome = self.handle.request(request.clone()).await;
+        // "ask again", while the translator is still starting
+        while outcome == Outcome::Refused(mapping::Refusal::Unavailable)
+            && tokio::time::Instant::now() < deadline
+        {
+            outcome = self.handle.request(request.clone()).await;
+        }
         assert!(matches!(outcome, Outcome::Granted(_)), "{outcome:?}");
     }
 
