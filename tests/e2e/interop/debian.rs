@@ -162,17 +162,7 @@ async fn amule_subscribes_maps_and_unmaps() -> Result<()> {
 async fn syncthing_maps_by_nat_pmp_and_at_both_root_devices() -> Result<()> {
     play(home(["console"]), async |home| {
         let server = Server::join(home, "console").await?;
-        let folder = home.folder().join("syncthing");
-        let syncthing = program(&server.node, "syncthing")?
-            .env("HOME", &folder)
-            .env("STNODEFAULTFOLDER", "1")
-            .args(["serve", "--no-browser", "--home"])
-            .arg(&folder);
-        let mut client = Client::start(home, syncthing).await?;
-
-        client.hear_of("TCP listener").await?;
-        // it listens for answers to each search for ten seconds
-        client.hear_of("Detected 3 NAT services").await?;
+        let mut client = syncthing_that_detects_three(home, &server).await?;
         let told = client.said().split("external TCP address 0.0.0.0:").skip(1);
         let told: Vec<u16> = told
             .map(|rest| rest.split(' ').next().unwrap_or_default().parse())
@@ -191,6 +181,29 @@ async fn syncthing_maps_by_nat_pmp_and_at_both_root_devices() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// It asks each server once at its start and listens for ten seconds; where it has missed an answer
+/// it is started anew.
+async fn syncthing_that_detects_three(home: &Home, server: &Server) -> Result<Client> {
+    let folder = home.folder().join("syncthing");
+    let mut heard = String::new();
+    for _ in 0..4 {
+        let syncthing = program(&server.node, "syncthing")?
+            .env("HOME", &folder)
+            .env("STNODEFAULTFOLDER", "1")
+            .args(["serve", "--no-browser", "--home"])
+            .arg(&folder);
+        let mut client = Client::start(home, syncthing).await?;
+        client.hear_of("TCP listener").await?;
+        client.hear_of("Detected ").await?;
+        if client.said().contains("Detected 3 NAT services") {
+            return Ok(client);
+        }
+        heard.push_str(client.said());
+        client.terminate().await?;
+    }
+    anyhow::bail!("one of NAT-PMP, IGD:1 and IGD:2 is never found: {heard}")
 }
 
 /// Without `-i` upnpc wants a public IPv4 address; nothing is opened.
