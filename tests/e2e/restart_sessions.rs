@@ -28,7 +28,7 @@ async fn connection_goes_on_over_sigterm_and_start() -> Result<()> {
         flow.goes_on().await?;
         for _ in 0..2 {
             let took = home.daemon.stop().await?;
-            ensure!(took < Duration::from_secs(20), "it takes {took:?} to end");
+            ensure!(took < Duration::from_secs(5), "it takes {took:?} to end");
 
             home.daemon.start().await?;
 
