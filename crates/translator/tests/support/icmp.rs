@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Home, Packet, Segment, parse_v4, parse_v6, sum16};
+use super::packet::{parse_v4, parse_v6};
+use super::{Home, Packet, Segment, sum16};
 use translator::DropReason;
 
 /// An ICMP error as its meaning; `bytes` computes all lengths and checksums, `parse` checks them.
