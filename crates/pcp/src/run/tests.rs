@@ -14,6 +14,8 @@ use super::*;
 use crate::server::Dialects;
 use crate::wire::{Body, Map, Response, ResultCode};
 
+mod forged;
+
 #[test]
 fn clients_are_answered_over_the_cable_and_restarts_are_announced() {
     in_home(|home| async move {
@@ -231,148 +233,6 @@ fn a_foreign_client_opens_renews_and_closes_by_pcp_and_falls_back_to_natpmp() {
             served.unwrap();
         });
     }
-}
-
-#[test]
-fn who_asks_as_hosts_that_are_not_there_stops_nobody_else() {
-    in_home(|home| async move {
-        let client = home.client(CAMERA, 0);
-        let forger = home.forger();
-        let cancel = CancellationToken::new();
-        let gate = Rc::new(tokio::sync::Semaphore::new(100));
-        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
-
-        let exchange = async {
-            let unsent = async || {
-                let counts = observer.counters().await;
-                let unsent = counts
-                    .iter()
-                    .find(|count| count.name == "send_errors_total");
-                unsent.map_or(0, |count| count.value)
-            };
-            let absent = (100..200).map(|host| Ipv4Addr::new(192, 168, 64, host));
-            // until the socket holds as many answers as it can, each waiting for ARP
-            for addr in absent.cycle() {
-                let (from, to) = (
-                    SocketAddrV4::new(addr, 5000),
-                    SocketAddrV4::new(GATEWAY, PORT),
-                );
-                let sent = forger.0.send_udp(forger.1, from, to, &[0, 0]);
-                sent.await.unwrap();
-                tokio::task::yield_now().await;
-                if unsent().await > 0 {
-                    break;
-                }
-            }
-
-            say(&client, &[0, 0]).await;
-            assert_eq!(hear(&client).await[..4], [0, 128, 0, 0]);
-            cancel.cancel();
-        };
-        let (served, ()) = tokio::join!(serving, exchange);
-        served.unwrap();
-    });
-}
-
-#[test]
-fn who_writes_a_neighbours_address_opens_and_closes_nothing() {
-    in_home(|home| async move {
-        let camera = home.client(CAMERA, 0);
-        let forger = home.forger();
-        let cancel = CancellationToken::new();
-        let gate = Rc::new(tokio::sync::Semaphore::new(100));
-        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
-        let SocketAddr::V4(victim) = camera.local_addr() else {
-            panic!("not IPv4");
-        };
-        // everything is as the camera would say it, the nonce of its mapping included
-        let forge = async |bytes: &[u8]| {
-            let frame = UdpFrame {
-                source_mac: NEIGHBOUR_MAC,
-                destination_mac: forger.1,
-                source: victim,
-                destination: SocketAddrV4::new(GATEWAY, PORT),
-                payload: bytes,
-            };
-            forger.0.send(&frame.emit().unwrap()).await.unwrap();
-        };
-        let mapped = || home.core.borrow().snapshot().mapping_count();
-
-        let exchange = async {
-            say(&camera, &map_request(8080)).await;
-            let answer = hear(&camera).await;
-            assert_eq!(answer[..4], [2, 129, 0, 0]);
-            say(&camera, &natpmp_request(8081, 3600)).await;
-            assert_eq!(hear(&camera).await[..4], [0, 130, 0, 0]);
-            assert_eq!(mapped(), 2);
-
-            forge(&map_request(9000)).await;
-            forge(&[&map_request(8080)[..4], &[0; 4], &map_request(8080)[8..]].concat()).await;
-            forge(&natpmp_request(9001, 3600)).await;
-            forge(&natpmp_request(8081, 0)).await;
-            forge(&natpmp_request(0, 0)).await;
-            forge(&[0, 0]).await;
-
-            // heard after those; nothing but its own answer reaches the camera
-            say(&camera, &map_request(8082)).await;
-            let answer = hear(&camera).await;
-            let answer = Response::parse(&answer).unwrap();
-            let Body::Map(map) = answer.body else {
-                panic!("not a mapping: {answer:?}");
-            };
-            assert_eq!(
-                (answer.result, map.internal_port),
-                (ResultCode::Success, 8082)
-            );
-            assert_eq!(mapped(), 3);
-            assert_eq!(*home.asked.borrow(), [8080, 8081, 8082]);
-            cancel.cancel();
-        };
-        let (served, ()) = tokio::join!(serving, exchange);
-        served.unwrap();
-
-        let natpmp = Observer {
-            room: Room::NatPmp,
-            ..observer.clone()
-        };
-        for (observer, expected) in [(observer, 2), (natpmp, 4)] {
-            let counts = observer.counters().await;
-            let forged = counts.iter().find(|count| count.reason == "forged");
-            assert_eq!(forged.map(|count| count.value), Some(expected));
-        }
-        let mut buf = [0; 100];
-        assert_eq!(camera.try_recv(&mut buf).unwrap(), None);
-    });
-}
-
-#[test]
-fn p_8_datagrams_that_find_no_room_are_counted() {
-    in_home(|home| async move {
-        let client = home.client(CAMERA, 0);
-        let cancel = CancellationToken::new();
-        let gate = Rc::new(tokio::sync::Semaphore::new(0));
-        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
-        // nobody takes them out; and they are responses, so nobody answers them later
-        let mut datagram = vec![0; 1000];
-        datagram[..2].copy_from_slice(&[2, 0x81]);
-        for _ in 0..20_000 {
-            say(&client, &datagram).await;
-        }
-
-        let exchange = async {
-            let lost = |counts: &[Count]| {
-                let count = counts.iter().find(|it| it.reason == "queue-full");
-                count.map_or(0, |it| it.value)
-            };
-            while lost(&observer.counters().await) == 0 {
-                say(&client, &datagram).await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            cancel.cancel();
-        };
-        let (served, ()) = tokio::join!(serving, exchange);
-        served.unwrap();
-    });
 }
 
 #[test]
