@@ -240,13 +240,11 @@ impl Nets {
         sessions: &mut Slab<T>,
         session: u32,
     ) {
-        match (share, self.crowds.get_mut(crowd)) {
-            (Share::Finished, Some(crowd)) => crowd.finished += 1,
-            (Share::HalfOpen, Some(_)) => {
-                self.weigh(crowd, |half_open| half_open.push_back(sessions, session));
-            }
-            (Share::InUse, _) | (_, None) => {}
-        }
+        self.recount(
+            (crowd, share),
+            |finished| *finished += 1,
+            |half_open| half_open.push_back(sessions, session),
+        );
     }
 
     fn leave<T: Linked<BY_NET>>(
@@ -256,12 +254,28 @@ impl Nets {
         sessions: &mut Slab<T>,
         session: u32,
     ) {
-        match (share, self.crowds.get_mut(crowd)) {
-            (Share::Finished, Some(crowd)) => crowd.finished -= 1,
-            (Share::HalfOpen, Some(_)) => {
-                self.weigh(crowd, |half_open| half_open.unlink(sessions, session));
+        self.recount(
+            (crowd, share),
+            |finished| *finished -= 1,
+            |half_open| half_open.unlink(sessions, session),
+        );
+    }
+
+    /// Changes whichever count of a crowd goes with a share.
+    fn recount(
+        &mut self,
+        (id, share): (u32, Share),
+        finished: impl FnOnce(&mut u32),
+        half_open: impl FnOnce(&mut List<BY_NET>),
+    ) {
+        match share {
+            Share::Finished => {
+                if let Some(crowd) = self.crowds.get_mut(id) {
+                    finished(&mut crowd.finished);
+                }
             }
-            (Share::InUse, _) | (_, None) => {}
+            Share::HalfOpen => self.weigh(id, half_open),
+            Share::InUse => {}
         }
     }
 
