@@ -184,8 +184,10 @@ impl Desk {
                 self.log_trouble.note("delete old session logs", forgotten);
             }
         }
-        if let Some(syslog) = &mut self.syslog {
-            let sent = syslog.flush();
+        if let Some(syslog) = &mut self.syslog
+            && syslog.is_due(now.mono)
+        {
+            let sent = syslog.flush(now.mono);
             self.syslog_trouble.note("reach the syslog", sent);
         }
     }

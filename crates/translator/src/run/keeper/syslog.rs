@@ -9,9 +9,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gateway::SessionProtocol;
-use mapping::Wall;
+use mapping::{Instant, Wall};
 
 use super::record::Record;
 
@@ -25,12 +26,29 @@ pub enum Syslog {
 }
 
 /// Sends what it can without waiting, and keeps the rest for a while.
+///
+/// That nobody listens at a port is told after the fact, with the next message. So the last one is
+/// kept until it is known to have arrived, and while the collector is away messages leave one at a
+/// time, so rarely that the answer is heard of each.
 #[derive(Debug)]
 pub(super) struct Sender {
     to: Syslog,
     socket: Option<Socket>,
     host: String,
     waiting: VecDeque<String>,
+    /// Sent, perhaps in vain.
+    last: Option<String>,
+    collector: Collector,
+    not_before: Instant,
+}
+
+/// What is known of who listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Collector {
+    /// One message has left, to see whether it arrives.
+    Asked,
+    Away,
+    Listens,
 }
 
 #[derive(Debug)]
@@ -47,6 +65,9 @@ impl Sender {
             socket: None,
             host: header_field(host.trim()),
             waiting: VecDeque::new(),
+            last: None,
+            collector: Collector::Listens,
+            not_before: Instant::default(),
         }
     }
 
@@ -59,32 +80,76 @@ impl Sender {
         0
     }
 
-    /// Tells whether messages wait.
+    /// Tells whether messages wait for a collector that is busy.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && self.collector == Collector::Listens
+    }
+
+    /// Tells whether to call [`Self::flush`]: one that is away is not asked all the time.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now >= self.not_before
     }
 
     /// Sends what the collector takes now.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        while let Some(message) = self.waiting.front() {
-            let socket = match self.socket.take() {
-                Some(socket) => socket,
-                None => Socket::open(&self.to)?,
-            };
-            let sent = socket.send(message.as_bytes());
-            match sent {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket = Some(socket);
-                    return Ok(());
+    ///
+    /// # Errors
+    /// When nobody is known to listen.
+    pub(super) fn flush(&mut self, now: Instant) -> io::Result<()> {
+        let sent = self.send_waiting();
+        if sent.is_err() {
+            self.not_before = now + AWAY_PAUSE;
+        }
+        sent
+    }
+
+    fn send_waiting(&mut self) -> io::Result<()> {
+        if let Some(error) = self.socket.as_ref().and_then(Socket::refused) {
+            return Err(self.lose(error));
+        }
+        if self.collector == Collector::Asked {
+            self.collector = Collector::Listens;
+        }
+        while let Some(message) = self.waiting.pop_front() {
+            match self.send(&message) {
+                Ok(()) => self.last = Some(message),
+                Err(error) => {
+                    self.waiting.push_front(message);
+                    return match error.kind() {
+                        io::ErrorKind::WouldBlock => Ok(()),
+                        _ => Err(self.lose(error)),
+                    };
                 }
-                // who listens may have been started anew: the next attempt opens the socket again
-                Err(error) => return Err(error),
             }
-            self.socket = Some(socket);
-            self.waiting.pop_front();
+            match (self.collector, &self.to) {
+                (Collector::Away, Syslog::Udp(_)) => {
+                    self.collector = Collector::Asked;
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                _ => self.collector = Collector::Listens,
+            }
         }
         Ok(())
+    }
+
+    fn send(&mut self, message: &str) -> io::Result<()> {
+        let socket = match &self.socket {
+            Some(socket) => socket,
+            None => self.socket.insert(Socket::open(&self.to)?),
+        };
+        socket.send(message.as_bytes())
+    }
+
+    /// Notes that nobody listens. Who does may have been started anew: the next attempt opens the
+    /// socket again.
+    fn lose(&mut self, error: io::Error) -> io::Error {
+        self.socket = None;
+        self.collector = Collector::Away;
+        if error.kind() == io::ErrorKind::ConnectionRefused
+            && let Some(last) = self.last.take()
+        {
+            self.waiting.push_front(last);
+        }
+        error
     }
 }
 
@@ -116,6 +181,14 @@ impl Socket {
             Self::Udp(socket) => socket.send(message),
         }
         .map(drop)
+    }
+
+    /// Returns what became of a message before, if it is known that nobody took it.
+    fn refused(&self) -> Option<io::Error> {
+        match self {
+            Self::Local(_) => None,
+            Self::Udp(socket) => socket.take_error().ok().flatten(),
+        }
     }
 }
 
@@ -211,6 +284,10 @@ const PRIORITY: u8 = 3 * 8 + 6;
 /// Messages that wait for a collector that is busy or away.
 const WAITING: usize = 4096;
 
+/// Until a collector that is away is asked again: as often as a host of Linux says that a port is
+/// closed.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// From the first of March of the year 0.
 const DAYS_TO_1970: u64 = 719_468;
 
@@ -276,18 +353,51 @@ mod tests {
         let mut sender = Sender::new(Syslog::Local(path.clone()));
         assert_eq!((0..WAITING).map(|_| sender.add(&record())).sum::<u64>(), 0);
         assert_eq!(sender.add(&record()), 1);
-        assert!(sender.flush().is_err());
+        assert!(sender.flush(at(1)).is_err());
+        assert!(!sender.is_due(at(1)) && sender.is_due(at(2)));
         let collector = UnixDatagram::bind(&path).unwrap();
 
         let mut buf = [0; 2048];
         let mut received = 0;
-        while sender.is_waiting() {
-            sender.flush().unwrap();
+        while received < WAITING {
+            sender.flush(at(2)).unwrap();
             let len = collector.recv(&mut buf).unwrap();
             assert!(buf[..len].starts_with(b"<30>1 "));
             received += 1;
         }
-        assert!(received > 1);
+        assert!(!sender.is_waiting());
+    }
+
+    #[test]
+    fn no_message_is_lost_to_a_udp_collector_that_is_away_for_a_while() {
+        // nobody else has this address, and no port that is chosen by the kernel is so low
+        let addr: SocketAddr = "127.77.3.1:5514".parse().unwrap();
+        let mut sender = Sender::new(Syslog::Udp(addr));
+        let mut record = record();
+        for port in 1..=3 {
+            record.ends.remote.1 = port;
+            sender.add(&record);
+        }
+        for second in 1..=5 {
+            assert!(sender.flush(at(second)).is_err());
+            assert!(!sender.is_due(at(second)) && sender.is_due(at(second + 1)));
+        }
+
+        let collector = UdpSocket::bind(addr).unwrap();
+        let mut second = 6;
+        while sender.flush(at(second)).is_err() {
+            second += 1;
+            assert!(second < 10);
+        }
+
+        let mut buf = [0; 2048];
+        for port in 1..=3 {
+            let len = collector.recv(&mut buf).unwrap();
+            let text = std::str::from_utf8(&buf[..len]).unwrap();
+            assert!(text.contains(&format!("]:{port} external")), "{text}");
+        }
+        collector.set_nonblocking(true).unwrap();
+        assert!(collector.recv(&mut buf).is_err());
     }
 
     #[test]
@@ -296,7 +406,7 @@ mod tests {
         let mut sender = Sender::new(Syslog::Udp(collector.local_addr().unwrap()));
         sender.add(&record());
 
-        sender.flush().unwrap();
+        sender.flush(at(1)).unwrap();
 
         let mut buf = [0; 2048];
         let len = collector.recv(&mut buf).unwrap();
@@ -306,6 +416,10 @@ mod tests {
                 .contains(" SADD - ")
         );
         assert!(!sender.is_waiting());
+    }
+
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
     }
 
     fn record() -> Record {
