@@ -91,7 +91,8 @@ impl<W: Writer> Newcomer<W> {
             addr: self.peer.ip(),
             mac: Some(mac),
         };
-        if self.writer.snapshot().is_forged(client) {
+        // who showed its MAC with the SYN was looked at before it was given a place
+        if self.syn.is_none() && self.writer.snapshot().is_forged(client) {
             return self.counters.count(Event::ConnectionForged);
         }
         self.counters.count(Event::ConnectionAccepted);
