@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
 use measures::{Measure, Options};
@@ -120,6 +120,8 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 /// Who takes part, and a line for each that cannot.
 fn peers(arguments: &Arguments) -> Result<(Vec<Peer>, Vec<String>)> {
+    let builds = support::builds(&arguments.also)?;
+    check_names(&arguments.peers, &builds)?;
     let mut peers = vec![Peer::Forwarding, Peer::Dnat44];
     let mut absent = Vec::new();
     match site::tayga_of_debian() {
@@ -143,7 +145,6 @@ fn peers(arguments: &Arguments) -> Result<(Vec<Peer>, Vec<String>)> {
         Some(path) => peers.push(Peer::Tundra(path)),
         None => absent.push("Tundra: give its path by PORTICO_BENCH_TUNDRA".to_owned()),
     }
-    let builds = support::builds(&arguments.also)?;
     peers.extend(
         builds
             .into_iter()
@@ -153,6 +154,16 @@ fn peers(arguments: &Arguments) -> Result<(Vec<Peer>, Vec<String>)> {
         arguments.peers.is_empty() || arguments.peers.iter().any(|name| name == it.name())
     });
     Ok((peers, absent))
+}
+
+/// Whoever mistypes a name would miss a column, or all of them.
+fn check_names(wanted: &[String], builds: &[(String, PathBuf)]) -> Result<()> {
+    let ours = builds.iter().map(|(name, _)| name.as_str());
+    let known: Vec<_> = site::NAMES.into_iter().chain(ours).collect();
+    match wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => bail!("no peer is named {name:?}: known are {}", known.join(", ")),
+        None => Ok(()),
+    }
 }
 
 async fn sites(peers: &[Peer], offloads: Offloads, shared: bool) -> Result<Vec<Site>> {

@@ -37,7 +37,7 @@ impl Peer {
     pub fn name(&self) -> &str {
         match self {
             Self::Forwarding => FORWARDING,
-            Self::Dnat44 => "nft-dnat44",
+            Self::Dnat44 => DNAT44,
             Self::Tayga(_) => TAYGA,
             Self::TaygaMain(_) => TAYGA_MAIN,
             Self::Tundra(_) => TUNDRA,
@@ -299,7 +299,11 @@ fn checksum_errors(text: &str) -> u64 {
         .sum()
 }
 
+/// The peers that are no builds of ours, there or absent.
+pub const NAMES: [&str; 5] = [FORWARDING, DNAT44, TAYGA, TAYGA_MAIN, TUNDRA];
+
 pub const FORWARDING: &str = "ipv6-forward";
+const DNAT44: &str = "nft-dnat44";
 pub const TAYGA: &str = "tayga";
 pub const TAYGA_MAIN: &str = "tayga-main";
 pub const TUNDRA: &str = "tundra";
