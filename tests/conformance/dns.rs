@@ -240,6 +240,17 @@ fn d_a1_no_recursion_outside_the_lan() {
 }
 
 #[test]
+fn x_a7_prefix_is_not_told_to_who_looks_for_a_way_to_the_ipv4_internet() {
+    let home = Home::new();
+    let ipv4only = query("ipv4only.arpa.", RecordType::AAAA);
+
+    let public = home.handle(View::Public, &ipv4only);
+    assert_eq!(public.metadata.response_code, ResponseCode::Refused);
+    let lan = home.verdict_on(Transport::Udp, View::Lan, &ipv4only);
+    assert!(matches!(lan, Verdict::Forward(_)), "{lan:?}");
+}
+
+#[test]
 fn d_x1_transfer_is_refused() {
     let home = Home::new();
     for view in [View::Lan, View::Public] {
@@ -440,6 +451,13 @@ impl Home {
     }
 
     fn handle_by(&self, transport: Transport, view: View, query: &Message) -> Message {
+        match self.verdict_on(transport, view, query) {
+            Verdict::Answer(bytes) => Message::from_vec(&bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn verdict_on(&self, transport: Transport, view: View, query: &Message) -> Verdict {
         let server = Server::new(Zone::new(Duration::from_secs(60)));
         let bytes = query.to_vec().unwrap();
         let received = Received {
@@ -448,10 +466,7 @@ impl Home {
             transport,
             view,
         };
-        match server.handle_message(received, self.core.snapshot(), now(), &self.counters) {
-            Verdict::Answer(bytes) => Message::from_vec(&bytes).unwrap(),
-            other => panic!("{other:?}"),
-        }
+        server.handle_message(received, self.core.snapshot(), now(), &self.counters)
     }
 }
 
