@@ -51,6 +51,25 @@ const FIGURE_7: [(&str, &str); 11] = [
 const PREFIX: &str = "2001:db8:64::/96";
 
 #[test]
+fn rfc_6890_row_of_addresses_that_no_host_has_is_refused() {
+    for (text, what) in [
+        ("127.0.0.1=2001:db8::1", "loopback"),
+        ("0.0.0.0=2001:db8::1", "unspecified"),
+        ("169.254.1.0/24=2001:db8::/120", "link-local"),
+        ("224.0.0.0/4=2001:db8::/100", "multicast"),
+        ("255.255.255.255=2001:db8::1", "reserved"),
+        ("192.0.2.1=::1", "loopback"),
+        ("192.0.2.1=::", "unspecified"),
+        ("192.0.2.1=::ffff:198.51.100.1", "IPv4-mapped"),
+        ("192.0.2.0/24=fe80::/120", "link-local"),
+        ("192.0.2.1=ff02::1", "multicast"),
+    ] {
+        let refused = Err(InvalidAddressMap::Reserved(what));
+        assert_eq!(text.parse::<AddressMap>(), refused, "{text}");
+    }
+}
+
+#[test]
 fn s3_2_row_may_not_leave_more_bits_free_in_ipv4() {
     for (text, why) in [
         ("192.0.2.0/24=2001:db8::/121", InvalidAddressMap::TooLong),

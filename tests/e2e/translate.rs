@@ -229,65 +229,35 @@ async fn what_cannot_be_is_said_and_has_an_exit_code() -> Result<()> {
     cable(gateway.end("four0"), far.end("eth0")).await?;
     gateway.add_address("four0", "198.51.100.1/24").await?;
     for (args, code, words) in [
+        ("--pool 198.51.100.1", 2, "which this machine has itself"),
+        ("--pref64 64:ff9b:1::/48 --pool 192.0.2.1", 2, "overlaps"),
         (
-            &["--pref64", PREFIX, "--pool", "198.51.100.1"][..],
-            2,
-            "which this machine has itself",
-        ),
-        (
-            &[
-                "--pref64",
-                PREFIX,
-                "--pref64",
-                "64:ff9b:1::/48",
-                "--pool",
-                "192.0.2.1",
-            ],
-            2,
-            "overlaps",
-        ),
-        (
-            &[
-                "--pref64",
-                PREFIX,
-                "--pool",
-                "192.0.2.1",
-                "--bib",
-                "tcp,[2001:db8::1]:80,192.0.2.2:80",
-            ],
+            "--pool 192.0.2.1 --bib tcp,[2001:db8::1]:80,192.0.2.2:80",
             2,
             "outside the pool",
         ),
+        ("--pool 192.0.2.1 --udp-timeout 10s", 2, "at least 120 s"),
+        ("--pref64 64:ff9b::/90 --pool 192.0.2.1", 2, "32, 40, 48"),
+        ("--pool 192.0.2.1 --interface none0", 1, "none0"),
         (
-            &[
-                "--pref64",
-                PREFIX,
-                "--pool",
-                "192.0.2.1",
-                "--udp-timeout",
-                "10s",
-            ],
+            "--map 127.0.0.1=2001:db8::1",
             2,
-            "at least 120 s",
+            "no host has loopback addresses",
         ),
         (
-            &["--pref64", "64:ff9b::/90", "--pool", "192.0.2.1"],
+            "--pool 192.0.2.0/28 --pool 192.0.2.1",
             2,
-            "32, 40, 48",
+            "192.0.2.1/32 overlaps 192.0.2.0/28",
         ),
         (
-            &[
-                "--pref64",
-                PREFIX,
-                "--pool",
-                "192.0.2.1",
-                "--interface",
-                "none0",
-            ],
+            "--pool 192.0.2.1 --device four0",
             1,
-            "none0",
+            "there is an interface four0 of another kind",
         ),
     ] {
+        let args = ["--pref64", PREFIX]
+            .into_iter()
+            .chain(args.split_whitespace());
         let portico = portico(&gateway).args(args);
         say(portico).await?.ended(code)?.says(words)?;
     }

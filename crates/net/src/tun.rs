@@ -28,7 +28,7 @@ impl Tun {
     ///
     /// Says in one line what is missing.
     pub async fn open(name: &str) -> Result<Self, OpenTunError> {
-        let error = |source| OpenTunError::new(name, source);
+        let error = |source| OpenTunError::attach(name, source);
         let (file, name) = attach_patiently(name).await.map_err(error)?;
         set_header_len(file.as_raw_fd()).map_err(|source| OpenTunError::new(&name, source))?;
         let udp_offload =
@@ -119,6 +119,18 @@ pub enum OpenTunError {
         #[source]
         source: io::Error,
     },
+    /// An interface of that name is there, and cannot be ours.
+    #[error(
+        "cannot open TUN device {name}: there is an interface {name} of another kind \
+         (a TUN device of one queue would do)"
+    )]
+    Unsuited {
+        /// The device that was asked for.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Anything else.
     #[error("cannot open TUN device {name}")]
     Other {
@@ -131,6 +143,18 @@ pub enum OpenTunError {
 }
 
 impl OpenTunError {
+    /// The kernel says the same of a name that nobody can have and of a device that cannot be ours.
+    fn attach(name: &str, source: io::Error) -> Self {
+        let is_there = || nix::net::if_::if_nametoindex(name).is_ok();
+        match source.raw_os_error() {
+            Some(libc::EINVAL) if is_there() => Self::Unsuited {
+                name: name.to_owned(),
+                source,
+            },
+            _ => Self::new(name, source),
+        }
+    }
+
     fn new(name: &str, source: io::Error) -> Self {
         let name = name.to_owned();
         match source.raw_os_error() {

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::str::FromStr;
 
 use crate::eam::{AddressMap, AddressMaps};
+use crate::martian::reserved_v6;
 use crate::pool::PoolRange;
 use crate::transport::Transport;
 
@@ -39,9 +40,15 @@ impl Alone {
     /// Says whether this can be done with these pool ranges.
     ///
     /// # Errors
-    /// When a binding lies outside the pool, there are two for the same or its host is mapped, or
-    /// when a map covers pool addresses.
+    /// When pool ranges overlap, when a binding lies outside the pool, there are two for the same,
+    /// its host is mapped or can be none, or when a map covers pool addresses.
     pub fn check(&self, pool: &[PoolRange]) -> Result<(), InvalidAlone> {
+        for (index, range) in pool.iter().enumerate() {
+            let mut before = pool.iter().take(index);
+            if let Some(other) = before.find(|other| other.overlaps(*range)) {
+                return Err(InvalidAlone::PoolTwice(*range, *other));
+            }
+        }
         for (index, binding) in self.bindings.iter().enumerate() {
             if !pool.iter().any(|range| range.contains(binding.four.0)) {
                 return Err(InvalidAlone::OutsidePool(*binding));
@@ -52,6 +59,9 @@ impl Alone {
             };
             if self.bindings.iter().take(index).any(|other| same(&other)) {
                 return Err(InvalidAlone::BoundTwice(*binding));
+            }
+            if let Some(what) = reserved_v6(binding.six.0, 128) {
+                return Err(InvalidAlone::BoundToNobody(*binding, what));
             }
             if self.maps.four(binding.six.0).is_some() {
                 return Err(InvalidAlone::BoundAndMapped(*binding));
@@ -76,6 +86,9 @@ pub enum InvalidAlone {
     /// The host of a binding is mapped too, so that its answers would leave from another address.
     #[error("the host of the binding {0} is mapped: what it answers would come from its map")]
     BoundAndMapped(Binding),
+    /// No host can have the IPv6 address of a binding.
+    #[error("the binding {0} has no host: none has {1} addresses")]
+    BoundToNobody(Binding, &'static str),
     /// Two bindings have the same host or the same pool address.
     #[error("the binding {0} says again what another one has said")]
     BoundTwice(Binding),
@@ -85,6 +98,9 @@ pub enum InvalidAlone {
     /// A binding lies elsewhere.
     #[error("the binding {0} is outside the pool")]
     OutsidePool(Binding),
+    /// Two ranges of the pool have addresses in common.
+    #[error("the pool {0} overlaps {1}")]
+    PoolTwice(PoolRange, PoolRange),
 }
 
 /// Who in IPv4 may send to a pool address and port to which an IPv6 host is bound (RFC 4787 §5).

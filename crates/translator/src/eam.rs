@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::martian::{reserved_v4, reserved_v6};
+
 /// A row of the table: an IPv4 prefix that stands for an IPv6 prefix
 /// ([RFC 7757 §3.2](https://www.rfc-editor.org/rfc/rfc7757#section-3.2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +18,8 @@ impl AddressMap {
     /// Makes a row of two prefixes, each an address and its length.
     ///
     /// # Errors
-    /// When a length does not fit, when a bit beyond it is set, or when the IPv4 prefix leaves more
-    /// bits free than the IPv6 prefix (RFC 7757 §3.2).
+    /// When a length does not fit, when a bit beyond it is set, when the IPv4 prefix leaves more
+    /// bits free than the IPv6 prefix (RFC 7757 §3.2), or when no host can have such addresses.
     pub fn new(four: (Ipv4Addr, u8), six: (Ipv6Addr, u8)) -> Result<Self, InvalidAddressMap> {
         if four.1 > 32 || six.1 > 128 {
             return Err(InvalidAddressMap::Length);
@@ -25,11 +27,15 @@ impl AddressMap {
         if 32 - four.1 > 128 - six.1 {
             return Err(InvalidAddressMap::TooLong);
         }
+        let reserved = reserved_v4(four.0, four.1).or_else(|| reserved_v6(six.0, six.1));
         let (four, six) = ((four.0.to_bits(), four.1), (six.0.to_bits(), six.1));
         if four.0 & !mask4(four.1) != 0 || six.0 & !mask6(six.1) != 0 {
             return Err(InvalidAddressMap::HostBits);
         }
-        Ok(Self { four, six })
+        match reserved {
+            Some(what) => Err(InvalidAddressMap::Reserved(what)),
+            None => Ok(Self { four, six }),
+        }
     }
 
     /// Returns the IPv4 prefix and its length.
@@ -110,6 +116,9 @@ pub enum InvalidAddressMap {
     /// A length does not fit.
     #[error("a prefix length is over 32 for IPv4 or 128 for IPv6")]
     Length,
+    /// A prefix of addresses that no host can have.
+    #[error("no host has {0} addresses")]
+    Reserved(&'static str),
     /// Not two prefixes.
     #[error("not a map such as 192.0.2.10=2001:db8::10 or 192.0.2.16/28=2001:db8::/124")]
     Text,
@@ -248,11 +257,11 @@ mod tests {
             host: u32,
         ) {
             let six_len = 96 + four_len - spare.min(96 + four_len);
-            let row = AddressMap::new(
-                ((four & mask4(four_len)).into(), four_len),
-                ((six & mask6(six_len)).into(), six_len),
-            )
-            .unwrap();
+            let four_side = ((four & mask4(four_len)).into(), four_len);
+            let six_side = ((six & mask6(six_len)).into(), six_len);
+            let reserved = reserved_v4(four_side.0, four_len);
+            prop_assume!(reserved.or(reserved_v6(six_side.0, six_len)).is_none());
+            let row = AddressMap::new(four_side, six_side).unwrap();
             let table = AddressMaps::new(vec![row]).unwrap();
             let v4 = Ipv4Addr::from_bits((four & mask4(four_len)) | (host & !mask4(four_len)));
 

@@ -61,6 +61,7 @@ pub use counters::{Answers, Counters, Drops, Fragments, Gauge, Traffic};
 pub use eam::{AddressMap, AddressMaps, InvalidAddressMap};
 pub use event::{EndReason, Event};
 pub use frame::Frame;
+pub use martian::reserved_v4;
 pub use pool::{InvalidPool, PoolRange};
 pub use pref64::{InvalidPref64, Pref64};
 pub use run::{

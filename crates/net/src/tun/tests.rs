@@ -61,6 +61,18 @@ fn a_name_in_use_is_said_so_and_a_freed_one_is_waited_for() {
 }
 
 #[test]
+fn interface_of_another_kind_is_named() {
+    in_namespace(async {
+        let error = Tun::open("lo").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot open TUN device lo: there is an interface lo of another kind \
+             (a TUN device of one queue would do)"
+        );
+    });
+}
+
+#[test]
 fn what_is_missing_is_said_in_one_line() {
     let text = |errno| OpenTunError::new("nat64", io::Error::from_raw_os_error(errno)).to_string();
 

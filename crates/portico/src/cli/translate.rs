@@ -178,14 +178,16 @@ fn pool(text: &str) -> Result<PoolRange, String> {
 fn device(text: &str) -> Result<String, &'static str> {
     // `IFNAMSIZ` without its zero byte
     let fits = (1..16).contains(&text.len())
-        && text != "."
-        && text != ".."
+        && !NO_NAMES.contains(&text)
         && text
             .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+            .all(|byte| byte.is_ascii_graphic() && !b"%/:".contains(&byte));
     fits.then(|| text.to_owned())
-        .ok_or("expected a name of at most 15 letters and digits")
+        .ok_or("expected a name of at most 15 letters and digits, which the kernel has no use for")
 }
+
+/// Folders beside those of the interfaces.
+const NO_NAMES: [&str; 4] = [".", "..", "all", "default"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -253,6 +255,27 @@ mod tests {
             "",
         ] {
             assert!(pool(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn device_has_a_name_that_the_kernel_takes() {
+        for text in ["nat64", "nat64.1", "default0"] {
+            assert_eq!(device(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            ".",
+            "..",
+            "all",
+            "default",
+            "a/b",
+            "a:b",
+            "a b",
+            "nat%d",
+            "nat64-of-my-home",
+        ] {
+            assert!(device(text).is_err(), "{text}");
         }
     }
 

@@ -15,11 +15,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use translator::{
     AddressMaps, Alone, AloneSettings, Closed, Config, Filtering, Limits, Observer, RunError,
-    TooShort, run_alone,
+    TooShort, reserved_v4, run_alone,
 };
 
 use super::{Failure, print};
-use crate::cli::translate::Translate;
+use crate::cli::translate::{Open, Translate};
 use crate::daemon;
 use reading::{Format, Reading};
 
@@ -46,6 +46,22 @@ pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
         let mut before = args.pref64s.iter().take(index);
         if let Some(other) = before.find(|other| other.overlaps(*prefix)) {
             return Err(usage(&format!("the prefix {prefix} overlaps {other}")));
+        }
+    }
+    for binding in &args.bindings {
+        let mut around = args.pref64s.iter();
+        if let Some(prefix) = around.find(|prefix| prefix.contains(binding.six.0)) {
+            return Err(usage(&format!(
+                "the host of the binding {binding} lies in the prefix {prefix}: nobody there is a \
+                 host"
+            )));
+        }
+    }
+    for Open { server, .. } in &args.open {
+        if let Some(what) = reserved_v4(*server, 32) {
+            return Err(usage(&format!(
+                "nothing is open at {server}: no server has {what} addresses"
+            )));
         }
     }
     let maps = AddressMaps::new(args.maps.clone()).map_err(|error| usage(&error))?;
@@ -187,9 +203,7 @@ fn greeting(args: &Translate) -> String {
     if args.pools.is_empty() {
         parts.push("no pool: only mapped and embedded addresses, without sessions".to_owned());
     } else {
-        let pools = args.pools.iter();
-        let pools = pools.map(|pool| format!("{}/{}", pool.network(), pool.prefix_len()));
-        parts.push(format!("pool {}", list(&pools.collect::<Vec<_>>())));
+        parts.push(format!("pool {}", list(&args.pools)));
     }
     parts.extend(count(args.bindings.len(), "static binding"));
     parts.extend(count(args.maps.len(), "map"));
@@ -274,6 +288,45 @@ mod tests {
             (config.closed, config.limits.answers),
             (Closed::Prohibited, 0)
         );
+    }
+
+    #[test]
+    fn what_would_never_pass_is_refused() {
+        for (args, why) in [
+            (
+                "--pool 192.0.2.0/28 --pool 192.0.2.8/29",
+                "the pool 192.0.2.8/29 overlaps 192.0.2.0/28",
+            ),
+            (
+                "--pool 192.0.2.1 --pool 192.0.2.1",
+                "the pool 192.0.2.1/32 overlaps 192.0.2.1/32",
+            ),
+            (
+                "--pool 192.0.2.0/28 --map 192.0.2.4=2001:db8::4",
+                "the map 192.0.2.4=2001:db8::4 covers addresses of the pool",
+            ),
+            (
+                "--pool 192.0.2.1 --bib tcp,[::1]:80,192.0.2.1:80",
+                "the binding tcp,[::1]:80,192.0.2.1:80 has no host: none has loopback addresses",
+            ),
+            (
+                "--pool 192.0.2.1 --bib tcp,[64:ff9b:1::1]:80,192.0.2.1:80",
+                "the host of the binding tcp,[64:ff9b:1::1]:80,192.0.2.1:80 lies in the prefix \
+                 64:ff9b:1::/96: nobody there is a host",
+            ),
+            (
+                "--pool 192.0.2.1 --open tcp,127.0.0.1:80",
+                "nothing is open at 127.0.0.1: no server has loopback addresses",
+            ),
+        ] {
+            let words = ["portico", "translate", "--pref64", "64:ff9b:1::/96"];
+            let words = words.into_iter().chain(args.split_whitespace());
+            let Verb::Translate(args) = Cli::try_parse_from(words).unwrap().verb else {
+                panic!("another verb");
+            };
+            let failure = settings(&args).unwrap_err();
+            assert_eq!((failure.code, &*failure.message), (Failure::USAGE, why));
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn ranges_of(
     let mut pool = Vec::new();
     for text in ranges {
         let range = spanned(text, |text| range(text, lan))?;
-        if pool.iter().any(|other| overlap(*other, range)) {
+        if pool.iter().any(|other: &PoolRange| other.overlaps(range)) {
             return Err(Invalid {
                 message: "this network overlaps another one of the pool".to_owned(),
                 span: Some(text.span()),
@@ -142,7 +142,7 @@ fn range(text: &str, lan: &Site) -> Result<PoolRange, String> {
     let range = PoolRange::new(network, len).map_err(|error| error.to_string())?;
     let whole = |network, len| PoolRange::new(network, len).map_err(|error| error.to_string());
     let subnet = whole(lan.network(), lan.prefix_len())?;
-    if overlap(range, subnet) {
+    if range.overlaps(subnet) {
         let (quarter, quarter_len) = lan.pool();
         if whole(quarter, quarter_len)?.contains(network) && len >= quarter_len {
             return Ok(range);
@@ -153,10 +153,6 @@ fn range(text: &str, lan: &Site) -> Result<PoolRange, String> {
         ));
     }
     Ok(range)
-}
-
-fn overlap(one: PoolRange, other: PoolRange) -> bool {
-    one.contains(other.network()) || other.contains(one.network())
 }
 
 fn lifetimes(file: &nat64::Timeouts, default: Lifetimes) -> Checked<Lifetimes> {

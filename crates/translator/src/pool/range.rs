@@ -1,6 +1,9 @@
 //! Ranges of pool addresses as people write them.
 
+use std::fmt;
 use std::net::Ipv4Addr;
+
+use crate::martian::RESERVED_V4;
 
 /// A range of IPv4 addresses that is routed to the translator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +25,8 @@ impl PoolRange {
         if network.to_bits() & !range.mask() != 0 {
             return Err(InvalidPool::HostBits);
         }
-        for (reserved, len, what) in RESERVED {
-            let reserved = Self {
-                network: Ipv4Addr::from_octets(reserved),
-                len,
-            };
-            if reserved.contains(network) || range.contains(reserved.network) {
+        for (network, len, what) in RESERVED_V4 {
+            if range.overlaps(Self { network, len }) {
                 return Err(InvalidPool::Reserved(what));
             }
         }
@@ -50,6 +49,12 @@ impl PoolRange {
     #[must_use]
     pub const fn contains(self, addr: Ipv4Addr) -> bool {
         addr.to_bits() & self.mask() == self.network.to_bits()
+    }
+
+    /// Tells whether an address lies in both ranges.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
     }
 
     /// Iterates over the addresses behind which remotes may appear: every one of a range of one or
@@ -78,6 +83,12 @@ impl PoolRange {
     }
 }
 
+impl fmt::Display for PoolRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.len)
+    }
+}
+
 /// Why a range cannot be the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPool {
@@ -91,15 +102,6 @@ pub enum InvalidPool {
     #[error("no server answers to {0} addresses")]
     Reserved(&'static str),
 }
-
-/// RFC 6890 §2.2.2: never the address of a host that is not this one.
-const RESERVED: [([u8; 4], u8, &str); 5] = [
-    ([0, 0, 0, 0], 8, "unspecified"),
-    ([127, 0, 0, 0], 8, "loopback"),
-    ([169, 254, 0, 0], 16, "link-local"),
-    ([224, 0, 0, 0], 4, "multicast"),
-    ([240, 0, 0, 0], 4, "reserved"),
-];
 
 #[cfg(test)]
 mod tests {

@@ -84,7 +84,7 @@ fn doubts(settings: &AloneSettings, subnets: &[Subnet]) -> Vec<String> {
             is_answered = true;
         } else {
             doubts.push(format!(
-                "the pool {network}/{len} lies in the subnet of {name}, where nobody answers ARP \
+                "the pool {range} lies in the subnet of {name}, where nobody answers ARP \
                  for it: give --interface {name}"
             ));
         }
