@@ -114,14 +114,26 @@ pub(super) async fn mappings(
         Some(_) => return Err(invalid("the state is open or waiting")),
     };
     let first = MappingId(after.map_or(0, |after| after.saturating_add(1)));
-    let fits = |mac: Mac| host.is_none_or(|host| host.mac == mac);
-    let mappings = snapshot
-        .mappings_from(first)
-        .filter(|it| open && fits(it.host))
+    let (mut of_host, mut waiting_of) = (Vec::new(), Vec::new());
+    if let Some(host) = host {
+        // what others hold costs nothing
+        of_host.extend(snapshot.mappings_of(host.addr).filter(|it| it.id >= first));
+        of_host.sort_unstable_by_key(|it| it.id);
+        waiting_of.extend(snapshot.waiting_of(host.mac));
+        waiting_of.sort_unstable_by_key(|it| it.id);
+    }
+    let all = host.is_none();
+    let everybodys = all.then(|| snapshot.mappings_from(first)).into_iter();
+    let mappings = everybodys
+        .flatten()
+        .chain(of_host)
+        .filter(|_| open)
         .map(|it| MappingView::new(it, &snapshot, now));
-    let requests = snapshot
-        .waiting()
-        .filter(|it| waiting && it.id >= first && fits(it.host))
+    let everybodys = all.then(|| snapshot.waiting()).into_iter();
+    let requests = everybodys
+        .flatten()
+        .chain(waiting_of)
+        .filter(|it| waiting && it.id >= first)
         .map(|it| MappingView::waiting(it, &snapshot, now));
     let page = page(by_id(mappings, requests), limit, |view| view.id.to_string());
     std::future::ready(Ok(Json(page))).await

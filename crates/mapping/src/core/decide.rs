@@ -9,35 +9,26 @@ use super::{Core, Ends};
 use crate::snapshot::{AskKey, PortKey};
 use crate::{
     AskedPinhole, AuditAction, Change, Client, CloseReason, DecideRequest, Decision, External,
-    ExternalPort, FilterChange, Filters, Grant, Host, Mac, MapRequest, Mapping, MappingId, Now,
-    Outcome, Permission, Pinhole, PinholeRequest, PinholeTuple, Refusal, Requester, Subject, Via,
-    Waiting, Waits,
+    ExternalPort, FilterChange, Filters, Grant, Host, InternalPort, Mac, MapRequest, Mapping,
+    MappingId, MappingNonce, Now, Outcome, Permission, Pinhole, PinholeRequest, PinholeTuple,
+    Protocol, Refusal, Requester, Subject, Via, Waiting, Waits,
 };
 
 impl Core {
     /// Asks a person about a port.
     pub(super) fn ask(&mut self, host: &Host, request: &MapRequest, via: Via, now: Now) -> Refusal {
-        let Ok(filters) = request.filters.apply(&Filters::default()) else {
-            return Refusal::TooManyFilters;
-        };
-        let waiting = Waiting {
-            id: self.next_mapping,
-            host: host.mac,
-            server: host.addr,
+        let question = Question {
             protocol: request.protocol,
             internal_port: request.internal_port,
             external: request.external,
             via,
             pinhole: None,
-            filters,
+            filters: &request.filters,
             requester: request.requester,
             nonce: request.nonce,
-            description: truncated(request.description.as_deref()),
-            first_asked: now.wall,
-            last_asked: now.wall,
-            expires: self.expiry(self.snapshot.policy.max_lease, now),
+            description: request.description.as_deref(),
         };
-        self.wait(host, waiting, now)
+        self.ask_about(host, &question, now)
     }
 
     /// Asks a person about a pinhole.
@@ -47,14 +38,8 @@ impl Core {
         request: &PinholeRequest,
         now: Now,
     ) -> Refusal {
-        let Ok(filters) = request.filters.apply(&Filters::default()) else {
-            return Refusal::TooManyFilters;
-        };
         let tuple = &request.tuple;
-        let waiting = Waiting {
-            id: self.next_mapping,
-            host: host.mac,
-            server: host.addr,
+        let question = Question {
             protocol: tuple.protocol,
             internal_port: tuple.port,
             external: External::Exact(ExternalPort(tuple.port.0)),
@@ -63,10 +48,31 @@ impl Core {
                 addr: tuple.addr,
                 remote: tuple.remote,
             }),
-            filters,
+            filters: &request.filters,
             requester: request.requester,
             nonce: request.nonce,
-            description: truncated(request.description.as_deref()),
+            description: request.description.as_deref(),
+        };
+        self.ask_about(host, &question, now)
+    }
+
+    fn ask_about(&mut self, host: &Host, question: &Question<'_>, now: Now) -> Refusal {
+        let Ok(filters) = question.filters.apply(&Filters::default()) else {
+            return Refusal::TooManyFilters;
+        };
+        let waiting = Waiting {
+            id: self.next_mapping,
+            host: host.mac,
+            server: host.addr,
+            protocol: question.protocol,
+            internal_port: question.internal_port,
+            external: question.external,
+            via: question.via,
+            pinhole: question.pinhole,
+            filters,
+            requester: question.requester,
+            nonce: question.nonce,
+            description: truncated(question.description),
             first_asked: now.wall,
             last_asked: now.wall,
             expires: self.expiry(self.snapshot.policy.max_lease, now),
@@ -433,6 +439,19 @@ impl Core {
             self.drop_permission(&key);
         }
     }
+}
+
+/// What a person is asked about.
+struct Question<'a> {
+    protocol: Protocol,
+    internal_port: InternalPort,
+    external: External,
+    via: Via,
+    pinhole: Option<AskedPinhole>,
+    filters: &'a FilterChange,
+    requester: Requester,
+    nonce: Option<MappingNonce>,
+    description: Option<&'a str>,
 }
 
 /// Tells whether a request that is seen again must be stored again: hasty clients ask every
