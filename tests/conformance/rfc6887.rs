@@ -1182,6 +1182,49 @@ fn p_4_a_frame_of_another_host_than_its_source_gets_no_answer() {
 }
 
 #[test]
+fn p_4_a_host_at_an_ipv6_address_that_the_link_does_not_lead_to_gets_no_answer() {
+    let mut home = Home::new();
+    home.carry();
+    let claimed = caller(CAMERA_IPV6.into());
+    let bytes = request_of(CAMERA_IPV6, 3600, Body::Map(map(TCP, 8080, 0)));
+
+    home.hear_on_a_link(false, claimed, &bytes);
+    home.hear_on_a_link(false, claimed, &request_of(CAMERA_IPV6, 0, Body::Announce));
+
+    assert!(home.answers().is_empty());
+    assert_eq!(home.server.counters().drops(DropReason::Forged), 2);
+    assert_eq!(home.core.snapshot().pinholes().count(), 0);
+    assert_eq!(home.ask_from(claimed, &bytes)[3], 0);
+    assert_eq!(home.core.snapshot().pinholes().count(), 1);
+}
+
+#[test]
+fn p_8_who_makes_ipv6_addresses_up_keeps_few_lookups_busy_and_no_other_host_out() {
+    let mut home = Home::new();
+    let hear = |home: &mut Home, mac: Option<mapping::Mac>, last: u16| {
+        let addr = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
+        let mut caller = caller(addr.into());
+        caller.mac = mac.or(caller.mac);
+        let announce = request_of(addr, 0, Body::Announce);
+        let (snapshot, now) = (home.core.snapshot(), home.now);
+        home.server
+            .handle_datagram(&announce, caller, snapshot, now);
+    };
+    for ghost in 0..100 {
+        hear(&mut home, None, ghost);
+    }
+    assert_eq!(home.server.doubted(), 16);
+    assert_eq!(home.server.counters().drops(DropReason::Overload), 84);
+
+    let nas = home.core.snapshot().host_by_addr(NAS.into()).unwrap().mac;
+    hear(&mut home, Some(nas), 0x21);
+    assert_eq!(home.server.doubted(), 17);
+    // who has no lease has no rights, and claims none
+    hear(&mut home, Some(mapping::Mac([2, 9, 9, 9, 9, 9])), 0x22);
+    assert_eq!(home.answers().len(), 1);
+}
+
+#[test]
 fn p_8_who_asks_without_end_is_answered_at_a_rate_and_the_others_at_once() {
     let mut home = Home::new();
     for _ in 0..1000 {

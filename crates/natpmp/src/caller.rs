@@ -1,8 +1,8 @@
 //! Who sends a datagram to UDP 5351, and whether it is answered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use mapping::{Client, Mac, Site};
+use mapping::{Client, Mac, Site, Snapshot};
 
 /// Who sent a datagram, and which of our addresses it asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,15 @@ pub struct Caller {
     pub mac: Option<Mac>,
     /// Whether an IPv6 source lies in a subnet of the LAN, as the shell knows them.
     pub on_link: bool,
+}
+
+/// That a host can be reached at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The address.
+    pub addr: Ipv6Addr,
+    /// The host.
+    pub mac: Mac,
 }
 
 /// Whose share of the machine's time a datagram takes: who forges a neighbour's address takes
@@ -33,6 +42,16 @@ impl Caller {
             addr: self.source.ip(),
             mac: self.mac,
         }
+    }
+
+    /// Returns what must be true before a datagram counts as a known host's. Of an IPv4 address
+    /// the lease tells whose it is; of an IPv6 address the link does.
+    #[must_use]
+    pub fn claim(&self, snapshot: &Snapshot) -> Option<Claim> {
+        let (IpAddr::V6(addr), Some(mac)) = (self.source.ip(), self.mac) else {
+            return None;
+        };
+        snapshot.host(mac).map(|_| Claim { addr, mac })
     }
 
     pub(crate) fn payer(&self) -> Payer {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use mapping::{Epoch, Instant, Now, Snapshot};
 
 use crate::announcer::{Announcer, begins_anew};
-use crate::caller::{Caller, Payer, may_answer};
+use crate::caller::{Caller, Claim, Payer, may_answer};
 use crate::counters::{Code, Counters, DropReason};
 use crate::pending::{Admission, Limits, Pending, Waiting};
 use crate::rate::{Rate, Standing};
@@ -16,6 +16,9 @@ use crate::rate::{Rate, Standing};
 #[derive(Debug)]
 pub struct Exchange<C, T> {
     pending: Pending<T>,
+    /// Datagrams of which it is not known yet whose they are.
+    doubted: Pending<()>,
+    claims: VecDeque<(u64, Claim)>,
     rate: Rate,
     requests: VecDeque<(u64, mapping::Request)>,
     transmits: VecDeque<Transmit>,
@@ -54,6 +57,12 @@ impl<C: Code, T> Exchange<C, T> {
     pub const fn new(limits: Limits) -> Self {
         Self {
             pending: Pending::new(limits),
+            doubted: Pending::new(Limits {
+                per_client: DOUBTED_PER_CLIENT,
+                total: DOUBTED,
+                per_second: limits.per_second,
+            }),
+            claims: VecDeque::new(),
             rate: Rate::new(limits.per_second),
             requests: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -114,6 +123,32 @@ impl<C: Code, T> Exchange<C, T> {
         }
     }
 
+    /// Lets a datagram wait until it is known whether a claim is true, unless too many do.
+    pub fn doubt(&mut self, caller: Caller, claim: Claim, datagram: &[u8]) {
+        match self.doubted.admit(caller, datagram, ()) {
+            Admission::Overload => self.drop(DropReason::Overload),
+            Admission::Queued(token) => self.claims.push_back((token, claim)),
+            Admission::Repeated => {
+                self.counters.repeats = self.counters.repeats.saturating_add(1);
+            }
+        }
+    }
+
+    /// Returns the next claim to look into.
+    pub fn poll_claim(&mut self) -> Option<(u64, Claim)> {
+        self.claims.pop_front()
+    }
+
+    /// Takes out what waited for the truth of a claim; what is not true is dropped.
+    pub fn settle(&mut self, token: u64, is_true: bool) -> Option<Waiting<()>> {
+        let waiting = self.doubted.take(token)?;
+        if !is_true {
+            self.drop(DropReason::Forged);
+            return None;
+        }
+        Some(waiting)
+    }
+
     /// Takes out what waits under a token.
     pub fn take(&mut self, token: u64) -> Option<Waiting<T>> {
         self.pending.take(token)
@@ -171,7 +206,9 @@ impl<C: Code, T> Exchange<C, T> {
     /// Returns when to call [`Self::handle_timeout`] next, and for which timer.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        if !self.transmits.is_empty() || !self.requests.is_empty() {
+        let drained =
+            self.transmits.is_empty() && self.requests.is_empty() && self.claims.is_empty();
+        if !drained {
             return self.last_seen.map(|now| (now, Timer::Drain));
         }
         let due = self.announcer.poll_timeout();
@@ -189,7 +226,18 @@ impl<C: Code, T> Exchange<C, T> {
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
+
+    /// Returns how many datagrams wait for the truth of their claims.
+    #[must_use]
+    pub fn doubted(&self) -> usize {
+        self.doubted.len()
+    }
 }
+
+/// For each of them the kernel may look for an address, and it has room for 1,024: who makes
+/// addresses up fills a tenth of that at most, and under one MAC a quarter of the tenth.
+const DOUBTED: usize = 64;
+const DOUBTED_PER_CLIENT: usize = 16;
 
 /// RFC 6886 §3.2.1 and RFC 6887 §14.1.3: all hosts, port 5350.
 pub const CLIENTS: SocketAddr =

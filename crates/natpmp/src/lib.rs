@@ -29,7 +29,7 @@ mod server;
 pub mod wire;
 
 pub use announcer::Announcer;
-pub use caller::Caller;
+pub use caller::{Caller, Claim};
 pub use counters::{Code, Counters, DropReason};
 pub use exchange::{CLIENTS, Exchange, Timer, Transmit};
 pub use pending::{Limits, Waiting};

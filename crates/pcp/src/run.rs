@@ -10,8 +10,9 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use gateway::{Count, Handle, Observe, ObserveFuture};
 use mapping::{Mac, Now, Outcome, Request, Revision, Snapshot};
-use natpmp::{Caller, Counters, Transmit};
+use natpmp::{Caller, Claim, Counters, Transmit};
 use net::lan::{Batch, Datagram, Socket};
+use net::netlink::{Netlink, NetlinkError};
 use net::packet::{Hears, OpenPacketError, PacketSocket};
 use net::udp::{Options, Source};
 use net::{BindError, Clock};
@@ -74,6 +75,9 @@ impl Listener {
 /// Why the port cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What tells whose IPv6 addresses are.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
     /// The socket that reaches clients without ARP.
     #[error(transparent)]
     Packet(#[from] OpenPacketError),
@@ -168,6 +172,7 @@ struct Shell {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     ipv4: Socket,
     ipv6: Option<Socket>,
+    netlink: Netlink,
     /// In which revision the hosts were read whose frames are preferred.
     preferred_in: Option<Revision>,
     tally: watch::Sender<Tally>,
@@ -214,6 +219,7 @@ impl Shell {
             snapshots,
             ipv4,
             ipv6,
+            netlink: Netlink::open()?,
             preferred_in: None,
             tally,
         })
@@ -231,12 +237,17 @@ impl Shell {
         info!(local = %self.ipv4.local_addr(), ipv6 = self.ipv6.is_some(), "port control is ready");
         // what is pushed is polled in the same order, so requests reach the writer in theirs
         let mut asked = FuturesUnordered::new();
+        let mut claims = FuturesUnordered::new();
         let (mut batch, mut batch_ipv6) = (Batch::new(), Batch::new());
         self.look();
         loop {
             while let Some((token, request)) = self.server.poll_request() {
                 let answer = ask(request);
                 asked.push(async move { (token, answer.await) });
+            }
+            while let Some((token, claim)) = self.server.poll_claim() {
+                let verdict = self.look_into(claim);
+                claims.push(async move { (token, verdict.await) });
             }
             self.flush();
             let deadline = self.server.poll_timeout().map(|(at, _)| at);
@@ -248,6 +259,10 @@ impl Shell {
                     while let Some(Some((token, outcome))) = asked.next().now_or_never() {
                         self.answer(token, &outcome);
                     }
+                }
+                Some((token, is_true)) = claims.next() => {
+                    let snapshot = self.snapshot();
+                    self.server.handle_claim(token, is_true, &snapshot, self.clock.now());
                 }
                 changed = self.snapshots.changed() => {
                     changed.map_err(|_| ServeError::WriterEnded)?;
@@ -301,6 +316,22 @@ impl Shell {
         };
         self.server
             .handle_datagram(datagram.payload, caller, snapshot, now);
+    }
+
+    /// Finds out whether the link leads to a host at an address. Nothing is remembered: the
+    /// kernel's table is, and it is kept up to date.
+    fn look_into(&self, claim: Claim) -> impl Future<Output = bool> + use<> {
+        let netlink = self.netlink.clone();
+        let ifindex = self.ipv6.as_ref().map_or(0, Socket::ifindex);
+        async move {
+            let led = netlink
+                .leads_to(ifindex, claim.addr.into(), claim.mac)
+                .await;
+            led.unwrap_or_else(|error| {
+                debug!(%error, "cannot tell whose an IPv6 address is");
+                false
+            })
+        }
     }
 
     fn answer(&mut self, token: RequestToken, outcome: &Outcome) {

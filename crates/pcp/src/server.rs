@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use mapping::{GenerationId, Instant, Now, Outcome, Snapshot};
-use natpmp::{Announcer, CLIENTS, Caller, Counters, DropReason, Exchange, Limits, Timer, Transmit};
+use natpmp::{
+    Announcer, CLIENTS, Caller, Claim, Counters, DropReason, Exchange, Limits, Timer, Transmit,
+};
 
 use crate::server::answer::{Answer, announcement, answer};
 use crate::server::ask::{Asked, Judged, judge};
@@ -90,6 +92,10 @@ impl Dialects {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestToken(Owner);
 
+/// Names a claim that is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimToken(u64);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
     NatPmp(natpmp::RequestToken),
@@ -135,7 +141,24 @@ impl Server {
         if !is_served {
             self.exchange.drop(DropReason::Source);
         } else if self.exchange.hears(&caller, snapshot, now) {
-            self.handle_pcp(bytes, caller, snapshot, now);
+            match caller.claim(snapshot) {
+                Some(claim) => self.exchange.doubt(caller, claim, bytes),
+                None => self.handle_pcp(bytes, caller, snapshot, now),
+            }
+        }
+    }
+
+    /// Takes whether what [`Self::poll_claim`] gave is true.
+    pub fn handle_claim(
+        &mut self,
+        token: ClaimToken,
+        is_true: bool,
+        snapshot: &Snapshot,
+        now: Now,
+    ) {
+        self.exchange.see(now);
+        if let Some(waited) = self.exchange.settle(token.0, is_true) {
+            self.handle_pcp(&waited.datagram, waited.caller, snapshot, now);
         }
     }
 
@@ -221,6 +244,13 @@ impl Server {
         Some((RequestToken(Owner::NatPmp(token)), request))
     }
 
+    /// Returns the next claim to look into: what bears the MAC of a host is that host's only if
+    /// the link leads to it at the source address.
+    pub fn poll_claim(&mut self) -> Option<(ClaimToken, Claim)> {
+        let (token, claim) = self.exchange.poll_claim()?;
+        Some((ClaimToken(token), claim))
+    }
+
     /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         let own = self.exchange.poll_transmit();
@@ -266,6 +296,12 @@ impl Server {
         self.exchange
             .pending()
             .saturating_add(self.natpmp.pending())
+    }
+
+    /// Returns how many datagrams wait for the truth of their claims.
+    #[must_use]
+    pub fn doubted(&self) -> usize {
+        self.exchange.doubted()
     }
 
     fn handle_pcp(&mut self, bytes: &[u8], caller: Caller, snapshot: &Snapshot, now: Now) {

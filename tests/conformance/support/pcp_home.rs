@@ -116,8 +116,18 @@ impl Home {
     }
 
     pub fn hear_from(&mut self, caller: Caller, bytes: &[u8]) {
+        self.hear_on_a_link(true, caller, bytes);
+    }
+
+    /// As [`Self::hear_from`]; the link leads to who claims an IPv6 address, or to another.
+    pub fn hear_on_a_link(&mut self, leads_there: bool, caller: Caller, bytes: &[u8]) {
         self.server
             .handle_datagram(bytes, caller, self.core.snapshot(), self.now);
+        while let Some((token, _)) = self.server.poll_claim() {
+            let snapshot = self.core.snapshot();
+            self.server
+                .handle_claim(token, leads_there, snapshot, self.now);
+        }
         while let Some(request) = self.server.poll_request() {
             self.waiting.push(request);
         }

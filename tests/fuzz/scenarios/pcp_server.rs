@@ -103,6 +103,13 @@ impl Home {
     }
 
     fn drain(&mut self) {
+        while let Some((token, claim)) = self.server.poll_claim() {
+            // the camera is at one of the two addresses
+            let is_true = !claim.addr.is_unicast_link_local();
+            let snapshot = self.core.snapshot();
+            self.server.handle_claim(token, is_true, snapshot, self.now);
+        }
+        assert_eq!(self.server.doubted(), 0);
         while let Some(request) = self.server.poll_request() {
             self.waiting.push(request);
         }

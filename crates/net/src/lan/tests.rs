@@ -458,6 +458,28 @@ fn nobody_is_a_neighbour_at_an_address_that_nobody_has() {
     });
 }
 
+#[test]
+fn t_21_the_link_leads_to_a_host_at_its_own_addresses_alone() {
+    in_home(|home| async move {
+        let net = &home.gateway_net;
+        let leads = async |addr: &str, mac| {
+            let addr = addr.parse().unwrap();
+            net.leads_to(home.near, addr, mac).await.unwrap()
+        };
+        for (addr, nobody) in [
+            (CAMERA.to_string(), "192.168.64.99"),
+            (CAMERA_V6.to_string(), "fd00::99"),
+        ] {
+            // nothing was ever sent there: it is looked for
+            assert!(leads(&addr, CAMERA_MAC).await);
+            assert!(leads(&addr, CAMERA_MAC).await);
+            assert!(!leads(&addr, Mac([2, 0, 0, 0, 0, 21])).await);
+            assert!(leads(&addr, CAMERA_MAC).await);
+            assert!(!leads(nobody, CAMERA_MAC).await);
+        }
+    });
+}
+
 /// A gateway and a camera, each in a namespace, with a cable between them.
 struct Home {
     gateway: OwnedFd,

@@ -1,9 +1,10 @@
 //! Who comes in.
 //!
-//! The frame of the SYN tells. While a flood of SYNs is answered by cookies the kernel keeps
-//! none: then it is whoever the neighbour table leads to, since nobody else got the answer, and
-//! what was said before that was looked up counts for nothing. So that honest connections have
-//! nothing to lose then, they are held until they are accepted.
+//! The frame of the SYN tells, and over IPv6 the neighbour table must agree with it. While a flood
+//! of SYNs is answered by cookies the kernel keeps none: then it is whoever the neighbour table
+//! leads to, since nobody else got the answer, and what was said before that was looked up counts
+//! for nothing. So that honest connections have nothing to lose then, they are held until they are
+//! accepted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -92,7 +93,8 @@ impl<W: Writer> Newcomer<W> {
             mac: Some(mac),
         };
         // who showed its MAC with the SYN was looked at before it was given a place
-        if self.syn.is_none() && self.writer.snapshot().is_forged(client) {
+        let is_forged = self.syn.is_none() && self.writer.snapshot().is_forged(client);
+        if is_forged || !self.is_reached(mac).await {
             return self.counters.count(Event::ConnectionForged);
         }
         self.counters.count(Event::ConnectionAccepted);
@@ -116,6 +118,18 @@ impl<W: Writer> Newcomer<W> {
             cancel: self.cancel,
         };
         guest.serve().await;
+    }
+
+    /// Tells whether the link leads to the sender of the SYN at its address. Of an IPv4 address
+    /// the lease has told; under an IPv6 address of his own anybody can complete a connection,
+    /// whatever MAC he writes into his frames.
+    async fn is_reached(&self, mac: Mac) -> bool {
+        let addr = self.peer.ip();
+        if addr.is_ipv4() || self.syn.is_none() {
+            return true;
+        }
+        let led = self.netlink.leads_to(self.options.ifindex, addr, mac);
+        led.await.unwrap_or(false)
     }
 
     async fn neighbour(&self) -> Option<Mac> {

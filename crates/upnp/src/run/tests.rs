@@ -136,28 +136,7 @@ fn u_13_camera_that_speaks_ipv6_is_known_by_its_mac() {
     home(|home| async move {
         let net = Netlink::open().unwrap();
         let lan = net.index("eth0").await.unwrap();
-        let options = net::udp::Options::new().multicast_interface(lan);
-        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let socket = Socket::bind(any, &options).unwrap();
-        let group = SocketAddr::V6(std::net::SocketAddrV6::new(LINK_GROUP, PORT, 0, lan));
-        let search = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n\
-            ST: urn:schemas-upnp-org:device:InternetGatewayDevice:2\r\n\r\n";
-        let mut buf = [0; 2048];
-        let heard = loop {
-            let _not_yet = socket.send_to(search, group, None).await;
-            let answer = timeout(Duration::from_millis(1500), socket.recv(&mut buf)).await;
-            if let Ok(answer) = answer {
-                break answer.unwrap();
-            }
-        };
-        let answer = std::str::from_utf8(&buf[..heard.len]).unwrap();
-        let location = answer.split("LOCATION: http://").nth(1).unwrap();
-        let (authority, _) = location.split_once('/').unwrap();
-        assert!(authority.starts_with("[fe80::"), "{answer}");
-        let SocketAddr::V6(mut to) = authority.parse().unwrap() else {
-            panic!("{authority}")
-        };
-        to.set_scope_id(lan);
+        let (to, authority) = endpoint_v6(lan).await;
 
         let urn = ServiceKind::WanIpConnection.urn(2);
         let mapping = "<NewRemoteHost/><NewExternalPort>443</NewExternalPort>\
@@ -287,6 +266,33 @@ fn interface_without_ipv6_is_served_on_ipv4() {
         assert_eq!(*server.endpoint().ip(), GATEWAY);
     });
     served.join().unwrap();
+}
+
+/// Searches over IPv6 until we are found: where actions go, as an address and as a text.
+async fn endpoint_v6(lan: u32) -> (std::net::SocketAddrV6, String) {
+    let options = net::udp::Options::new().multicast_interface(lan);
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let socket = Socket::bind(any, &options).unwrap();
+    let group = SocketAddr::V6(std::net::SocketAddrV6::new(LINK_GROUP, PORT, 0, lan));
+    let search = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n\
+        ST: urn:schemas-upnp-org:device:InternetGatewayDevice:2\r\n\r\n";
+    let mut buf = [0; 2048];
+    let heard = loop {
+        let _not_yet = socket.send_to(search, group, None).await;
+        let answer = timeout(Duration::from_millis(1500), socket.recv(&mut buf)).await;
+        if let Ok(answer) = answer {
+            break answer.unwrap();
+        }
+    };
+    let answer = std::str::from_utf8(&buf[..heard.len]).unwrap();
+    let location = answer.split("LOCATION: http://").nth(1).unwrap();
+    let (authority, _) = location.split_once('/').unwrap();
+    assert!(authority.starts_with("[fe80::"), "{answer}");
+    let SocketAddr::V6(mut to) = authority.parse().unwrap() else {
+        panic!("{authority}")
+    };
+    to.set_scope_id(lan);
+    (to, authority.to_owned())
 }
 
 /// What a client in the home sees.

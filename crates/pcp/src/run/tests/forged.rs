@@ -143,3 +143,120 @@ fn p_8_datagrams_that_find_no_room_are_counted() {
         served.unwrap();
     });
 }
+
+#[test]
+fn t_21_who_writes_a_neighbours_mac_over_ipv6_is_not_taken_for_it() {
+    in_home(|home| async move {
+        let forger = home.forger();
+        let gateway = home.link_local(&home.gateway).await;
+        let camera = home.link_local(&home.camera).await;
+        namespace::enter(&home.camera).unwrap();
+        let client = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 6000));
+        let client = Socket::bind(client, &Options::new()).unwrap();
+        let cancel = CancellationToken::new();
+        let gate = Rc::new(tokio::sync::Semaphore::new(100));
+        let (serving, observer) = home.serve_when(Dialects::Both, cancel.clone(), gate);
+        let announce = crate::wire::Request {
+            lifetime: 0,
+            client: camera,
+            body: Body::Announce,
+            options: &[],
+        }
+        .emit();
+        let say = async |mac: Mac| {
+            let frame = udp_over_ipv6((mac, forger.1), (camera, gateway), &announce);
+            forger.0.send(&frame).await.unwrap();
+        };
+
+        let exchange = async {
+            // the answer would reach the forger, who is at his own address
+            say(NEIGHBOUR_MAC).await;
+            while count(&observer, "forged").await == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // as himself he is answered, once
+            say(CAMERA_MAC).await;
+            let mut buf = [0; 100];
+            let answer = client.recv(&mut buf).await.unwrap();
+            assert_eq!(answer.source.ip(), IpAddr::V6(gateway));
+            assert_eq!(buf[..4], [2, 128, 0, 0]);
+            assert_eq!(client.try_recv(&mut buf).unwrap(), None);
+            assert_eq!(count(&observer, "forged").await, 1);
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+    });
+}
+
+impl Home {
+    /// The link-local address of the only cable in a namespace.
+    async fn link_local(&self, namespace: &OwnedFd) -> Ipv6Addr {
+        namespace::enter(namespace).unwrap();
+        let net = Netlink::open().unwrap();
+        let name = match std::ptr::eq(namespace, &raw const self.gateway) {
+            true => "lan",
+            false => "eth0",
+        };
+        let index = net.index(name).await.unwrap();
+        let addresses = net.addresses(index).await.unwrap();
+        let found = addresses.iter().find_map(|it| match it.addr {
+            IpAddr::V6(addr) if addr.is_unicast_link_local() => Some(addr),
+            _ => None,
+        });
+        found.unwrap()
+    }
+}
+
+/// From port 6000 to port 5351, checksummed as RFC 8200 §8.1 asks.
+fn udp_over_ipv6(
+    (from_mac, to_mac): (Mac, Mac),
+    (from, to): (Ipv6Addr, Ipv6Addr),
+    payload: &[u8],
+) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).unwrap() + 8;
+    let ports = [
+        6000_u16.to_be_bytes(),
+        PORT.to_be_bytes(),
+        len.to_be_bytes(),
+    ]
+    .concat();
+    let mut summed = [
+        &from.octets()[..],
+        &to.octets(),
+        &[0, 17],
+        &len.to_be_bytes(),
+    ]
+    .concat();
+    summed.extend([&ports[..], payload].concat());
+    if summed.len() % 2 == 1 {
+        summed.push(0);
+    }
+    let words = summed.chunks(2);
+    let mut sum: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let checksum = !u16::try_from(sum).unwrap();
+    [
+        &to_mac.0[..],
+        &from_mac.0,
+        &[0x86, 0xdd, 0x60, 0, 0, 0],
+        &len.to_be_bytes(),
+        &[17, 64],
+        &from.octets(),
+        &to.octets(),
+        &ports,
+        &checksum.to_be_bytes(),
+        payload,
+    ]
+    .concat()
+}
+
+async fn count(observer: &Observer, reason: &str) -> u64 {
+    let counts = observer.counters().await;
+    let found = counts.iter().find(|count| count.reason == reason);
+    found.map_or(0, |count| count.value)
+}

@@ -78,6 +78,34 @@ fn t_21_who_speaks_under_a_neighbours_address_is_not_heard() {
 }
 
 #[test]
+fn t_21_who_writes_a_neighbours_mac_over_ipv6_is_not_taken_for_it() {
+    home(|home| async move {
+        let neighbour = Mac([2, 0, 0, 0, 0, 2]);
+        lease(&home.core, neighbour, "neighbour");
+        let net = Netlink::open().unwrap();
+        let lan = net.index("eth0").await.unwrap();
+        let (to, _) = endpoint_v6(lan).await;
+        // as itself the camera is served, and its kernel learns where the gateway is
+        let answer = exchange(to.into(), "GET / HTTP/1.0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        let gateway = net.neighbour(lan, (*to.ip()).into()).await.unwrap();
+
+        let forger = Forger {
+            socket: PacketSocket::open("eth0", Hears::All).unwrap(),
+            macs: (neighbour, gateway.unwrap()),
+            own: CAMERA,
+            addrs: (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xbad), *to.ip()),
+            ports: (6000, to.port()),
+        };
+        let said = forger.say(b"GET / HTTP/1.0\r\n\r\n").await;
+
+        assert_eq!(String::from_utf8(said).unwrap(), "");
+        assert_eq!(home.counters.value(Event::ConnectionForged), 1);
+        assert_eq!(home.counters.value(Event::ConnectionAccepted), 1);
+    });
+}
+
+#[test]
 fn t_7_searches_of_hosts_that_are_not_there_stop_nobody() {
     home(|home| async move {
         home.http("GET / HTTP/1.0\r\n\r\n").await; // from here on the gateway knows our MAC
@@ -181,3 +209,106 @@ fn search_of_a_ghost(ghost: u16) -> Vec<u8> {
     frame.extend(payload);
     frame
 }
+
+/// Who has an IPv6 address of his own on the link, where he answers for it truthfully, and writes
+/// a neighbour's MAC into his frames. His kernel knows nothing of it.
+struct Forger {
+    socket: PacketSocket,
+    /// The neighbour's and the gateway's.
+    macs: (Mac, Mac),
+    own: Mac,
+    addrs: (Ipv6Addr, Ipv6Addr),
+    ports: (u16, u16),
+}
+
+impl Forger {
+    /// Connects, says something, and hears until the end of the connection.
+    async fn say(&self, request: &[u8]) -> Vec<u8> {
+        self.segment(SYN, 0, 0, b"").await;
+        let mut heard = Vec::new();
+        let mut buf = vec![0; 2048];
+        loop {
+            let received = self.socket.recv(&mut buf).await.unwrap();
+            let (ethernet, packet) = buf[..received.len].split_at(14);
+            if received.outgoing || ethernet[12..] != [0x86, 0xdd] {
+                continue;
+            }
+            let (header, rest) = packet.split_at(40);
+            match header[6] {
+                // a neighbour solicitation for our address
+                58 if rest[0] == 135 && rest[8..24] == self.addrs.0.octets() => {
+                    self.advertise().await;
+                }
+                6 if header[24..40] == self.addrs.0.octets() => {
+                    let flags = rest[13];
+                    let number = |at: usize| {
+                        u32::from_be_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]])
+                    };
+                    let (theirs, ours) = (number(4), number(8));
+                    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+                    let data = &rest[usize::from(rest[12] >> 4) * 4..len];
+                    if flags & SYN != 0 {
+                        self.segment(ACK, 1, theirs.wrapping_add(1), b"").await;
+                        self.segment(ACK, 1, theirs.wrapping_add(1), request).await;
+                    }
+                    heard.extend_from_slice(data);
+                    if flags & (FIN | RST) != 0 {
+                        return heard;
+                    }
+                    if !data.is_empty() {
+                        let next = theirs.wrapping_add(u32::try_from(data.len()).unwrap());
+                        self.segment(ACK, ours, next, b"").await;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn segment(&self, flags: u8, sequence: u32, acknowledged: u32, data: &[u8]) {
+        let mut tcp = [self.ports.0.to_be_bytes(), self.ports.1.to_be_bytes()].concat();
+        tcp.extend(sequence.to_be_bytes());
+        tcp.extend(acknowledged.to_be_bytes());
+        tcp.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        tcp.extend(data);
+        self.send(self.macs.0, 6, 64, tcp, 16).await;
+    }
+
+    /// RFC 4861 §4.4, with his own MAC: the answers come to him.
+    async fn advertise(&self) {
+        let mut advertisement = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+        advertisement.extend(self.addrs.0.octets());
+        advertisement.extend([2, 1]);
+        advertisement.extend(self.own.0);
+        self.send(self.own, 58, 255, advertisement, 2).await;
+    }
+
+    async fn send(&self, from: Mac, next: u8, hops: u8, mut payload: Vec<u8>, checksum: usize) {
+        let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        let addrs = [self.addrs.0.octets(), self.addrs.1.octets()].concat();
+        let mut summed = [&addrs[..], &len, &[0, next], &payload].concat();
+        summed.resize(summed.len().next_multiple_of(2), 0);
+        let words = summed.chunks(2);
+        let mut sum: u32 = words
+            .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+            .sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        let sum = !u16::try_from(sum).unwrap();
+        payload[checksum..checksum + 2].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = [self.macs.1.0, from.0].concat();
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend(len);
+        frame.extend([next, hops]);
+        frame.extend(addrs);
+        frame.extend(payload);
+        self.socket.send(&frame).await.unwrap();
+    }
+}
+
+/// RFC 9293 §3.1.
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
