@@ -60,9 +60,9 @@ pub struct UpstreamPort {
     pub state: &'static str,
     /// Why it is refused.
     pub why: Option<&'static str>,
-    /// The address at which remotes knock, as far as the gateway told.
+    /// The external address, if the gateway told it.
     pub external_address: Option<IpAddr>,
-    /// The port at which remotes knock, while it is open.
+    /// The external port, while it is open.
     pub external_port: Option<u16>,
     /// When an open port closes unless it is renewed, or when a refused one is asked for again.
     pub ends_in: Option<Duration>,

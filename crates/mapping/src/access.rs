@@ -100,7 +100,7 @@ pub struct Waiting {
     pub protocol: Protocol,
     /// Where the server listens.
     pub internal_port: InternalPort,
-    /// Where remotes shall knock.
+    /// The external port that it asks for.
     pub external: External,
     /// At which addresses.
     pub via: Via,

@@ -32,10 +32,10 @@ mod name;
 mod pinhole;
 mod policy;
 mod port;
+mod port_set;
 mod prefix;
 mod remote;
 mod request;
-mod runs;
 mod site;
 mod snapshot;
 mod time;
@@ -54,7 +54,7 @@ pub use port::{
     Client, ExternalPort, InternalPort, Mapping, MappingId, MappingNonce, Memo, Protocol,
     Requester, Via,
 };
-pub use prefix::{Generation, GenerationId, InvalidPrefix, Nsp, Prefix6};
+pub use prefix::{Generation, GenerationId, InvalidPrefix, Nsp, Prefix6, is_global_unicast};
 pub use remote::{FilterChange, Filters, MAX_FILTERS, RemoteFilter};
 pub use request::{
     ClosePinholeRequest, DecideRequest, Decision, DeclineRequest, External, Grant,

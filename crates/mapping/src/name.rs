@@ -100,29 +100,28 @@ pub struct InvalidName;
 const LONGEST: usize = 63;
 
 /// Names that browsers, resolvers and mail programs look for by themselves, and our own.
-const RESERVED: [&str; 22] = [
-    "_dmarc",
+const RESERVED: [&str; 21] = [
     "autoconfig",
     "autodiscover",
     "broadcasthost",
+    "fritz",
     "gateway",
     "gw",
+    "imap",
     "isatap",
     "localhost",
     "mail",
     "ns",
     "ns1",
     "ns2",
+    "pop",
     "portico",
     "router",
     "smtp",
-    "imap",
-    "pop",
     "stun",
     "turn",
     "wpad",
     "www",
-    "fritz",
 ];
 
 #[cfg(test)]

@@ -53,6 +53,14 @@ impl Protocol {
             Self::Udp => "udp",
         }
     }
+
+    /// Returns the protocol of a name that [`Self::as_str`] gave.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp]
+            .into_iter()
+            .find(|protocol| protocol.as_str() == name)
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -242,7 +250,7 @@ pub struct Mapping {
     pub protocol: Protocol,
     /// Where the server listens.
     pub internal_port: InternalPort,
-    /// Where remotes knock.
+    /// The port at which remotes reach it.
     pub external_port: ExternalPort,
     /// At which addresses.
     pub via: Via,

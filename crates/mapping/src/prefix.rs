@@ -102,7 +102,7 @@ impl Nsp {
         if (bits >> 56) & 0xff != 0 {
             return Err(InvalidPrefix::UOctet);
         }
-        if bits >> 125 != GLOBAL_UNICAST {
+        if !is_global_unicast(addr) {
             return Err(InvalidPrefix::NotGlobal);
         }
         Ok(Self(bits))
@@ -136,6 +136,14 @@ impl fmt::Display for Nsp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.prefix().fmt(f)
     }
+}
+
+/// Tells whether remotes can reach an address: it is global unicast as allocated, `2000::/3`
+/// (RFC 4291 §2.4), and so neither ULA, link-local nor multicast.
+#[must_use]
+pub fn is_global_unicast(addr: Ipv6Addr) -> bool {
+    let [first, ..] = addr.octets();
+    first >> 5 == 0b001
 }
 
 /// One delegation of the provider and the NSP made of it; several live side by side while the
@@ -188,9 +196,6 @@ const fn mask(len: u8) -> u128 {
         u128::MAX << (128 - len)
     }
 }
-
-/// RFC 4291 §2.4, as allocated: `2000::/3`.
-const GLOBAL_UNICAST: u128 = 0b001;
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::{
     Access, Carriers, Client, ExternalPort, FilterChange, Generation, GenerationId, Host,
-    InternalPort, Mac, Mapping, MappingId, MappingNonce, Memo, Nsp, Pinhole, PinholeId,
-    PinholeTuple, PortClass, Prefix6, Protocol, Requester, Revision, ServerName, Via,
+    InternalPort, InvalidPrefix, Mac, Mapping, MappingId, MappingNonce, Memo, Nsp, Pinhole,
+    PinholeId, PinholeTuple, PortClass, Prefix6, Protocol, Requester, Revision, ServerName, Via,
 };
 
 /// A wish, decided by [`crate::Core::handle_request`].
@@ -83,14 +83,14 @@ pub struct MapRequest {
     pub protocol: Protocol,
     /// Where the server listens.
     pub internal_port: InternalPort,
-    /// Where remotes shall knock.
+    /// Which external port, and how much the client insists on it.
     pub external: External,
     /// How long; bounded by the policy for a client. `None` is
     /// permanent: `max_lease` for a client, a static mapping for an admin.
     pub lifetime: Option<Duration>,
     /// What a PCP client will show to change the mapping.
     pub nonce: Option<MappingNonce>,
-    /// At which addresses remotes shall knock. [`Via::Both`] means whatever is carried.
+    /// At which external addresses. [`Via::Both`] means whatever is carried.
     pub via: Via,
     /// Whether it is for one remote to whom the server speaks first (RFC 6887 §12).
     pub peer: bool,
@@ -296,6 +296,23 @@ pub struct PrefixRequest {
     pub old_valid: Duration,
 }
 
+impl PrefixRequest {
+    /// Returns the NSP that the servers appear in.
+    ///
+    /// # Errors
+    /// When the delegation gives none that remotes can reach, see [`Prefix6::nsp`], or when the
+    /// NSP lies elsewhere.
+    pub fn usable_nsp(&self) -> Result<Nsp, InvalidPrefix> {
+        let nsp = self.nsp.map_or_else(|| self.delegated.nsp(), Ok)?;
+        let prefix = nsp.prefix();
+        if self.delegated.contains(prefix.addr()) && self.delegated.len() <= prefix.len() {
+            Ok(nsp)
+        } else {
+            Err(InvalidPrefix::Outside)
+        }
+    }
+}
+
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -382,12 +399,12 @@ pub enum Refusal {
     /// The mapping is for what the server sends: it ends by itself (RFC 6887 §15.1).
     #[error("the mapping is for what the server sends, and ends by itself")]
     OutboundMapping,
-    /// The policy does not open this port, wherever remotes would knock.
+    /// The policy does not open this internal port, at whatever external one.
     #[error("the policy does not open this port")]
     PortDenied,
     /// The prefix cannot be used.
     #[error("the prefix cannot be used: {0}")]
-    PrefixInvalid(crate::InvalidPrefix),
+    PrefixInvalid(InvalidPrefix),
     /// The host holds as many mappings as it may.
     #[error("the host has as many mappings as it may")]
     QuotaExceeded,
@@ -412,4 +429,24 @@ pub struct Waits {
     pub names: Option<Revision>,
     /// For packets.
     pub packets: Option<Revision>,
+}
+
+impl Waits {
+    /// Returns the wait for what names say at `revision`.
+    #[must_use]
+    pub const fn for_names(revision: Revision) -> Self {
+        Self {
+            names: Some(revision),
+            packets: None,
+        }
+    }
+
+    /// Returns the wait for what passes at `revision`.
+    #[must_use]
+    pub const fn for_packets(revision: Revision) -> Self {
+        Self {
+            names: None,
+            packets: Some(revision),
+        }
+    }
 }

@@ -468,8 +468,9 @@ impl Snapshot {
     }
 
     /// Returns the address for a MAC: its own; else the first free one from a keyed hash of the
-    /// MAC onward; else, when every address is bound, that of the host which is away for longest,
-    /// has no mapping, and about which nobody decided anything. Addresses that somebody declined or that `skip` names are passed over.
+    /// MAC onward; else, when every address is bound, that of the host that has been away for
+    /// longest, has no mapping, and about which nobody decided anything. Addresses that somebody
+    /// declined, or for which `skip` is true, are passed over.
     #[must_use]
     pub fn lease_candidate(&self, mac: Mac, skip: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let usable = |addr| !self.declined.contains_key(&addr) && !skip(addr);

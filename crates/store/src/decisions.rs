@@ -232,17 +232,10 @@ pub(crate) fn read_pinhole(columns: &Columns<'_>) -> Result<Pinhole, LoadError> 
     })
 }
 
-pub(crate) fn protocol_of(name: &str) -> Option<Protocol> {
-    match name {
-        "tcp" => Some(Protocol::Tcp),
-        "udp" => Some(Protocol::Udp),
-        _ => None,
-    }
-}
-
 impl Columns<'_> {
     pub(crate) fn protocol(&self) -> Result<Protocol, LoadError> {
-        protocol_of(&self.get::<String>("protocol")?).ok_or_else(|| self.invalid("protocol"))
+        Protocol::from_name(&self.get::<String>("protocol")?)
+            .ok_or_else(|| self.invalid("protocol"))
     }
 
     pub(crate) fn requester(&self) -> Result<Requester, LoadError> {

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use mapping::{
     BootNumber, Expiry, ExternalPort, Instant, InternalPort, Mapping, MappingId, MappingNonce,
-    Memo, Requester, Revision, Via, Wall,
+    Memo, Protocol, Requester, Revision, Via, Wall,
 };
 use sqlx::sqlite::SqliteConnection;
 
@@ -70,7 +70,7 @@ fn read(row: Row<'_>) -> Result<Mapping, &'static str> {
         id: MappingId(whole(id).ok_or("id")?),
         host: host.parse().map_err(|_| "host")?,
         server: server.parse().map_err(|_| "server")?,
-        protocol: decisions::protocol_of(protocol).ok_or("protocol")?,
+        protocol: Protocol::from_name(protocol).ok_or("protocol")?,
         internal_port: InternalPort::new(internal).ok_or("internal_port")?,
         external_port: ExternalPort::new(external).ok_or("external_port")?,
         via: Via::from_name(via).ok_or("via")?,

@@ -41,7 +41,7 @@ impl Outgoing {
     }
 }
 
-/// Returns where a packet of a session goes; `nsp` is the prefix at which the remote knocked.
+/// Returns where a packet of a session goes; `nsp` is the prefix that the remote used.
 pub(crate) fn compute_outgoing_tuple(session: &Found<'_>, nsp: Pref64) -> Outgoing {
     Outgoing {
         src: nsp.embed(session.six.server),

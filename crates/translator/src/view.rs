@@ -14,7 +14,7 @@ pub struct Session {
     pub transport: Transport,
     /// The remote and its port or identifier.
     pub remote: (Ipv6Addr, u16),
-    /// Where the remote knocks.
+    /// The address and port that the remote uses.
     pub external: (Ipv6Addr, u16),
     /// How the remote appears to the server.
     pub pool: (Ipv4Addr, u16),

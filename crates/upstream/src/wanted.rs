@@ -86,7 +86,7 @@ fn forwarded(old: Option<&Snapshot>, new: &Snapshot, changes: &mut Changes) {
     if same && before == shared(new) {
         return;
     }
-    // what PEER made is no business of those who knock
+    // what PEER made is for the server's own connections: no remote opens one there
     let inbound = |mapping: &&Arc<Mapping>| !mapping.peer;
     if let (Some(old), Some(addr)) = (old, before) {
         for it in old.forwards().filter(inbound) {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use mapping::{Generation, Nsp};
+use mapping::{Generation, Nsp, is_global_unicast};
 use net::netlink::Address;
 
 /// Chooses the global addresses by which the gateway is reached, best first.
@@ -27,7 +27,7 @@ pub fn choose(addresses: &[Address], generations: &[Generation]) -> Vec<Ipv6Addr
             IpAddr::V6(addr) => Some((Rank::of(address), addr)),
             IpAddr::V4(_) => None,
         })
-        .filter(|(_, addr)| is_global(*addr))
+        .filter(|(_, addr)| is_global_unicast(*addr))
         .filter(|(_, addr)| nsps.iter().all(|nsp| nsp.extract(*addr).is_none()))
         .collect();
     usable.sort_unstable();
@@ -55,12 +55,6 @@ impl Rank {
             Self::Lasting
         }
     }
-}
-
-/// RFC 4291 §2.4, as allocated: `2000::/3`; neither ULA, link-local nor multicast.
-fn is_global(addr: Ipv6Addr) -> bool {
-    let [first, ..] = addr.octets();
-    first >> 5 == 0b001
 }
 
 #[cfg(test)]

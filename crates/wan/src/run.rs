@@ -32,7 +32,8 @@ pub struct Options {
 /// When the kernel refuses netlink or the configured prefix cannot be used.
 pub fn bind(options: &Options) -> Result<Bound, StartError> {
     if let Some((delegated, nsp)) = options.prefix {
-        usable(delegated, nsp).map_err(|source| StartError::Prefix { delegated, source })?;
+        let usable = first_prefix(delegated, nsp).usable_nsp();
+        usable.map_err(|source| StartError::Prefix { delegated, source })?;
     }
     let watch = Watch::open()?;
     let netlink = Netlink::open()?;
@@ -203,12 +204,8 @@ impl Shell {
             return Ok(());
         };
         if snapshot.generations().next().is_none() {
-            let request = PrefixRequest {
-                delegated,
-                nsp,
-                old_valid: Duration::ZERO,
-            };
-            self.ask(gateway, Request::Prefix(request)).await?;
+            let request = Request::Prefix(first_prefix(delegated, nsp));
+            self.ask(gateway, request).await?;
         }
         self.seed = None;
         Ok(())
@@ -278,12 +275,12 @@ impl Shell {
     }
 }
 
-fn usable(delegated: Prefix6, nsp: Option<Nsp>) -> Result<(), InvalidPrefix> {
-    let nsp = nsp.map_or_else(|| delegated.nsp(), Ok)?;
-    if delegated.contains(nsp.prefix().addr()) {
-        Ok(())
-    } else {
-        Err(InvalidPrefix::Outside)
+/// Nothing was valid before it.
+const fn first_prefix(delegated: Prefix6, nsp: Option<Nsp>) -> PrefixRequest {
+    PrefixRequest {
+        delegated,
+        nsp,
+        old_valid: Duration::ZERO,
     }
 }
 
@@ -323,12 +320,7 @@ impl Observed {
 
     fn counts(&self) -> Vec<Count> {
         let count = |name, reason, value: &AtomicU64| {
-            let value = value.load(Ordering::Relaxed);
-            Count {
-                name,
-                reason,
-                value,
-            }
+            Count::new(name, reason, value.load(Ordering::Relaxed))
         };
         vec![
             count("addresses", "", &self.addresses),

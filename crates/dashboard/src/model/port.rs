@@ -26,7 +26,7 @@ pub struct MappingView {
     pub pinhole: Option<Ipv6Addr>,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Where remotes knock.
+    /// The port at which remotes reach it.
     pub external_port: u16,
     /// Where the server listens.
     pub internal_port: u16,
@@ -77,7 +77,7 @@ pub struct NewMapping {
     pub protocol: String,
     /// Where the server listens.
     pub internal_port: u16,
-    /// Where remotes knock; by default the internal port.
+    /// The port at which remotes reach it; by default the internal port.
     #[serde(default)]
     pub external_port: Option<u16>,
     /// How long; by default until it is closed.

@@ -52,9 +52,9 @@ pub struct UpstreamPortView {
     pub state: String,
     /// Why it is refused.
     pub why: Option<String>,
-    /// The address at which remotes knock, as far as the gateway told.
+    /// The external address, if the gateway told it.
     pub external_address: Option<IpAddr>,
-    /// The port at which remotes knock, while it is open.
+    /// The external port, while it is open.
     pub external_port: Option<u16>,
     /// When an open port closes unless it is renewed, or a refused one is asked for again.
     pub ends_in_s: Option<u64>,

@@ -162,11 +162,7 @@ pub(super) fn invalid(detail: impl Into<String>) -> ProblemAnswer {
 }
 
 pub(super) fn protocol(name: &str) -> Result<Protocol, ProblemAnswer> {
-    match name {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        _ => Err(invalid("the protocol is tcp or udp")),
-    }
+    Protocol::from_name(name).ok_or_else(|| invalid("the protocol is tcp or udp"))
 }
 
 /// The writer granted something else than was asked.

@@ -185,11 +185,7 @@ impl FromStr for Decided {
         let mut parts = text.split('/');
         let mut part = || parts.next().ok_or(());
         let host = part()?.parse().map_err(drop)?;
-        let protocol = match part()? {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return Err(()),
-        };
+        let protocol = Protocol::from_name(part()?).ok_or(())?;
         let port = part()?.parse().ok().and_then(InternalPort::new).ok_or(())?;
         Ok(Self((host, protocol, port)))
     }

@@ -230,10 +230,7 @@ impl Waiting {
     /// Its generation is the preferred one now: the answer waits for the names.
     fn prefer(&mut self, shown: &Snapshot, now: Instant) {
         self.prefers = None;
-        self.decided.waits = Waits {
-            names: Some(shown.names_revision()),
-            packets: None,
-        };
+        self.decided.waits = Waits::for_names(shown.names_revision());
         self.until = now + LONGEST_WAIT;
         if let Some(preferred) = shown.preferred() {
             self.decided.outcome = Outcome::Granted(Grant::Prefixed(*preferred));

@@ -286,10 +286,7 @@ impl Core {
             },
             now,
         )?;
-        let waits = Waits {
-            packets: Some(pinhole.changed_in),
-            names: None,
-        };
+        let waits = Waits::for_packets(pinhole.changed_in);
         let lifetime = self.snapshot.remaining(pinhole.expires, now);
         Ok((Grant::Pinholed { pinhole, lifetime }, waits))
     }
@@ -315,18 +312,12 @@ impl Core {
     }
 
     fn as_grant(&self, mapping: Arc<Mapping>, now: Now) -> (Grant, Waits) {
-        let waits = Waits {
-            packets: Some(mapping.changed_in),
-            names: None,
-        };
+        let waits = Waits::for_packets(mapping.changed_in);
         (self.granted(mapping, now), waits)
     }
 
     pub(super) const fn packets(&self) -> Waits {
-        Waits {
-            packets: Some(self.snapshot.packets_in),
-            names: None,
-        }
+        Waits::for_packets(self.snapshot.packets_in)
     }
 
     /// Allowed for a time, a mapping does not outlive that time.

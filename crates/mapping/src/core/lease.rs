@@ -53,10 +53,7 @@ impl Core {
         } else if let Some(old) = known.filter(|_| renamed) {
             self.named(&host, old.name.clone(), Requester::Dhcp, now);
         }
-        let waits = Waits {
-            names: Some(host.changed_in),
-            packets: None,
-        };
+        let waits = Waits::for_names(host.changed_in);
         (Outcome::Granted(Grant::Leased(host)), waits)
     }
 
@@ -88,13 +85,7 @@ impl Core {
         self.ends.insert((until, Ends::Declined(request.addr)));
         // the address is gone, and with it what was bound to it
         self.close_mappings_of(host.addr, Requester::Dhcp, now);
-        match self.snapshot.lease_candidate(request.mac, |_| false) {
-            Some(addr) if self.snapshot.host_by_addr(addr).is_none() => {
-                self.move_host(request.mac, addr);
-            }
-            // an address that another host keeps is given away only to who asks for it
-            Some(_) | None => self.forget_host(request.mac),
-        }
+        self.resettle(request.mac);
         (Outcome::Granted(Grant::Done), Waits::default())
     }
 
@@ -126,10 +117,7 @@ impl Core {
         }
         (
             Outcome::Granted(Grant::Done),
-            Waits {
-                names: Some(host.changed_in),
-                packets: None,
-            },
+            Waits::for_names(host.changed_in),
         )
     }
 
@@ -254,7 +242,16 @@ impl Core {
         }
     }
 
-    pub(super) fn move_host(&mut self, mac: Mac, addr: Ipv4Addr) {
+    /// Moves a host to its next candidate, or forgets it if none is free.
+    pub(super) fn resettle(&mut self, mac: Mac) {
+        match self.snapshot.lease_candidate(mac, |_| false) {
+            Some(addr) if self.snapshot.host_by_addr(addr).is_none() => self.move_host(mac, addr),
+            // an address that another host keeps is given away only to who asks for it
+            Some(_) | None => self.forget_host(mac),
+        }
+    }
+
+    fn move_host(&mut self, mac: Mac, addr: Ipv4Addr) {
         if let Some(known) = self.snapshot.host(mac).cloned() {
             let host = Arc::new(Host {
                 addr,
@@ -264,7 +261,7 @@ impl Core {
         }
     }
 
-    pub(super) fn forget_host(&mut self, mac: Mac) {
+    fn forget_host(&mut self, mac: Mac) {
         if let Some(host) = self.snapshot.hosts.remove(&mac) {
             self.snapshot.by_name.remove(&host.name);
             self.snapshot.by_addr.remove(&host.addr);

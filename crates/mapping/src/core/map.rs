@@ -18,10 +18,7 @@ impl Core {
     pub(super) fn map(&mut self, request: &MapRequest, now: Now) -> (Outcome, Waits) {
         match self.try_map(request, now) {
             Ok(mapping) => {
-                let waits = Waits {
-                    packets: Some(mapping.changed_in),
-                    names: None,
-                };
+                let waits = Waits::for_packets(mapping.changed_in);
                 (self.mapped(mapping, now), waits)
             }
             Err(refusal) => (Outcome::Refused(refusal), Waits::default()),

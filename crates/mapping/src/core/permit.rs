@@ -20,7 +20,7 @@ pub(super) enum Grade {
 }
 
 impl Core {
-    /// Grades a port at which remotes knock.
+    /// Grades an external port.
     pub(super) fn grade_external(
         &self,
         host: &Host,
@@ -34,7 +34,7 @@ impl Core {
         self.grade(host, request, port.get())
     }
 
-    /// The policy holds for the port where remotes knock and for the one where they arrive.
+    /// Grades an external or an internal port: the policy holds for both.
     pub(super) fn grade(&self, host: &Host, request: &MapRequest, port: u16) -> Grade {
         if self.snapshot.policy.always_rejects(port) {
             return Grade::Denied;
@@ -86,14 +86,14 @@ impl Core {
     }
 
     /// Tells whether a device could open its pinhole now.
-    pub(super) fn may_pierce(&self, host: &Host, pinhole: &Pinhole) -> bool {
+    pub(super) fn permits_pinhole(&self, host: &Host, pinhole: &Pinhole) -> bool {
         let (protocol, port) = (pinhole.protocol, pinhole.port);
         !self.snapshot.policy.always_rejects(port.get())
             && self.grade_client(host, protocol, port, port.get()) == Grade::Opens
     }
 
     /// Tells whether a device could open its mapping now.
-    pub(super) fn may_stay(&self, host: &Host, mapping: &Mapping) -> bool {
+    pub(super) fn permits_mapping(&self, host: &Host, mapping: &Mapping) -> bool {
         let ports = [mapping.internal_port.get(), mapping.external_port.get()];
         if ports
             .into_iter()

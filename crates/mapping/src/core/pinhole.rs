@@ -9,7 +9,7 @@ use super::{Core, Ends};
 use crate::remote::TooMany;
 use crate::{
     AuditAction, Carriers, Change, ClosePinholeRequest, CloseReason, Epoch, Expiry, Filters, Grant,
-    Host, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget,
+    Host, Mac, MappingNonce, Now, Outcome, Pinhole, PinholeId, PinholeRequest, PinholeTarget,
     PinholeTuple, Refusal, Requester, Subject, UpdatePinholeRequest, Waits,
 };
 
@@ -32,7 +32,7 @@ impl Core {
             self.touch_packets();
             self.record(Change::WanChanged);
         }
-        (Outcome::Granted(Grant::Done), self.pinhole_waits())
+        (Outcome::Granted(Grant::Done), self.packets())
     }
 
     pub(super) fn pinhole(&mut self, request: &PinholeRequest, now: Now) -> (Outcome, Waits) {
@@ -55,10 +55,7 @@ impl Core {
         now: Now,
     ) -> (Outcome, Waits) {
         match self.try_close(request, now) {
-            Ok(count) => (
-                Outcome::Granted(Grant::Unmapped(count)),
-                self.pinhole_waits(),
-            ),
+            Ok(count) => (Outcome::Granted(Grant::Unmapped(count)), self.packets()),
             Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
         }
     }
@@ -87,7 +84,7 @@ impl Core {
         self.touch_packets();
     }
 
-    pub(super) fn close_pinholes_of(&mut self, host: crate::Mac, requester: Requester, now: Now) {
+    pub(super) fn close_pinholes_of(&mut self, host: Mac, requester: Requester, now: Now) {
         let ids: Vec<_> = self.snapshot.pinholes_of(host).map(|it| it.id).collect();
         for id in ids {
             self.close_pinhole(id, CloseReason::HostGone, requester, now);
@@ -305,23 +302,13 @@ impl Core {
         match pinhole {
             Ok(pinhole) => {
                 let lifetime: Duration = self.snapshot.remaining(pinhole.expires, now);
-                let waits = Waits {
-                    packets: Some(pinhole.changed_in),
-                    names: None,
-                };
+                let waits = Waits::for_packets(pinhole.changed_in);
                 (
                     Outcome::Granted(Grant::Pinholed { pinhole, lifetime }),
                     waits,
                 )
             }
             Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
-        }
-    }
-
-    const fn pinhole_waits(&self) -> Waits {
-        Waits {
-            packets: Some(self.snapshot.packets_in),
-            names: None,
         }
     }
 }

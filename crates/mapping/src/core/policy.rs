@@ -107,13 +107,13 @@ impl Core {
             .snapshot
             .mappings_of(host.addr)
             .filter(|mapping| mapping.expires.is_some() && !is_admin(mapping.requester))
-            .filter(|mapping| !self.may_stay(&host, mapping))
+            .filter(|mapping| !self.permits_mapping(&host, mapping))
             .map(|mapping| mapping.id)
             .collect();
         let pinholes: Vec<_> = self
             .snapshot
             .pinholes_of(host.mac)
-            .filter(|it| !is_admin(it.requester) && !self.may_pierce(&host, it))
+            .filter(|it| !is_admin(it.requester) && !self.permits_pinhole(&host, it))
             .map(|pinhole| pinhole.id)
             .collect();
         for id in closing {

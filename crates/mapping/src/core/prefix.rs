@@ -14,13 +14,10 @@ impl Core {
     /// the translator accepts it.
     pub(super) fn prefix(&mut self, request: &PrefixRequest, now: Now) -> (Outcome, Waits) {
         match self.try_prefix(request, now) {
-            Ok(generation) => {
-                let waits = Waits {
-                    packets: Some(self.snapshot.packets_in),
-                    names: None,
-                };
-                (Outcome::Granted(Grant::Prefixed(generation)), waits)
-            }
+            Ok(generation) => (
+                Outcome::Granted(Grant::Prefixed(generation)),
+                self.packets(),
+            ),
             Err(invalid) => (
                 Outcome::Refused(Refusal::PrefixInvalid(invalid)),
                 Waits::default(),
@@ -56,10 +53,7 @@ impl Core {
         }
         (
             Outcome::Granted(Grant::Done),
-            Waits {
-                names: Some(self.snapshot.names_in),
-                packets: None,
-            },
+            Waits::for_names(self.snapshot.names_in),
         )
     }
 
@@ -97,10 +91,7 @@ impl Core {
         request: &PrefixRequest,
         now: Now,
     ) -> Result<Generation, InvalidPrefix> {
-        let nsp = request.nsp.map_or_else(|| request.delegated.nsp(), Ok)?;
-        if !request.delegated.contains(nsp.prefix().addr()) || request.delegated.len() > 96 {
-            return Err(InvalidPrefix::Outside);
-        }
+        let nsp = request.usable_nsp()?;
         let known = self
             .snapshot
             .generations

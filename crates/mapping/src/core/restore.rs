@@ -68,8 +68,9 @@ impl Core {
     /// Returns the core of an image that was read again because a batch could not be stored.
     ///
     /// What followers have counted goes on from here: revision, serial, SystemUpdateID. What is
-    /// not stored is kept: the policy, the WAN addresses, the declined addresses, and the shared ports that
-    /// are kept for their hosts. The facts are forgotten, since nobody knows whether the image holds that batch.
+    /// not stored is kept: the policy, the WAN addresses, the declined addresses, and the shared
+    /// ports that are kept for their hosts. The changes are forgotten, since nobody knows whether
+    /// the image holds that batch.
     ///
     /// # Errors
     /// As for [`Self::restore`].
@@ -214,12 +215,7 @@ impl Core {
         for host in hosts.filter(stray).cloned().collect::<Vec<_>>() {
             self.end_lease(host.mac, Requester::Dhcp, now);
             self.close_mappings_of(host.addr, Requester::Dhcp, now);
-            match self.snapshot.lease_candidate(host.mac, |_| false) {
-                Some(addr) if self.snapshot.host_by_addr(addr).is_none() => {
-                    self.move_host(host.mac, addr);
-                }
-                Some(_) | None => self.forget_host(host.mac),
-            }
+            self.resettle(host.mac);
         }
     }
 

@@ -42,10 +42,7 @@ impl Core {
             lifetime,
             external_address,
         };
-        let waits = Waits {
-            packets: Some(packets),
-            names: None,
-        };
+        let waits = Waits::for_packets(packets);
         (Outcome::Granted(grant), waits)
     }
 

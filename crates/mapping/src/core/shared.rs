@@ -6,16 +6,16 @@ use std::time::Duration;
 use imbl::{OrdMap, OrdSet};
 
 use super::{Core, Ends};
-use crate::runs::Runs;
+use crate::port_set::PortSet;
 use crate::{ExternalPort, Instant, Mac, Mapping, Now, Protocol, Requester};
 
 /// What is known of the ports besides their mappings.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SharedPorts {
     /// Those that have a mapping or are kept.
-    taken: Both,
+    taken: PerProtocol,
     /// Those of NAT-PMP, whose companions are its client's too.
-    natpmp: Both,
+    natpmp: PerProtocol,
     kept: OrdMap<(Protocol, ExternalPort), (Mac, Instant)>,
     /// The same by host, the next to end first.
     kept_of: OrdSet<(Mac, Instant, Protocol, ExternalPort)>,
@@ -23,20 +23,20 @@ pub(super) struct SharedPorts {
 
 /// A set of ports for each protocol.
 #[derive(Debug, Clone, Default)]
-struct Both {
-    tcp: Runs,
-    udp: Runs,
+struct PerProtocol {
+    tcp: PortSet,
+    udp: PortSet,
 }
 
-impl Both {
-    const fn of(&self, protocol: Protocol) -> &Runs {
+impl PerProtocol {
+    const fn of(&self, protocol: Protocol) -> &PortSet {
         match protocol {
             Protocol::Tcp => &self.tcp,
             Protocol::Udp => &self.udp,
         }
     }
 
-    const fn of_mut(&mut self, protocol: Protocol) -> &mut Runs {
+    const fn of_mut(&mut self, protocol: Protocol) -> &mut PortSet {
         match protocol {
             Protocol::Tcp => &mut self.tcp,
             Protocol::Udp => &mut self.udp,

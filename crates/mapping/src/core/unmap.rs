@@ -13,13 +13,7 @@ use crate::{
 impl Core {
     pub(super) fn unmap(&mut self, request: &UnmapRequest, now: Now) -> (Outcome, Waits) {
         match self.try_unmap(request, now) {
-            Ok(count) => {
-                let waits = Waits {
-                    packets: Some(self.snapshot.packets_in),
-                    names: None,
-                };
-                (Outcome::Granted(Grant::Unmapped(count)), waits)
-            }
+            Ok(count) => (Outcome::Granted(Grant::Unmapped(count)), self.packets()),
             Err(refusal) => (Outcome::Refused(refusal), Waits::default()),
         }
     }

@@ -144,11 +144,7 @@ impl FromStr for Open {
         const WRONG: &str =
             "expected such as tcp,192.168.1.20:80, or tcp,192.168.1.20:80,=8080 for another port";
         let (protocol, rest) = text.split_once(',').ok_or(WRONG)?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return Err(WRONG),
-        };
+        let protocol = Protocol::from_name(protocol).ok_or(WRONG)?;
         let (server, internal) = match rest.split_once(",=") {
             Some((server, internal)) => (server, Some(internal)),
             None => (rest, None),

@@ -1,7 +1,8 @@
 //! Who the default routers of the WAN are, and who we are there (RFC 6887 §8.1).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
+use mapping::is_global_unicast;
 use net::netlink::{Address, Netlink, NetlinkError, Route, Target};
 
 use crate::upstreams::Link;
@@ -46,15 +47,9 @@ fn choose(ifindex: u32, addresses: &[Address], routes: &[Route]) -> Links {
 fn rank(address: &Address) -> (bool, bool, bool) {
     let global = match address.addr {
         IpAddr::V4(_) => true,
-        IpAddr::V6(addr) => is_global(addr),
+        IpAddr::V6(addr) => is_global_unicast(addr),
     };
     (!global, address.deprecated, address.temporary)
-}
-
-fn is_global(addr: Ipv6Addr) -> bool {
-    addr.segments()
-        .first()
-        .is_some_and(|first| first & 0xe000 == 0x2000)
 }
 
 fn router(ifindex: u32, routes: &[Route], ipv4: bool) -> Option<IpAddr> {

@@ -53,11 +53,7 @@ impl Observe for Observer {
     fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
         let tally = *self.tally.borrow();
         let own = [("send_errors_total", "", tally.send_errors)];
-        let count = |(name, reason, value)| Count {
-            name,
-            reason,
-            value,
-        };
+        let count = |(name, reason, value)| Count::new(name, reason, value);
         let counts = tally.machine.iter().chain(own).map(count).collect();
         Box::pin(std::future::ready(counts))
     }

@@ -5,9 +5,9 @@ use imbl::OrdMap;
 /// A set of ports as runs without a gap, the first port of each with the last: the next port
 /// that is not in it costs one look-up, however many are.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Runs(OrdMap<u16, u16>);
+pub(crate) struct PortSet(OrdMap<u16, u16>);
 
-impl Runs {
+impl PortSet {
     /// Adds a port that may be in the set.
     pub(crate) fn insert(&mut self, port: u16) {
         if self.run(port).is_some() {
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn gap_behind_a_long_run_is_found_at_once() {
-        let mut runs = Runs::default();
+        let mut runs = PortSet::default();
         (1024..=65_535).rev().for_each(|port| runs.insert(port));
         assert_eq!(runs.next_gap(1024), None);
         assert_eq!((runs.0.len(), runs.next_gap(1023)), (1, Some(1023)));
@@ -78,7 +78,7 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), port()), 0..60),
             from in port(),
         ) {
-            let (mut runs, mut set) = (Runs::default(), BTreeSet::new());
+            let (mut runs, mut set) = (PortSet::default(), BTreeSet::new());
             for (insert, port) in steps {
                 if insert {
                     runs.insert(port);
