@@ -24,6 +24,7 @@ pub mod netlink;
 pub mod packet;
 mod parker;
 pub mod process;
+mod sockopt;
 pub mod sysctl;
 pub mod tcp;
 pub mod tun;

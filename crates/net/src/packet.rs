@@ -2,6 +2,7 @@
 
 pub(crate) mod checksum;
 mod frame;
+pub(crate) mod ipv4;
 
 use std::io;
 use std::net::SocketAddrV4;

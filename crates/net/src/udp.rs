@@ -6,14 +6,16 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::libc;
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
-    cmsg_space, recvmsg, sendmsg, setsockopt, sockopt,
+    cmsg_space, recvmsg, sendmsg, setsockopt,
 };
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::io::Interest;
 
 use crate::bind::{BindError, Transport};
+use crate::sockopt;
 
 /// A bound UDP socket with packet information.
 ///
@@ -342,7 +344,7 @@ fn open(local: SocketAddr, options: &Options) -> io::Result<socket2::Socket> {
 }
 
 fn open_v4(socket: &socket2::Socket, options: &Options) -> io::Result<()> {
-    setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
+    setsockopt(socket, Ipv4PacketInfo, &true)?;
     // Without this a socket hears the groups that other sockets of the machine joined.
     socket.set_multicast_all_v4(false)?;
     if options.free_bind {
@@ -355,18 +357,17 @@ fn open_v4(socket: &socket2::Socket, options: &Options) -> io::Result<()> {
         socket.set_multicast_loop_v4(on)?;
     }
     if let Some(ifindex) = options.multicast_interface {
-        let request = libc::ip_mreqn {
-            imr_multiaddr: libc::in_addr { s_addr: 0 },
-            imr_address: libc::in_addr { s_addr: 0 },
-            imr_ifindex: index(ifindex)?,
-        };
-        set_multicast_interface_v4(socket.as_raw_fd(), &request)?;
+        // struct ip_mreqn: two addresses that do not matter, and the index
+        let [i0, i1, i2, i3] = index(ifindex)?.to_ne_bytes();
+        let request = [0, 0, 0, 0, 0, 0, 0, 0, i0, i1, i2, i3];
+        let fd = socket.as_raw_fd();
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)?;
     }
     Ok(())
 }
 
 fn open_v6(socket: &socket2::Socket, options: &Options) -> io::Result<()> {
-    setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
     socket.set_only_v6(true)?;
     socket.set_multicast_all_v6(false)?;
     if options.free_bind {
@@ -394,29 +395,6 @@ fn join(socket: &socket2::Socket, group: IpAddr, ifindex: u32) -> io::Result<()>
     match joined {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
         other => other,
-    }
-}
-
-#[expect(
-    unsafe_code,
-    reason = "no crate of ours sets IP_MULTICAST_IF by interface index"
-)]
-fn set_multicast_interface_v4(fd: RawFd, request: &libc::ip_mreqn) -> io::Result<()> {
-    let len = libc::socklen_t::try_from(size_of_val(request)).map_err(io::Error::other)?;
-    // SAFETY: `request` is a live ip_mreqn and `len` is its size; the kernel only reads it.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::IPPROTO_IP,
-            libc::IP_MULTICAST_IF,
-            std::ptr::from_ref(request).cast(),
-            len,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
     }
 }
 

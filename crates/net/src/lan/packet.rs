@@ -1,9 +1,10 @@
 //! A UDP datagram in an IP packet, as strict as the kernel's own UDP.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 
 use crate::packet::checksum::{finish, sum};
+use crate::packet::ipv4::{self, UDP};
 
 /// Whether the checksum of a datagram can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,40 +72,16 @@ pub(super) fn parse(packet: &[u8], checksum: Checksum, ifindex: u32) -> Result<U
 type Addressed = (Range<usize>, IpAddr, IpAddr);
 
 fn parse_v4(packet: &[u8]) -> Result<Addressed, Malformed> {
-    let header = packet.first_chunk::<20>().ok_or(Malformed::Ip)?;
-    let [
-        first,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        _,
-        protocol,
-        _,
-        _,
-        addrs @ ..,
-    ] = *header;
-    let [s0, s1, s2, s3, d0, d1, d2, d3] = addrs;
-    let header_len = usize::from(first & 0x0f).saturating_mul(4);
-    let len = usize::from(u16::from_be_bytes([l0, l1]));
-    let fragment = u16::from_be_bytes([f0, f1]) & MORE_OR_OFFSET != 0;
-    if header_len < 20 || header_len > len || len > packet.len() || protocol != UDP || fragment {
-        return Err(Malformed::Ip);
-    }
-    // options are passed over (RFC 1122 §3.2.1.8)
-    let whole = packet.get(..header_len).ok_or(Malformed::Ip)?;
+    let header = ipv4::Header::parse(packet).ok_or(Malformed::Ip)?;
+    let whole = packet.get(..header.udp.start).ok_or(Malformed::Ip)?;
     if finish(sum(0, whole)) != 0 {
         return Err(Malformed::Checksum);
     }
-    let from = Ipv4Addr::new(s0, s1, s2, s3);
+    let from = header.source;
     if from.is_multicast() || from.is_broadcast() || from.is_loopback() {
         return Err(Malformed::Source);
     }
-    let to = Ipv4Addr::new(d0, d1, d2, d3);
-    Ok((header_len..len, from.into(), to.into()))
+    Ok((header.udp, from.into(), header.destination.into()))
 }
 
 fn parse_v6(packet: &[u8]) -> Result<Addressed, Malformed> {
@@ -158,11 +135,6 @@ fn socket(addr: IpAddr, port: [u8; 2], ifindex: u32) -> SocketAddr {
         }
     }
 }
-
-const UDP: u8 = 17;
-
-/// RFC 791 §3.1: the flag for more fragments, and the offset.
-const MORE_OR_OFFSET: u16 = 0x3fff;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::packet::Checksum;
 use super::{Arrival, Batch, FRAME, PLACES};
 use crate::filter::{self, Step};
 use crate::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, identify, link_addr};
+use crate::sockopt;
 
 /// Opens a packet socket for the UDP port of `local` on `device`; it hears what `program` lets
 /// through.
@@ -32,7 +33,8 @@ pub(super) fn open(
         SocketAddr::V6(_) => ETHERTYPE_IPV6,
     };
     filter::attach(&socket, program)?;
-    set_auxdata(socket.as_raw_fd())?;
+    let on = libc::c_int::from(true).to_ne_bytes();
+    sockopt::set(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_AUXDATA, &on)?;
     // a burst of a whole home: some 2 KiB of the kernel's memory for each packet
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     bind(socket.as_raw_fd(), &link_addr(ifindex, kind)?)?;
@@ -60,28 +62,12 @@ pub(super) fn programs(local: SocketAddr, known: &BTreeSet<Mac>, silent: &[Mac])
 }
 
 /// Returns how many packets found no room since it was last asked.
-#[expect(unsafe_code, reason = "no crate of ours reads PACKET_STATISTICS")]
 pub(super) fn lost(fd: RawFd) -> io::Result<u32> {
-    let mut stats = libc::tpacket_stats {
-        tp_packets: 0,
-        tp_drops: 0,
-    };
-    let mut len = libc::socklen_t::try_from(size_of_val(&stats)).map_err(io::Error::other)?;
-    // SAFETY: `stats` is a live structure and `len` its size; the kernel writes no more.
-    let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_PACKET,
-            libc::PACKET_STATISTICS,
-            std::ptr::from_mut(&mut stats).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 {
-        Ok(stats.tp_drops)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    // struct tpacket_stats: the packets and the drops
+    let mut stats = [0; 8];
+    sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut stats)?;
+    let [.., d0, d1, d2, d3] = stats;
+    Ok(u32::from_ne_bytes([d0, d1, d2, d3]))
 }
 
 /// Receives what waits, as far as there is room; an error of kind `WouldBlock` when nothing
@@ -178,27 +164,6 @@ fn auxiliary(header: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
     None
-}
-
-#[expect(unsafe_code, reason = "no crate of ours sets PACKET_AUXDATA")]
-fn set_auxdata(fd: RawFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let len = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
-    // SAFETY: `on` is a live int and `len` its size; the kernel only reads it.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_PACKET,
-            PACKET_AUXDATA,
-            std::ptr::from_ref(&on).cast(),
-            len,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// `linux/if_packet.h`.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 
 use mapping::Mac;
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::bind::{BindError, Transport};
 use crate::filter;
 use crate::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::tcp;
+use crate::{sockopt, tcp};
 
 /// Listens like [`tcp::listen`]; [`peer_mac`] tells of its connections who they come from.
 ///
@@ -24,7 +24,9 @@ use crate::tcp;
 pub fn listen(addr: SocketAddr, device: &str) -> Result<TcpListener, BindError> {
     let keep = |listener: std::net::TcpListener| {
         // connections that come before this have no MAC, and so no rights
-        save_syn(listener.as_raw_fd())?;
+        let from_ethernet = FROM_ETHERNET.to_ne_bytes();
+        let fd = listener.as_raw_fd();
+        sockopt::set(fd, libc::IPPROTO_TCP, TCP_SAVE_SYN, &from_ethernet)?;
         TcpListener::from_std(listener)
     };
     let listener = tcp::listen_std(addr, Some(device))?;
@@ -41,7 +43,9 @@ pub fn listen(addr: SocketAddr, device: &str) -> Result<TcpListener, BindError> 
 /// What the system said; nothing is known of the peer then.
 pub fn peer_mac(stream: &TcpStream) -> io::Result<Option<Mac>> {
     let mut buf = [0; LONGEST_SYN];
-    let len = saved_syn(stream.as_raw_fd(), &mut buf)?;
+    // the kernel forgets the headers then; it writes nothing if there are none
+    let fd = stream.as_raw_fd();
+    let len = sockopt::get(fd, libc::IPPROTO_TCP, TCP_SAVED_SYN, &mut buf)?;
     let Some(mac) = source_mac(buf.get(..len).unwrap_or_default()) else {
         return Ok(None);
     };
@@ -96,47 +100,6 @@ fn source_mac(syn: &[u8]) -> Option<Mac> {
         (ETHERTYPE_IPV4, 4) | (ETHERTYPE_IPV6, 6)
     );
     fits.then_some(Mac([m0, m1, m2, m3, m4, m5]))
-}
-
-#[expect(unsafe_code, reason = "no crate of ours sets TCP_SAVE_SYN")]
-fn save_syn(fd: RawFd) -> io::Result<()> {
-    let len = libc::socklen_t::try_from(size_of_val(&FROM_ETHERNET)).map_err(io::Error::other)?;
-    // SAFETY: the value is an int of length `len`; the kernel only reads it.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::IPPROTO_TCP,
-            TCP_SAVE_SYN,
-            std::ptr::from_ref(&FROM_ETHERNET).cast(),
-            len,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Takes the headers of the SYN, which the kernel then forgets; zero bytes if there are none.
-#[expect(unsafe_code, reason = "no crate of ours reads TCP_SAVED_SYN")]
-fn saved_syn(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
-    let mut len = libc::socklen_t::try_from(buf.len()).map_err(io::Error::other)?;
-    // SAFETY: `buf` is `len` bytes long, and the kernel writes no more than that.
-    let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::IPPROTO_TCP,
-            TCP_SAVED_SYN,
-            buf.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 {
-        usize::try_from(len).map_err(io::Error::other)
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// `linux/tcp.h`.

@@ -1,10 +1,12 @@
 //! A UDP datagram over IPv4 in an Ethernet frame: bytes to values and back.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use mapping::Mac;
 
+use super::ETHERTYPE_IPV4;
 use super::checksum::{finish, sum};
+use super::ipv4::{Header, UDP};
 
 /// A UDP datagram with all the headers that carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +35,11 @@ impl<'a> UdpFrame<'a> {
     pub fn parse(frame: &'a [u8]) -> Result<Self, Malformed> {
         let (ethernet, ip) = frame.split_first_chunk::<14>().ok_or(Malformed::Ethernet)?;
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, kind @ ..] = *ethernet;
-        if kind != ETHERTYPE_IPV4 {
+        if u16::from_be_bytes(kind) != ETHERTYPE_IPV4 {
             return Err(Malformed::Ethernet);
         }
-        let (source, destination, udp) = parse_ip(ip)?;
+        let header = Header::parse(ip).ok_or(Malformed::Ip)?;
+        let udp = ip.get(header.udp).ok_or(Malformed::Ip)?;
         let (udp_header, rest) = udp.split_first_chunk::<8>().ok_or(Malformed::Udp)?;
         let [sp0, sp1, dp0, dp1, l0, l1, ..] = *udp_header;
         let len = usize::from(u16::from_be_bytes([l0, l1]));
@@ -47,8 +50,8 @@ impl<'a> UdpFrame<'a> {
         Ok(Self {
             source_mac: Mac([s0, s1, s2, s3, s4, s5]),
             destination_mac: Mac([d0, d1, d2, d3, d4, d5]),
-            source: SocketAddrV4::new(source, u16::from_be_bytes([sp0, sp1])),
-            destination: SocketAddrV4::new(destination, u16::from_be_bytes([dp0, dp1])),
+            source: SocketAddrV4::new(header.source, u16::from_be_bytes([sp0, sp1])),
+            destination: SocketAddrV4::new(header.destination, u16::from_be_bytes([dp0, dp1])),
             payload,
         })
     }
@@ -61,7 +64,7 @@ impl<'a> UdpFrame<'a> {
         let mut frame = Vec::with_capacity(usize::from(ip_len).saturating_add(14));
         frame.extend(self.destination_mac.0);
         frame.extend(self.source_mac.0);
-        frame.extend(ETHERTYPE_IPV4);
+        frame.extend(ETHERTYPE_IPV4.to_be_bytes());
         frame.extend(self.ip_header(ip_len));
         frame.extend(self.udp_header(udp_len));
         frame.extend(self.payload);
@@ -133,50 +136,12 @@ pub enum Malformed {
     Udp,
 }
 
-fn parse_ip(packet: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, &[u8]), Malformed> {
-    let header = packet.first_chunk::<20>().ok_or(Malformed::Ip)?;
-    let [
-        first,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        _,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = *header;
-    let header_len = usize::from(first & 0x0f) * 4;
-    let len = usize::from(u16::from_be_bytes([l0, l1]));
-    let fragment = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
-    if first >> 4 != 4 || header_len < 20 || protocol != UDP || fragment {
-        return Err(Malformed::Ip);
-    }
-    let udp = packet.get(header_len..len).ok_or(Malformed::Ip)?;
-    Ok((
-        Ipv4Addr::new(s0, s1, s2, s3),
-        Ipv4Addr::new(d0, d1, d2, d3),
-        udp,
-    ))
-}
-
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const UDP: u8 = 17;
 const TTL: u8 = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
 
     use super::*;

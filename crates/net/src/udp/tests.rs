@@ -113,7 +113,7 @@ fn an_unreachable_peer_does_not_end_the_loop() {
         let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
         let other = Socket::bind("127.0.0.1:0".parse().unwrap(), &Options::new()).unwrap();
         // Asked so, the kernel reports on the socket that an earlier datagram was refused.
-        setsockopt(&socket.io, sockopt::Ipv4RecvErr, &true).unwrap();
+        setsockopt(&socket.io, nix::sys::socket::sockopt::Ipv4RecvErr, &true).unwrap();
         socket
             .send_to(b"x", "127.0.0.1:9".parse().unwrap(), None)
             .await
