@@ -191,10 +191,8 @@ impl Observe for Shared {
     }
 
     fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
-        let count = |name, reason, value: &AtomicU64| Count {
-            name,
-            reason,
-            value: value.load(Ordering::Relaxed),
+        let count = |name, reason, value: &AtomicU64| {
+            Count::new(name, reason, value.load(Ordering::Relaxed))
         };
         let mut counts = vec![
             count("requests_total", "", &self.counters.requests),

@@ -342,26 +342,13 @@ impl Observed {
     fn counts(&self) -> Vec<Count> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counters = &state.counters;
-        let one = |name, value| Count {
-            name,
-            reason: "",
-            value,
-        };
-        let answers = Answer::ALL.map(|answer| Count {
-            name: "answers_total",
-            reason: answer.as_str(),
-            value: counters.answers(answer),
-        });
-        let drops = DropReason::ALL.map(|reason| Count {
-            name: "drops_total",
-            reason: reason.as_str(),
-            value: counters.drops(reason),
-        });
-        let malformed = Field::ALL.map(|field| Count {
-            name: "malformed_total",
-            reason: field.as_str(),
-            value: counters.malformed(field),
-        });
+        let one = |name, value| Count::new(name, "", value);
+        let answers = Answer::ALL
+            .map(|answer| Count::new("answers_total", answer.as_str(), counters.answers(answer)));
+        let drops = DropReason::ALL
+            .map(|reason| Count::new("drops_total", reason.as_str(), counters.drops(reason)));
+        let malformed = Field::ALL
+            .map(|field| Count::new("malformed_total", field.as_str(), counters.malformed(field)));
         let single = [
             one("datagrams_total", counters.received),
             one("declined_total", counters.declined),

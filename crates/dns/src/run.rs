@@ -346,11 +346,7 @@ impl Observe for Observation {
     fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
         let counts = self.0.counters.iter();
         let counts = counts
-            .map(|(name, reason, value)| Count {
-                name,
-                reason,
-                value,
-            })
+            .map(|(name, reason, value)| Count::new(name, reason, value))
             .collect();
         Box::pin(std::future::ready(counts))
     }

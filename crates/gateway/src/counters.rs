@@ -86,11 +86,7 @@ impl Counters {
     }
 
     fn counts(&self) -> Vec<Count> {
-        let count = |name, value| Count {
-            name,
-            reason: "",
-            value,
-        };
+        let count = |name, value| Count::new(name, "", value);
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let queue = self.queue.get().and_then(mpsc::WeakSender::upgrade);
         let waiting = queue.map_or(0, |queue| {
@@ -98,11 +94,7 @@ impl Counters {
         });
         let requests = OUTCOMES.into_iter().zip(&self.requests);
         let mut counts: Vec<_> = requests
-            .map(|(reason, value)| Count {
-                name: "requests_total",
-                reason,
-                value: load(value),
-            })
+            .map(|(reason, value)| Count::new("requests_total", reason, load(value)))
             .collect();
         counts.extend([
             count("batches_total", load(&self.batches)),

@@ -70,3 +70,14 @@ pub struct Count {
     /// How many.
     pub value: u64,
 }
+
+impl Count {
+    /// Returns a counter as the room that owns it reads it.
+    pub const fn new(name: &'static str, reason: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            reason,
+            value,
+        }
+    }
+}

@@ -120,11 +120,7 @@ impl Observe for Observer {
 
     fn counters(&self) -> ObserveFuture<'_, Vec<Count>> {
         let tally = *self.tally.borrow();
-        let count = |(name, reason, value)| Count {
-            name,
-            reason,
-            value,
-        };
+        let count = |(name, reason, value)| Count::new(name, reason, value);
         let counts = match self.room {
             Room::NatPmp => tally.natpmp.iter().map(count).collect(),
             Room::Pcp => {

@@ -36,11 +36,7 @@ impl Counters {
     pub fn counts(&self) -> Vec<Count> {
         let count = |event: Event| {
             let (name, reason) = event.name();
-            Count {
-                name,
-                reason,
-                value: self.value(event),
-            }
+            Count::new(name, reason, self.value(event))
         };
         Event::ALL.into_iter().map(count).collect()
     }

@@ -148,11 +148,7 @@ impl Observe for Observer {
 
 /// Returns the counters as the API and the metrics name them.
 pub(super) fn counts(counters: &Counters, write_errors: u64, device_dropped: u64) -> Vec<Count> {
-    let count = |name, reason, value| Count {
-        name,
-        reason,
-        value,
-    };
+    let count = Count::new;
     let live = counters.sessions;
     let mut counts = vec![
         count("packets_total", "six_to_four", counters.six_to_four.packets),
@@ -209,11 +205,7 @@ pub(super) fn count_kept(counts: &mut Vec<Count>, losses: &Losses, restored: u64
         ("sessions_restored_total", "refused", refused),
         ("sessions_restored_total", "restored", restored),
     ];
-    counts.extend(kept.map(|(name, reason, value)| Count {
-        name,
-        reason,
-        value,
-    }));
+    counts.extend(kept.map(|(name, reason, value)| Count::new(name, reason, value)));
 }
 
 /// Returns the sessions that fit `filter`, from `cursor` onward; looks at a bounded number of

@@ -313,11 +313,7 @@ mod tests {
             ("device_losses_total", "write_refused", 1),
             ("another", "", 9),
         ]
-        .map(|(name, reason, value)| Count {
-            name,
-            reason,
-            value,
-        })
+        .map(|(name, reason, value)| Count::new(name, reason, value))
         .to_vec()
     }
 }
