@@ -18,7 +18,7 @@ use mapping::{
     Policy, PrefixRequest, Protocol, Refusal, Request, Requester, Site, Snapshot, Subject,
     UnmapRequest, UnmapTarget, Via, Wall,
 };
-use upnp::server::{Connection, Continuation, Step, Traffic, Visitor, Web, finish};
+use upnp::server::{Connection, Continuation, Peer, Step, Traffic, Web, finish};
 use upnp::wire::http::{Head, Response};
 use upnp::{
     Action, Counters, DeviceKind, Edition, ErrorCode, Event, Identity, Resource, ServiceKind,
@@ -1449,8 +1449,8 @@ impl Home {
         }
     }
 
-    fn visitor(&self) -> Visitor {
-        Visitor {
+    fn peer(&self) -> Peer {
+        Peer {
             client: self.client(),
             scope: 0,
             local: self.local,
@@ -1464,7 +1464,7 @@ impl Home {
         let request = connection.poll_request().expect("a whole request");
         let snapshot: &Snapshot = self.core.snapshot();
         self.web
-            .handle_request(&request, self.visitor(), snapshot, self.now)
+            .handle_request(&request, self.peer(), snapshot, self.now)
     }
 
     fn status(&self, text: &str) -> u16 {

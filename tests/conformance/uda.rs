@@ -18,8 +18,8 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use upnp::server::{
     Connection, Delivery, Gena, Lan, MAX_IN_FLIGHT_TO_ONE, MAX_IN_FLIGHT_TO_STRANGERS,
-    MAX_PER_HOST, MAX_STRANGER_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS, Notification, OnLink, Searcher,
-    Situation, Ssdp, SsdpConfig, Step, Visitor, Web,
+    MAX_PER_HOST, MAX_STRANGER_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS, Notification, OnLink, Peer,
+    Searcher, Situation, Ssdp, SsdpConfig, Step, Web,
 };
 use upnp::wire::gena::Sid;
 use upnp::wire::http::Status;
@@ -804,15 +804,13 @@ mod eventing {
             let mut connection = Connection::new(Counters::new(), self.now);
             connection.handle_bytes(text.as_bytes(), self.now.mono);
             let request = connection.poll_request().unwrap();
-            let visitor = Visitor {
+            let peer = Peer {
                 client: self.client,
                 scope: 0,
                 local: "192.168.64.1:5000".parse().unwrap(),
             };
             let snapshot = self.core.snapshot();
-            let step = self
-                .web
-                .handle_request(&request, visitor, snapshot, self.now);
+            let step = self.web.handle_request(&request, peer, snapshot, self.now);
             let Step::Subscribe(subscribe) = step else {
                 panic!("{step:?}")
             };

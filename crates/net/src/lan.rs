@@ -25,12 +25,12 @@
 //! a flood can overrun), permanent neighbour entries (they change the operator's system), BPF
 //! programs with maps and nftables (privileges and kernel options that small gateways lack).
 
-mod crowd;
 mod own;
-mod pace;
 mod packet;
+mod rate_limit;
 mod receive;
 mod stream;
+mod talkers;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -46,9 +46,9 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use crate::Clock;
 use crate::bind::{BindError, Transport};
 use crate::udp::{self, Source};
-use crowd::Crowd;
 use own::OwnAddresses;
-use pace::Pace;
+use rate_limit::RateLimit;
+use talkers::Talkers;
 
 pub use stream::{hear_only, hold, listen, peer_mac};
 
@@ -69,8 +69,8 @@ pub struct Socket {
     broadcast: bool,
     /// Ours on the interface; asked when an IPv6 socket is bound to none of them.
     own: Option<OwnAddresses>,
-    crowd: Mutex<Crowd>,
-    pace: Mutex<Pace>,
+    talkers: Mutex<Talkers>,
+    rate_limit: Mutex<RateLimit>,
     lost: AtomicU64,
     ignored: AtomicU64,
     transient_errors: AtomicU64,
@@ -120,8 +120,8 @@ impl Socket {
             groups: options.groups().collect(),
             broadcast: options.is_broadcast(),
             own,
-            crowd: Mutex::default(),
-            pace: Mutex::default(),
+            talkers: Mutex::default(),
+            rate_limit: Mutex::default(),
             lost: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             transient_errors: AtomicU64::new(0),
@@ -157,7 +157,7 @@ impl Socket {
     ///
     /// When the kernel has no memory for a filter; then some are heard in both queues.
     pub fn prefer(&mut self, macs: impl IntoIterator<Item = Mac>) -> io::Result<()> {
-        let silent: Vec<_> = self.crowd().silent().collect();
+        let silent: Vec<_> = self.talkers().silent().collect();
         let Some(known) = &mut self.known else {
             return Err(io::ErrorKind::Unsupported.into());
         };
@@ -220,8 +220,11 @@ impl Socket {
         loop {
             batch.clear();
             let clock = Clock::new();
-            let pause = self.known.as_ref().and(self.pace().pause(clock.mono()));
-            let wake = self.crowd().wake().into_iter().chain(pause).min();
+            let pause = self
+                .known
+                .as_ref()
+                .and(self.rate_limit().pause(clock.mono()));
+            let wake = self.talkers().wake().into_iter().chain(pause).min();
             let ready = tokio::select! {
                 biased;
                 ready = readable(self.known.as_ref().map(|known| &known.packets)) => Some(ready),
@@ -296,7 +299,7 @@ impl Socket {
         }
         let received = queue.try_io(|fd| receive::receive(fd.as_raw_fd(), batch));
         if of_strangers {
-            self.pace().take(batch.arrivals.len(), now);
+            self.rate_limit().take(batch.arrivals.len(), now);
         }
         // an error of the outer kind says that nothing waits after all
         received.unwrap_or(Ok(()))
@@ -304,14 +307,14 @@ impl Socket {
 
     /// Leaves out of the socket who fills it so that others find no room.
     fn look_around(&self, batch: &Batch, now: Instant) {
-        let mut crowd = self.crowd();
-        crowd.count(batch.arrivals.iter().map(|arrival| arrival.mac), now);
-        if !crowd.is_due(now) {
+        let mut talkers = self.talkers();
+        talkers.count(batch.arrivals.iter().map(|arrival| arrival.mac), now);
+        if !talkers.is_due(now) {
             return;
         }
         let changed = self.count_lost().and_then(|lost| {
-            if crowd.judge(lost, now) {
-                let silent: Vec<_> = crowd.silent().collect();
+            if talkers.judge(lost, now) {
+                let silent: Vec<_> = talkers.silent().collect();
                 self.hear_all_but(&silent)?;
             }
             Ok(())
@@ -342,12 +345,14 @@ impl Socket {
         }
     }
 
-    fn crowd(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    fn talkers(&self) -> MutexGuard<'_, Talkers> {
+        self.talkers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rate_limit(&self) -> MutexGuard<'_, RateLimit> {
+        self.rate_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps of the packets in `batch` those that are datagrams for us.

@@ -20,15 +20,15 @@ use tokio_util::sync::CancellationToken;
 use crate::server::{Lan, OnLink, Searcher, Slots, Ssdp, SsdpConfig, Web};
 use crate::wire::ssdp::Header;
 use crate::{Counters, Event, Identity};
-use door::{Door, Newcomer};
-use events::{Events, Office};
-use guest::Slot;
-use port::{Port, Preferred};
+use control_point::Slot;
+use events::{Events, Subscriptions};
+use identify::{Accepted, SynFlood};
+use ssdp_socket::{Preferred, SsdpSocket};
 
-mod door;
+mod control_point;
 mod events;
-mod guest;
-mod port;
+mod identify;
+mod ssdp_socket;
 #[cfg(test)]
 mod tests;
 
@@ -55,7 +55,7 @@ pub struct Options {
 /// # Errors
 /// Names what could not be opened and, for a port in use, its owner.
 pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
-    let udp = Port::bind(IpAddr::V4(options.address), options).map_err(StartError::Udp)?;
+    let udp = SsdpSocket::bind(IpAddr::V4(options.address), options).map_err(StartError::Udp)?;
     let listen = SocketAddr::from((options.address, options.http_port));
     let listener = net::lan::listen(listen, &options.lan).map_err(StartError::Tcp)?;
     let local = listener.local_addr().map_err(StartError::LocalAddr)?;
@@ -79,7 +79,7 @@ pub fn bind(options: &Options, mut rng: StdRng) -> Result<Bound, StartError> {
 /// The IPv6 half; `None` where the machine or the interface has no IPv6 at all.
 fn bind_v6(options: &Options, port: u16) -> Result<Option<V6>, StartError> {
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let udp = match Port::bind(any, options) {
+    let udp = match SsdpSocket::bind(any, options) {
         Ok(udp) => udp,
         Err(error) if has_no_ipv6(&error.source) => return Ok(None),
         Err(error) => return Err(StartError::Udp(error)),
@@ -123,7 +123,7 @@ pub enum StartError {
 pub struct Bound {
     options: Options,
     port: u16,
-    udp: Port,
+    udp: SsdpSocket,
     listener: TcpListener,
     v6: Option<V6>,
     web: Arc<Web>,
@@ -134,7 +134,7 @@ pub struct Bound {
 
 #[derive(Debug)]
 struct V6 {
-    udp: Port,
+    udp: SsdpSocket,
     listener: TcpListener,
     port: u16,
 }
@@ -215,7 +215,7 @@ impl Bound {
         };
         let (counters, identity) = (self.counters, &self.options.identity);
         let ssdp = Ssdp::new(config, identity, counters.clone(), self.rng, now.mono);
-        let office = Office::new(identity, counters.clone(), self.gena_rng, now.mono);
+        let subscriptions = Subscriptions::new(identity, counters.clone(), self.gena_rng, now.mono);
         Shell {
             ssdp,
             lan,
@@ -223,9 +223,9 @@ impl Bound {
             listener: self.listener,
             v6: self.v6,
             web: self.web,
-            office: Arc::new(office),
+            subscriptions: Arc::new(subscriptions),
             slots: Arc::default(),
-            door: Door::default(),
+            syn_flood: SynFlood::default(),
             preferred: Preferred::default(),
             connections: JoinSet::new(),
             writer,
@@ -265,13 +265,13 @@ impl Writer for Handle {
 struct Shell<W> {
     ssdp: Ssdp<StdRng>,
     lan: Lan,
-    udp: Port,
+    udp: SsdpSocket,
     listener: TcpListener,
     v6: Option<V6>,
     web: Arc<Web>,
-    office: Arc<Office>,
+    subscriptions: Arc<Subscriptions>,
     slots: Arc<Mutex<Slots>>,
-    door: Door,
+    syn_flood: SynFlood,
     preferred: Preferred,
     connections: JoinSet<()>,
     writer: W,
@@ -296,7 +296,11 @@ impl<W: Writer> Shell<W> {
             lan: lan.clone(),
             source,
         };
-        let events = Events::new(&self.options, Arc::clone(&self.office), self.writer.clone());
+        let events = Events::new(
+            &self.options,
+            Arc::clone(&self.subscriptions),
+            self.writer.clone(),
+        );
         self.connections.spawn(events.run(cancel.child_token()));
         let (mut batch, mut batch_v6) = (Batch::new(), Batch::new());
         let mut snapshots = self.writer.snapshots();
@@ -305,7 +309,10 @@ impl<W: Writer> Shell<W> {
         loop {
             self.transmit().await;
             let answers = self.ssdp.poll_timeout().map(|(at, _)| at);
-            let deadline = answers.into_iter().chain(self.door.poll_timeout()).min();
+            let deadline = answers
+                .into_iter()
+                .chain(self.syn_flood.poll_timeout())
+                .min();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 received = self.udp.recv(&mut batch) => {
@@ -320,7 +327,7 @@ impl<W: Writer> Shell<W> {
                     let now = self.writer.now().mono;
                     self.ssdp.handle_timeout(now);
                     let listeners = listeners(&self.listener, self.v6.as_ref());
-                    self.door.handle_timeout(listeners, now);
+                    self.syn_flood.handle_timeout(listeners, now);
                 }
                 accepted = self.listener.accept() => self.accept(accepted, cancel).await,
                 accepted = accept_v6(self.v6.as_ref()) => self.accept(accepted, cancel).await,
@@ -364,7 +371,8 @@ impl<W: Writer> Shell<W> {
             }
         }
         let link = self.netlink.link(&self.options.wan).await?;
-        self.office.set_link(link.is_some_and(|link| link.running));
+        self.subscriptions
+            .set_link(link.is_some_and(|link| link.running));
         Ok(())
     }
 
@@ -441,7 +449,7 @@ impl<W: Writer> Shell<W> {
         cancel: &CancellationToken,
     ) {
         match accepted {
-            Ok((stream, peer)) => self.welcome(stream, peer, cancel.child_token()),
+            Ok((stream, peer)) => self.admit(stream, peer, cancel.child_token()),
             Err(_) => {
                 // too many open files, or a peer that went away: neither ends us
                 self.counters.count(Event::ConnectionFailed);
@@ -451,7 +459,7 @@ impl<W: Writer> Shell<W> {
         }
     }
 
-    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr, cancel: CancellationToken) {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, cancel: CancellationToken) {
         let local = stream.local_addr();
         let local = local.ok().filter(|_| self.lan.is_neighbour(peer.ip()));
         let Some(local) = local else {
@@ -461,7 +469,7 @@ impl<W: Writer> Shell<W> {
         if syn.is_none() {
             let now = self.writer.now().mono;
             let listeners = listeners(&self.listener, self.v6.as_ref());
-            self.door.note_flood(listeners, now);
+            self.syn_flood.note_flood(listeners, now);
         }
         let client = Client {
             addr: peer.ip(),
@@ -476,13 +484,13 @@ impl<W: Writer> Shell<W> {
         };
         // answers are small and whole; where this fails they come a little later
         let _slow = stream.set_nodelay(true);
-        let newcomer = Newcomer {
+        let accepted = Accepted {
             stream,
             peer,
             local,
             syn,
             web: Arc::clone(&self.web),
-            office: Arc::clone(&self.office),
+            subscriptions: Arc::clone(&self.subscriptions),
             netlink: self.netlink.clone(),
             options: self.options.clone(),
             writer: self.writer.clone(),
@@ -490,7 +498,7 @@ impl<W: Writer> Shell<W> {
             cancel,
         };
         self.connections.spawn(async move {
-            newcomer.enter().await;
+            accepted.serve().await;
             drop(slot);
         });
     }

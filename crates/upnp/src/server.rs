@@ -22,7 +22,7 @@ pub use limits::{Holder, MAX_STRANGER_SUBSCRIPTIONS, Slots, Standing};
 pub(crate) use ssdp::{GROUP, LINK_GROUP, PORT, SITE_GROUP};
 pub use ssdp::{Searcher, Ssdp, SsdpConfig, Timer, Transmit};
 pub use state::Situation;
-pub use web::{Pending, Step, Subscribe, Visitor, Web};
+pub use web::{Peer, Pending, Step, Subscribe, Web};
 
 #[cfg(test)]
 mod tests;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use mapping::Instant;
 use rand::{Rng, RngExt as _};
 
-use crate::book::Book;
+use crate::backoff::{Backoff, renewal};
 use crate::counters::Counters;
 use crate::epoch::Epoch;
-use crate::life::Lives;
+use crate::lifetime::Lifetimes;
 use crate::nonce::nonce;
-use crate::pace::{Backoff, renewal};
 use crate::port::{Phase, Port, PortKey, PortState, Refused, Remotes};
+use crate::port_table::PortTable;
 use crate::upstreams::Link;
 use crate::wanted::Wish;
 
@@ -70,7 +70,7 @@ pub struct Client<R> {
     heard: Option<Instant>,
     /// When the server's epoch is looked at, see [`LOOK`].
     look: Option<Instant>,
-    book: Book,
+    table: PortTable,
     /// Those that were asked for and not answered yet.
     flying: BTreeSet<PortKey>,
     /// RFC 6887 §11.4: after `NO_RESOURCES` nothing new is asked for, or nothing at all.
@@ -80,7 +80,7 @@ pub struct Client<R> {
     hold_third_party: Option<Instant>,
     /// The server takes no `FILTER` option until then.
     hold_filters: Option<Instant>,
-    lives: Lives,
+    lives: Lifetimes,
     /// The state of the server was lost at the first instant, and is built up again at the second.
     recovery: Option<(Instant, Instant)>,
     transmits: VecDeque<Vec<u8>>,
@@ -111,13 +111,13 @@ impl<R: Rng> Client<R> {
             external: None,
             heard: None,
             look: None,
-            book: Book::new(),
+            table: PortTable::new(),
             flying: BTreeSet::new(),
             hold_new: None,
             hold_all: None,
             hold_third_party: None,
             hold_filters: None,
-            lives: Lives::NONE,
+            lives: Lifetimes::NONE,
             recovery: None,
             transmits: VecDeque::new(),
             counters: Counters::ZERO,
@@ -142,9 +142,9 @@ impl<R: Rng> Client<R> {
         self.external = None;
         self.recovery = None;
         self.transmits.clear();
-        self.book.forget_closing();
+        self.table.forget_closing();
         if let (true, Some(link)) = (moved, link) {
-            for (key, port) in self.book.iter_mut() {
+            for (key, port) in self.table.iter_mut() {
                 port.nonce = nonce(self.secret, link.server, *key);
                 port.granted = None;
                 (port.told, port.unfiltered) = (Remotes::Unsaid, false);
@@ -166,11 +166,11 @@ impl<R: Rng> Client<R> {
         let addr = self.link.map_or(key.addr, |link| link.server);
         let nonce = nonce(self.secret, addr, key);
         let port = self
-            .book
+            .table
             .want(key, || Port::new(wish.server, Arc::clone(filters), nonce));
         port.server = wish.server;
         self.filter(key, filters);
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         if matches!(port.phase, Phase::Closing { .. }) {
@@ -178,7 +178,7 @@ impl<R: Rng> Client<R> {
             self.flying.remove(&key);
         }
         if matches!(port.phase, Phase::Asking { backoff: None, .. }) {
-            self.book.line_up(key);
+            self.table.line_up(key);
             self.pump(now);
         }
     }
@@ -186,7 +186,7 @@ impl<R: Rng> Client<R> {
     /// Wants a port to be closed.
     pub fn handle_close(&mut self, key: PortKey, now: Instant) {
         self.last_seen = now;
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         // an unanswered request may have opened it
@@ -201,7 +201,7 @@ impl<R: Rng> Client<R> {
         if may_be_open && matches!(self.dialect, Dialect::Pcp | Dialect::NatPmp) {
             port.phase = Phase::CLOSING;
             self.flying.remove(&key);
-            self.book.line_up(key);
+            self.table.line_up(key);
         } else {
             self.forget(key);
         }
@@ -223,7 +223,7 @@ impl<R: Rng> Client<R> {
         if self.look.is_some_and(|at| at <= now) {
             self.handle_look_due(now);
         }
-        while let Some(key) = self.book.pop_due(now) {
+        while let Some(key) = self.table.pop_due(now) {
             self.wake(key, now);
         }
         self.pump(now);
@@ -240,7 +240,7 @@ impl<R: Rng> Client<R> {
         if !self.transmits.is_empty() {
             return Some(self.last_seen);
         }
-        let port = self.book.first_due();
+        let port = self.table.first_due();
         let recovery = self.recovery.map(|(_, at)| at);
         let own = [recovery, self.probe.due, self.look];
         own.into_iter().chain([port]).flatten().min()
@@ -277,7 +277,7 @@ impl<R: Rng> Client<R> {
 
     /// Iterates over the ports, in order.
     pub fn ports(&self) -> impl Iterator<Item = (PortKey, Ipv4Addr, PortState)> {
-        self.book.states()
+        self.table.states()
     }
 
     /// Returns the counters.
@@ -312,7 +312,7 @@ impl<R: Rng> Client<R> {
     fn handle_look_due(&mut self, now: Instant) {
         self.look = Some(now + LOOK);
         let quiet = self.heard.is_none_or(|heard| heard + LOOK <= now);
-        if self.book.is_empty() || !quiet {
+        if self.table.is_empty() || !quiet {
             return;
         }
         let bytes = match self.dialect {
@@ -368,7 +368,7 @@ impl<R: Rng> Client<R> {
 
     /// A port whose time has come.
     fn wake(&mut self, key: PortKey, now: Instant) {
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         match port.phase {
@@ -378,26 +378,26 @@ impl<R: Rng> Client<R> {
                     // RFC 6886 §3.1: this gateway does not speak it any more
                     return self.start_probing(now);
                 }
-                self.book.line_up(key);
+                self.table.line_up(key);
             }
             Phase::Closing { backoff, .. } => {
                 if backoff.is_some_and(|backoff| backoff.sent() >= CLOSE_ATTEMPTS) {
                     self.forget(key);
                 } else {
-                    self.book.line_up(key);
+                    self.table.line_up(key);
                 }
             }
             Phase::Open { .. } => self.renew(key, now),
             Phase::Refused { .. } => {
                 port.phase = Phase::FRESH;
-                self.book.line_up(key);
+                self.table.line_up(key);
             }
         }
     }
 
     /// Renews a port that is open. RFC 6886 §3.3 has NAT-PMP repeat a renewal like any request.
     fn renew(&mut self, key: PortKey, now: Instant) {
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         let (Phase::Open { renewals }, Some(granted)) = (port.phase, port.granted) else {
@@ -405,17 +405,17 @@ impl<R: Rng> Client<R> {
         };
         if self.dialect == Dialect::NatPmp || granted.expires() <= now {
             port.phase = Phase::FRESH;
-            return self.book.line_up(key);
+            return self.table.line_up(key);
         }
         if let Some(hold) = self.hold_all
             && hold > now
         {
-            return self.book.set_due(key, Some(hold.min(granted.expires())));
+            return self.table.set_due(key, Some(hold.min(granted.expires())));
         }
         let next = renewals.saturating_add(1);
         port.phase = Phase::Open { renewals: next };
         let due = renewal(granted.at, granted.lifetime, next, now, &mut self.rng);
-        self.book
+        self.table
             .set_due(key, Some(due.unwrap_or_else(|| granted.expires())));
         self.say(key, self.lifetime(key, now), now);
     }
@@ -429,11 +429,11 @@ impl<R: Rng> Client<R> {
             Dialect::NatPmp | Dialect::Absent | Dialect::Other | Dialect::Probing => return,
         };
         // a repetition has its place already
-        while let Some(key) = self.book.next_of(&self.flying) {
+        while let Some(key) = self.table.next_of(&self.flying) {
             self.ask(key, now);
         }
         while self.flying.len() < window {
-            let Some(key) = self.book.next() else {
+            let Some(key) = self.table.next() else {
                 return;
             };
             self.ask(key, now);
@@ -443,7 +443,7 @@ impl<R: Rng> Client<R> {
     /// Asks for a port, or for its end.
     fn ask(&mut self, key: PortKey, now: Instant) {
         let (third_party, life) = (self.is_third_party(key), self.lifetime(key, now));
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         let closing = matches!(port.phase, Phase::Closing { .. });
@@ -455,7 +455,7 @@ impl<R: Rng> Client<R> {
             let why = Refused::Pcp(pcp::wire::ResultCode::UnsuppOption);
             port.phase = Phase::Refused { why, until };
             self.flying.remove(&key);
-            return self.book.set_due(key, Some(until));
+            return self.table.set_due(key, Some(until));
         }
         let hold = if port.granted.is_none() {
             self.hold_new.max(self.hold_all)
@@ -466,7 +466,7 @@ impl<R: Rng> Client<R> {
             && until > now
         {
             self.flying.remove(&key);
-            return self.book.set_due(key, Some(until));
+            return self.table.set_due(key, Some(until));
         }
         let fresh = if self.dialect == Dialect::NatPmp {
             Backoff::NAT_PMP
@@ -491,14 +491,14 @@ impl<R: Rng> Client<R> {
         };
         port.phase = phase;
         self.take_off(key, first);
-        self.book.set_due(key, Some(now + wait));
+        self.table.set_due(key, Some(now + wait));
         self.say(key, lifetime, now);
     }
 
     /// Counts a port among those under way, unless it has gone unanswered for long: then it must
     /// not hold up others that the server would answer.
     fn take_off(&mut self, key: PortKey, first: Instant) {
-        let sent = match self.book.get(key).map(|port| port.phase) {
+        let sent = match self.table.get(key).map(|port| port.phase) {
             Some(Phase::Asking { backoff, .. } | Phase::Closing { backoff, .. }) => {
                 backoff.map_or(0, |backoff| backoff.sent())
             }
@@ -515,7 +515,7 @@ impl<R: Rng> Client<R> {
 
     /// Asks again for everything that was not given since the server lost its state.
     fn recover(&mut self, lost: Instant, now: Instant) {
-        for (_, port) in self.book.iter_mut() {
+        for (_, port) in self.table.iter_mut() {
             let since = port.granted.is_some_and(|granted| granted.at >= lost);
             match port.phase {
                 Phase::Open { .. } if since => {}
@@ -542,7 +542,7 @@ impl<R: Rng> Client<R> {
 
     /// Puts every port that is not open and not refused in line, from the beginning.
     fn line_up_all(&mut self) {
-        for key in self.book.line_up_asking() {
+        for key in self.table.line_up_asking() {
             self.flying.remove(&key);
         }
     }
@@ -551,11 +551,11 @@ impl<R: Rng> Client<R> {
     fn rest_all(&mut self) {
         self.look = None;
         self.flying.clear();
-        self.book.rest();
+        self.table.rest();
     }
 
     fn forget(&mut self, key: PortKey) {
-        self.book.forget(key);
+        self.table.forget(key);
         self.flying.remove(&key);
     }
 }

@@ -20,24 +20,25 @@
 #![warn(missing_docs)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
-mod book;
+mod backoff;
 mod client;
 mod counters;
 mod epoch;
-mod life;
+mod lifetime;
 mod nonce;
-mod pace;
+
 mod port;
+mod port_table;
 mod reach;
 mod run;
 mod upnp;
 mod upstreams;
 mod wanted;
 
+pub use backoff::{Backoff, renewal};
 pub use client::{Client, Dialect};
 pub use counters::{Counters, DropReason};
 pub use epoch::Epoch;
-pub use pace::{Backoff, renewal};
 pub use port::{Granted, PortKey, PortState, Refused};
 pub use reach::{Reach, reach};
 pub use run::{Bound, Observer, Options, ServeError, StartError, bind};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mapping::{ExternalPort, Filters, Instant, MappingNonce, Protocol, RemoteFilter};
 
-use crate::pace::Backoff;
+use crate::backoff::Backoff;
 
 /// Which port: where it leads to from the upstream gateway's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

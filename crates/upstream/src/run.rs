@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 use crate::upnp::Answer;
 use crate::upstreams::{Family, Mode, Upstreams};
 
-mod ears;
 mod igd;
 mod links;
 mod observer;
+mod sockets;
 
-use ears::Ears;
 use igd::{Done, Igd};
 use links::Links;
 pub use observer::Observer;
 use observer::{Ask, Tally};
+use sockets::Sockets;
 
 /// Where upstream gateways may be, and how they are spoken with.
 #[derive(Debug, Clone)]
@@ -129,8 +129,8 @@ struct Shell {
     netlink: Netlink,
     clock: Clock,
     links: Links,
-    v4: Option<Ears>,
-    v6: Option<Ears>,
+    v4: Option<Sockets>,
+    v6: Option<Sockets>,
     look_at: Option<Instant>,
     igd: Igd,
     doing: Option<Doing>,
@@ -171,8 +171,8 @@ impl Shell {
                     Event::Snapshot
                 }
                 change = changes.next() => Event::Change(change.map_err(ServeError::Watch)?),
-                heard = ears::hear(self.v4.as_ref()) => Event::Heard(Family::V4, heard),
-                heard = ears::hear(self.v6.as_ref()) => Event::Heard(Family::V6, heard),
+                heard = sockets::hear(self.v4.as_ref()) => Event::Heard(Family::V4, heard),
+                heard = sockets::hear(self.v6.as_ref()) => Event::Heard(Family::V6, heard),
                 () = self.clock.sleep_until_some(deadline) => Event::Time,
             };
             match event {
@@ -226,8 +226,8 @@ impl Shell {
             return;
         }
         let now = self.clock.mono();
-        let mut open = |family, link| match Ears::open(&self.wan, family, links.ifindex, link) {
-            Ok(ears) => ears,
+        let mut open = |family, link| match Sockets::open(&self.wan, family, links.ifindex, link) {
+            Ok(sockets) => sockets,
             Err(error) => {
                 tracing::debug!(%error, "cannot listen for the upstream gateway");
                 self.look_at = Some(now + RETRY);
@@ -273,13 +273,13 @@ impl Shell {
 
     fn flush(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            let ears = match transmit.family {
+            let sockets = match transmit.family {
                 Family::V4 => &self.v4,
                 Family::V6 => &self.v6,
             };
-            let sent = ears
+            let sent = sockets
                 .as_ref()
-                .map_or(Ok(()), |ears| ears.send(&transmit.bytes));
+                .map_or(Ok(()), |sockets| sockets.send(&transmit.bytes));
             if let Err(error) = sent {
                 self.send_errors = self.send_errors.saturating_add(1);
                 tracing::debug!(%error, "cannot ask the upstream gateway");

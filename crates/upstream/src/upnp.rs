@@ -7,11 +7,11 @@ use std::time::Duration;
 use mapping::{Instant, MappingNonce, Protocol, Snapshot};
 use rand::Rng;
 
-use crate::book::Book;
+use crate::backoff::{Backoff, renewal};
 use crate::counters::Counters;
-use crate::life::Lives;
-use crate::pace::{Backoff, renewal};
+use crate::lifetime::Lifetimes;
 use crate::port::{Granted, LIFETIME_MAX, Phase, Port, PortKey, PortState, Refused};
+use crate::port_table::PortTable;
 
 /// Something to be done; one at a time, each answered by [`Upnp::handle_answer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +91,12 @@ pub struct Upnp<R> {
     rng: R,
     link: Option<(Ipv4Addr, Ipv4Addr)>,
     state: State,
-    book: Book,
+    table: PortTable,
     doing: Option<Doing>,
     external: Option<IpAddr>,
     /// The gateway takes leases that are for ever, and no other.
     permanent: bool,
-    lives: Lives,
+    lives: Lifetimes,
     counters: Counters,
 }
 
@@ -123,11 +123,11 @@ impl<R: Rng> Upnp<R> {
             rng,
             link: None,
             state: State::Off,
-            book: Book::new(),
+            table: PortTable::new(),
             doing: None,
             external: None,
             permanent: false,
-            lives: Lives::NONE,
+            lives: Lifetimes::NONE,
             counters: Counters::ZERO,
         }
     }
@@ -140,7 +140,7 @@ impl<R: Rng> Upnp<R> {
         self.link = link;
         self.external = None;
         self.permanent = false;
-        self.book.clear();
+        self.table.clear();
         self.doing = self.doing.map(|_| Doing::Stale);
         self.state = match link {
             None => State::Off,
@@ -153,13 +153,13 @@ impl<R: Rng> Upnp<R> {
 
     /// Learns how long ports are open here.
     pub fn handle_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
-        self.lives = Lives::new(snapshot);
+        self.lives = Lifetimes::new(snapshot);
     }
 
     /// Wants a port to be open, for a server of ours and for everybody: who may come in cannot be
     /// said by igd-next, and is looked at here.
     pub fn handle_open(&mut self, key: PortKey, server: Ipv4Addr) {
-        let port = self.book.want(key, || {
+        let port = self.table.want(key, || {
             Port::new(server, Arc::default(), MappingNonce([0; 12]))
         });
         port.server = server;
@@ -167,34 +167,34 @@ impl<R: Rng> Upnp<R> {
             port.phase = Phase::FRESH;
         }
         if matches!(port.phase, Phase::Asking { backoff: None, .. }) {
-            self.book.line_up(key);
+            self.table.line_up(key);
         }
     }
 
     /// Wants a port to be closed.
     pub fn handle_close(&mut self, key: PortKey) {
         let adding = matches!(self.doing, Some(Doing::Add { key: other, .. }) if other == key);
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         if adding || port.granted.is_some() {
             port.phase = Phase::CLOSING;
-            self.book.line_up(key);
+            self.table.line_up(key);
         } else {
-            self.book.forget(key);
+            self.table.forget(key);
         }
     }
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(key) = self.book.pop_due(now) {
-            let Some(port) = self.book.get_mut(key) else {
+        while let Some(key) = self.table.pop_due(now) {
+            let Some(port) = self.table.get_mut(key) else {
                 continue;
             };
             if !matches!(port.phase, Phase::Closing { .. }) {
                 port.phase = Phase::FRESH;
             }
-            self.book.line_up(key);
+            self.table.line_up(key);
         }
     }
 
@@ -219,7 +219,7 @@ impl<R: Rng> Upnp<R> {
                 (Doing::ExternalAddress, Action::ExternalAddress)
             }
             State::Ready { .. } => {
-                let key = self.book.next()?;
+                let key = self.table.next()?;
                 self.act(key, local, now)?
             }
             State::Off | State::Searching { .. } => return None,
@@ -230,7 +230,7 @@ impl<R: Rng> Upnp<R> {
     }
 
     fn act(&mut self, key: PortKey, local: Ipv4Addr, now: Instant) -> Option<(Doing, Action)> {
-        let port = self.book.get_mut(key)?;
+        let port = self.table.get_mut(key)?;
         let (_, external) = port.suggestion(key);
         if matches!(port.phase, Phase::Closing { .. }) {
             let action = Action::Remove {
@@ -248,7 +248,7 @@ impl<R: Rng> Upnp<R> {
     }
 
     fn lease(&self, key: PortKey, now: Instant) -> u32 {
-        let Some(port) = self.book.get(key).filter(|_| !self.permanent) else {
+        let Some(port) = self.table.get(key).filter(|_| !self.permanent) else {
             return 0;
         };
         let left = self.lives.left(key, port.server, LEASE, now);
@@ -274,15 +274,15 @@ impl<R: Rng> Upnp<R> {
             (_, Answer::Failed(Failure::Unreachable)) => self.handle_lost(doing, now),
             (Doing::Search, Answer::Found) => {
                 self.state = State::Ready { look: now };
-                self.book.line_up_asking();
+                self.table.line_up_asking();
             }
             (Doing::ExternalAddress, Answer::ExternalAddress(addr)) => self.external = addr,
             (Doing::ExternalAddress, Answer::Failed(_)) => self.external = None,
             (Doing::Remove(key), _) => {
                 // a port that is wanted again was asked for anew
-                let closing = self.book.get(key).map(|port| port.phase);
+                let closing = self.table.get(key).map(|port| port.phase);
                 if matches!(closing, Some(Phase::Closing { .. })) {
-                    self.book.forget(key);
+                    self.table.forget(key);
                 }
             }
             (Doing::Add { key, lease, .. }, Answer::Added { external }) => {
@@ -298,7 +298,7 @@ impl<R: Rng> Upnp<R> {
 
     fn handle_added(&mut self, key: PortKey, external: u16, lease: u32, now: Instant) {
         let addr = self.external;
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         let lifetime = match lease {
@@ -317,7 +317,7 @@ impl<R: Rng> Upnp<R> {
         port.phase = Phase::Open { renewals: 0 };
         self.counters.granted = self.counters.granted.saturating_add(1);
         let due = renewal(now, lifetime, 0, now, &mut self.rng);
-        self.book.set_due(key, Some(due.unwrap_or(now + lifetime)));
+        self.table.set_due(key, Some(due.unwrap_or(now + lifetime)));
     }
 
     fn handle_refused(
@@ -340,7 +340,7 @@ impl<R: Rng> Upnp<R> {
             Failure::Refused(why) => why,
             Failure::Unreachable => "unreachable",
         };
-        let port = self.book.get_mut(key)?;
+        let port = self.table.get_mut(key)?;
         if matches!(port.phase, Phase::Closing { .. }) {
             return None;
         }
@@ -350,12 +350,12 @@ impl<R: Rng> Upnp<R> {
             until,
         };
         self.counters.refused = self.counters.refused.saturating_add(1);
-        self.book.set_due(key, Some(until));
+        self.table.set_due(key, Some(until));
         None
     }
 
     fn begin(&mut self, key: PortKey, local: Ipv4Addr, any: bool, now: Instant) -> Option<Action> {
-        let (_, external) = self.book.get(key)?.suggestion(key);
+        let (_, external) = self.table.get(key)?.suggestion(key);
         let lease = self.lease(key, now);
         let (doing, action) = Self::add(key, external, local, lease, any);
         self.counters.requests = self.counters.requests.saturating_add(1);
@@ -370,7 +370,7 @@ impl<R: Rng> Upnp<R> {
         }
         self.external = None;
         self.counters.losses = self.counters.losses.saturating_add(1);
-        self.book.clear();
+        self.table.clear();
         self.state = State::Searching {
             backoff: Backoff::UPNP,
             due: now,
@@ -381,14 +381,14 @@ impl<R: Rng> Upnp<R> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.doing.is_some() {
-            return self.book.first_due();
+            return self.table.first_due();
         }
         let own = match self.state {
             State::Off => None,
             State::Ready { look } => Some(look),
             State::Searching { due, .. } => Some(due),
         };
-        own.into_iter().chain(self.book.first_due()).min()
+        own.into_iter().chain(self.table.first_due()).min()
     }
 
     /// Tells whether a gateway is there.
@@ -411,7 +411,7 @@ impl<R: Rng> Upnp<R> {
 
     /// Iterates over the ports, in order.
     pub fn ports(&self) -> impl Iterator<Item = (PortKey, Ipv4Addr, PortState)> {
-        self.book.states()
+        self.table.states()
     }
 
     /// Returns the counters.

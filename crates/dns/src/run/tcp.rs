@@ -26,7 +26,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     view: View,
 ) -> Result<(), ServeError> {
-    let mut door = Door {
+    let mut acceptor = Acceptor {
         room,
         view,
         admission: Arc::default(),
@@ -35,17 +35,17 @@ pub(super) async fn serve(
     };
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => door.welcome(stream, from),
+            Ok((stream, from)) => acceptor.admit_stream(stream, from),
             Err(error) => {
-                door.room.counters.count(Counter::TcpAcceptFailed);
+                acceptor.room.counters.count(Counter::TcpAcceptFailed);
                 debug!(%error, "a DNS connection could not be accepted");
                 if !is_of_one_connection(&error) {
-                    let clock = door.room.clock;
+                    let clock = acceptor.room.clock;
                     clock.sleep_until(clock.mono() + ACCEPT_PAUSE).await;
                 }
             }
         }
-        while let Some(ended) = door.tasks.try_join_next() {
+        while let Some(ended) = acceptor.tasks.try_join_next() {
             if ended.is_err_and(|error| error.is_panic()) {
                 return Err(ServeError::Task);
             }
@@ -63,7 +63,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-struct Door {
+struct Acceptor {
     room: Arc<Room>,
     view: View,
     admission: Arc<Mutex<Admission>>,
@@ -71,8 +71,8 @@ struct Door {
     handles: BTreeMap<Place, AbortHandle>,
 }
 
-impl Door {
-    fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
+impl Acceptor {
+    fn admit_stream(&mut self, stream: TcpStream, from: SocketAddr) {
         let counters = &self.room.counters;
         let now = self.room.clock.mono();
         let admitted = match lock(&self.admission).admit(from.ip(), now) {
@@ -88,51 +88,51 @@ impl Door {
             }
         }
         counters.count(Counter::TcpAdmitted);
-        let guest = Guest {
+        let client = Client {
             room: Arc::clone(&self.room),
             listener: self.view,
             from,
-            seat: Seat {
+            place: HeldPlace {
                 admission: Arc::clone(&self.admission),
                 place: admitted.place,
             },
             connection: Connection::new(now),
             asked: JoinSet::new(),
         };
-        let handle = self.tasks.spawn(guest.serve(stream));
+        let handle = self.tasks.spawn(client.serve(stream));
         self.handles.insert(admitted.place, handle);
     }
 }
 
 /// Gives the place back however the connection ends.
-struct Seat {
+struct HeldPlace {
     admission: Arc<Mutex<Admission>>,
     place: Place,
 }
 
-impl Seat {
+impl HeldPlace {
     fn update(&self, idle_since: Option<Instant>) {
         lock(&self.admission).update(self.place, idle_since);
     }
 }
 
-impl Drop for Seat {
+impl Drop for HeldPlace {
     fn drop(&mut self) {
         lock(&self.admission).release(self.place);
     }
 }
 
 /// One connection. The exchanges with resolvers end with it.
-struct Guest {
+struct Client {
     room: Arc<Room>,
     listener: View,
     from: SocketAddr,
-    seat: Seat,
+    place: HeldPlace,
     connection: Connection,
     asked: JoinSet<Vec<u8>>,
 }
 
-impl Guest {
+impl Client {
     async fn serve(mut self, stream: TcpStream) {
         let closed = self.talk(stream).await;
         let counters = &self.room.counters;
@@ -154,7 +154,7 @@ impl Guest {
             if let Some(closed) = self.connection.poll_event() {
                 return closed;
             }
-            self.seat.update(self.connection.idle_since());
+            self.place.update(self.connection.idle_since());
             let deadline = self.connection.poll_timeout().map(|(at, _)| at);
             let output = self.connection.poll_transmit();
             // a read, a write and a join that are cancelled have done nothing

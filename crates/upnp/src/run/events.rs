@@ -23,13 +23,13 @@ use crate::{Counters, Identity};
 
 /// The machine, shared by the connections that subscribe and the task that delivers.
 #[derive(Debug)]
-pub(super) struct Office {
+pub(super) struct Subscriptions {
     gena: Mutex<Gena<StdRng>>,
     link_up: watch::Sender<bool>,
     asked: tokio::sync::Notify,
 }
 
-impl Office {
+impl Subscriptions {
     pub(super) fn new(identity: &Identity, counters: Counters, rng: StdRng, now: Instant) -> Self {
         Self {
             gena: Mutex::new(Gena::new(identity, counters, rng, now)),
@@ -67,15 +67,15 @@ impl Office {
 /// Delivers events.
 pub(super) struct Events<W> {
     lan: String,
-    office: Arc<Office>,
+    subscriptions: Arc<Subscriptions>,
     writer: W,
 }
 
 impl<W: Writer> Events<W> {
-    pub(super) fn new(options: &Options, office: Arc<Office>, writer: W) -> Self {
+    pub(super) fn new(options: &Options, subscriptions: Arc<Subscriptions>, writer: W) -> Self {
         Self {
             lan: options.lan.clone(),
-            office,
+            subscriptions,
             writer,
         }
     }
@@ -83,7 +83,7 @@ impl<W: Writer> Events<W> {
     pub(super) async fn run(self, cancel: CancellationToken) {
         let clock = Clock::new();
         let mut snapshots = self.writer.snapshots();
-        let mut link = self.office.link_up.subscribe();
+        let mut link = self.subscriptions.link_up.subscribe();
         let mut deliveries = JoinSet::new();
         loop {
             let deadline = self.drain(&mut deliveries, &snapshots, *link.borrow());
@@ -95,18 +95,20 @@ impl<W: Writer> Events<W> {
                     Err(_) => return,
                 },
                 changed = link.changed() => changed.is_ok(),
-                () = self.office.asked.notified() => false,
+                () = self.subscriptions.asked.notified() => false,
                 () = clock.sleep_until_some(deadline) => false,
                 Some(done) = deliveries.join_next() => {
                     if let Ok((sid, delivery)) = done {
                         let now = self.writer.now().mono;
-                        self.office.gena().handle_delivery(sid, delivery, now);
+                        self.subscriptions.gena().handle_delivery(sid, delivery, now);
                     }
                     false
                 }
             };
             if changed {
-                self.office.gena().handle_change(self.writer.now().mono);
+                self.subscriptions
+                    .gena()
+                    .handle_change(self.writer.now().mono);
             }
         }
     }
@@ -124,7 +126,7 @@ impl<W: Writer> Events<W> {
             snapshot: &snapshot,
             link_up,
         };
-        let mut gena = self.office.gena();
+        let mut gena = self.subscriptions.gena();
         gena.handle_timeout(situation, self.writer.now().mono);
         while let Some(notification) = gena.poll_notification() {
             let lan = self.lan.clone();

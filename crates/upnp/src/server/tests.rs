@@ -218,8 +218,8 @@ proptest! {
                 action.name(),
                 body.len(),
             ));
-            let visitor = visitor(camera);
-            let response = match web.handle_request(&request, visitor, core.snapshot(), now) {
+            let peer = peer(camera);
+            let response = match web.handle_request(&request, peer, core.snapshot(), now) {
                 Step::Answer(response) => response,
                 Step::Ask(request, pending) => {
                     let (outcome, _) = core.handle_request(&request, now);
@@ -246,8 +246,8 @@ proptest! {
         let mut connection = Connection::new(Counters::new(), now);
         connection.handle_bytes(format!("POST {target} HTTP/1.1\r\n{headers}\r\n").as_bytes(), now.mono);
         if let Some(request) = connection.poll_request() {
-            let visitor = visitor(camera);
-            let step = web.handle_request(&request, visitor, core.snapshot(), now);
+            let peer = peer(camera);
+            let step = web.handle_request(&request, peer, core.snapshot(), now);
             prop_assert!(matches!(step, Step::Answer(response) if response.status != Status::Ok));
         }
     }
@@ -359,8 +359,8 @@ fn at(after: Duration) -> Instant {
     Instant::from_nanos(1_000_000_000_000) + after
 }
 
-fn visitor(addr: Ipv4Addr) -> Visitor {
-    Visitor {
+fn peer(addr: Ipv4Addr) -> Peer {
+    Peer {
         client: Client {
             addr: addr.into(),
             mac: None,

@@ -31,7 +31,7 @@ enum Content {
 
 /// Who sent a request, and at which address of ours it came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visitor {
+pub struct Peer {
     /// The device that asks.
     pub client: Client,
     /// The link of its address, if that is a link-local one.
@@ -108,11 +108,11 @@ impl Web {
     pub fn handle_request(
         &self,
         request: &Request,
-        visitor: Visitor,
+        peer: Peer,
         snapshot: &Snapshot,
         now: Now,
     ) -> Step {
-        match self.route(&request.head, visitor) {
+        match self.route(&request.head, peer) {
             Ok(Content::Document(document)) => {
                 self.counters.count(Event::DocumentServed);
                 let mut response = Response::xml(Status::Ok, document.clone());
@@ -125,7 +125,7 @@ impl Web {
             }
             Ok(Content::Control(edition, service)) => {
                 let target = (*edition, *service);
-                match self.control(request, target, visitor.client, snapshot, now) {
+                match self.control(request, target, peer.client, snapshot, now) {
                     Ok(step) => step,
                     Err((error, event)) => Step::Answer(self.fault(error, event)),
                 }
@@ -135,9 +135,9 @@ impl Web {
                 head: request.head.clone(),
                 edition: *edition,
                 service: *service,
-                client: visitor.client,
-                scope: visitor.scope,
-                local: visitor.local.ip(),
+                client: peer.client,
+                scope: peer.scope,
+                local: peer.local.ip(),
             }),
             Err(refused) => {
                 self.counters.count(refused.event);
@@ -169,8 +169,8 @@ impl Web {
     }
 
     /// Finds out what a request is for; whatever a web page could have sent is refused first.
-    fn route(&self, head: &Head, visitor: Visitor) -> Result<&Content, Refused> {
-        let path = path(head, visitor.local)?;
+    fn route(&self, head: &Head, peer: Peer) -> Result<&Content, Refused> {
+        let path = path(head, peer.local)?;
         if head.has("origin") {
             let why = "requests of web pages are refused";
             return Err(Refused::new(Status::Forbidden, Event::HttpOrigin, why));

@@ -9,10 +9,10 @@ use pcp::wire::{Body, Map, PcpOption, Response, ResultCode};
 use rand::Rng;
 
 use super::{Client, Dialect, Probe};
+use crate::backoff::renewal;
 use crate::counters::DropReason;
 use crate::epoch::Epoch;
 use crate::nonce::narrow;
-use crate::pace::renewal;
 use crate::port::{Granted, LIFETIME_MAX, Phase, PortKey, Refused};
 
 impl<R: Rng> Client<R> {
@@ -112,7 +112,7 @@ impl<R: Rng> Client<R> {
             protocol,
             port,
         };
-        let known = self.book.get(key).ok_or(DropReason::Unasked)?;
+        let known = self.table.get(key).ok_or(DropReason::Unasked)?;
         if known.nonce != map.nonce {
             return Err(DropReason::Unasked);
         }
@@ -140,7 +140,7 @@ impl<R: Rng> Client<R> {
                 let until = now + hold(life);
                 self.hold_all = Some(until);
                 self.flying.remove(&key);
-                self.book.set_due(key, Some(until));
+                self.table.set_due(key, Some(until));
             }
             (_, true) => self.forget(key),
             (code, false) if self.handle_unfiltered(key, code, hold(life), now) => {}
@@ -222,7 +222,7 @@ impl<R: Rng> Client<R> {
             protocol: map.protocol,
             port,
         };
-        let known = self.book.get(key).ok_or(DropReason::Unasked)?;
+        let known = self.table.get(key).ok_or(DropReason::Unasked)?;
         let closing = matches!(known.phase, Phase::Closing { .. });
         self.check_natpmp_epoch(epoch, now);
         match (result, closing) {
@@ -247,7 +247,7 @@ impl<R: Rng> Client<R> {
     }
 
     fn grant(&mut self, key: PortKey, granted: Granted, now: Instant) {
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         port.granted = Some(granted);
@@ -256,14 +256,14 @@ impl<R: Rng> Client<R> {
         let due = renewal(granted.at, granted.lifetime, 0, now, &mut self.rng);
         self.counters.granted = self.counters.granted.saturating_add(1);
         self.flying.remove(&key);
-        self.book
+        self.table
             .set_due(key, Some(due.unwrap_or_else(|| granted.expires())));
     }
 
     /// RFC 6887 §8.3: the same request is not repeated within the lifetime of the error.
     fn refuse(&mut self, key: PortKey, why: Refused, life: Duration, now: Instant) {
         let third_party = self.is_third_party(key);
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         let until = now + life;
@@ -277,7 +277,7 @@ impl<R: Rng> Client<R> {
         }
         self.counters.refused = self.counters.refused.saturating_add(1);
         self.flying.remove(&key);
-        self.book.set_due(key, Some(until));
+        self.table.set_due(key, Some(until));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::port::{Phase, Port, PortKey, Remotes};
 impl<R: Rng> Client<R> {
     /// Takes other filters for a port; one that is open or asked for is asked for anew.
     pub(super) fn filter(&mut self, key: PortKey, filters: &Filters) {
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return;
         };
         if port.filters == *filters {
@@ -39,7 +39,7 @@ impl<R: Rng> Client<R> {
 
     /// Returns what to say of remotes.
     pub(super) fn remotes(&self, key: PortKey, now: Instant) -> Remotes {
-        let Some(port) = self.book.get(key) else {
+        let Some(port) = self.table.get(key) else {
             return Remotes::Unsaid;
         };
         let held = self.hold_filters.is_some_and(|until| until > now);
@@ -60,7 +60,7 @@ impl<R: Rng> Client<R> {
         life: Duration,
         now: Instant,
     ) -> bool {
-        let Some(port) = self.book.get_mut(key) else {
+        let Some(port) = self.table.get_mut(key) else {
             return false;
         };
         match (code, port.telling) {
@@ -76,7 +76,7 @@ impl<R: Rng> Client<R> {
         port.phase = Phase::FRESH;
         self.counters.refused = self.counters.refused.saturating_add(1);
         self.flying.remove(&key);
-        self.book.line_up(key);
+        self.table.line_up(key);
         true
     }
 

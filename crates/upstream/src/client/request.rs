@@ -9,14 +9,14 @@ use pcp::wire::{Body, Map, PcpOption, Request, emit_option};
 use rand::Rng;
 
 use super::{Client, Dialect};
-use crate::life::Lives;
+use crate::lifetime::Lifetimes;
 use crate::nonce::wide;
 use crate::port::{LIFETIME, PortKey};
 
 impl<R: Rng> Client<R> {
     /// Learns how long ports are open here.
     pub fn handle_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
-        self.lives = Lives::new(snapshot);
+        self.lives = Lifetimes::new(snapshot);
     }
 
     /// Tells whether a port is not at the address that we send from.
@@ -37,7 +37,7 @@ impl<R: Rng> Client<R> {
 
     /// For how long a port is asked for.
     pub(super) fn lifetime(&self, key: PortKey, now: Instant) -> Duration {
-        self.book.get(key).map_or(LIFETIME, |port| {
+        self.table.get(key).map_or(LIFETIME, |port| {
             self.lives.left(key, port.server, LIFETIME, now)
         })
     }
@@ -45,7 +45,7 @@ impl<R: Rng> Client<R> {
     /// Sends what opens, renews or, with a lifetime of zero, deletes a port.
     pub(super) fn say(&mut self, key: PortKey, lifetime: Duration, now: Instant) {
         let remotes = self.remotes(key, now);
-        if let Some(port) = self.book.get_mut(key) {
+        if let Some(port) = self.table.get_mut(key) {
             port.telling = remotes;
         }
         self.transmit(self.map(key, lifetime));
@@ -56,7 +56,7 @@ impl<R: Rng> Client<R> {
         if self.dialect == Dialect::NatPmp {
             return self.natpmp(key, lifetime);
         }
-        let port = self.book.get(key)?;
+        let port = self.table.get(key)?;
         let local = self.link?.local;
         let (addr, number) = if lifetime.is_zero() {
             (None, 0) // RFC 6887 §15.1
@@ -94,7 +94,7 @@ impl<R: Rng> Client<R> {
     }
 
     fn natpmp(&self, key: PortKey, lifetime: Duration) -> Option<Vec<u8>> {
-        let port = self.book.get(key)?;
+        let port = self.table.get(key)?;
         let map = natpmp::wire::Map {
             protocol: key.protocol,
             internal_port: key.port.get(),

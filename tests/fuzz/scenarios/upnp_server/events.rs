@@ -14,7 +14,7 @@ use mapping::{Client, Core, Now};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use upnp::server::{
-    Connection, Delivery, Gena, MAX_IN_FLIGHT, MAX_SUBSCRIPTIONS, Situation, Step, Visitor, Web,
+    Connection, Delivery, Gena, MAX_IN_FLIGHT, MAX_SUBSCRIPTIONS, Peer, Situation, Step, Web,
 };
 use upnp::wire::gena::{self, Sid};
 use upnp::{Counters, Edition, Identity, Resource, ServiceKind};
@@ -76,7 +76,7 @@ impl Home {
         connection.handle_bytes(head.as_bytes(), self.now.mono);
         connection.handle_bytes(headers, self.now.mono);
         connection.handle_bytes(b"\r\n\r\n", self.now.mono);
-        let visitor = Visitor {
+        let peer = Peer {
             client: Client {
                 addr: source,
                 mac: None,
@@ -86,9 +86,7 @@ impl Home {
         };
         if let Some(request) = connection.poll_request() {
             let snapshot = self.core.snapshot();
-            let step = self
-                .web
-                .handle_request(&request, visitor, snapshot, self.now);
+            let step = self.web.handle_request(&request, peer, snapshot, self.now);
             if let Step::Subscribe(subscribe) = step {
                 let answer = self
                     .gena

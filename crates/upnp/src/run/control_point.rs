@@ -1,4 +1,4 @@
-//! One connection with its socket.
+//! The connection of a control point: its socket, and its place among the open connections.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::events::Office;
+use super::events::Subscriptions;
 use super::{PATIENCE, Writer};
-use crate::server::{Connection, Holder, Request, Slots, Standing, Step, Traffic, Visitor, Web};
+use crate::server::{Connection, Holder, Peer, Request, Slots, Standing, Step, Traffic, Web};
 use crate::wire::gena::Sid;
 use crate::wire::http::Response;
 
@@ -53,19 +53,19 @@ impl Drop for Slot {
 }
 
 /// A control point at the other end of a connection.
-pub(super) struct Guest<W> {
+pub(super) struct ControlPoint<W> {
     pub(super) stream: TcpStream,
     pub(super) connection: Connection,
-    pub(super) visitor: Visitor,
+    pub(super) peer: Peer,
     pub(super) web: Arc<Web>,
-    pub(super) office: Arc<Office>,
+    pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) netlink: Netlink,
     pub(super) wan: String,
     pub(super) writer: W,
     pub(super) cancel: CancellationToken,
 }
 
-impl<W: Writer> Guest<W> {
+impl<W: Writer> ControlPoint<W> {
     pub(super) async fn serve(mut self) {
         // an error says that the peer is gone, and then nothing is left to do
         if self.converse().await.is_ok() {
@@ -85,7 +85,7 @@ impl<W: Writer> Guest<W> {
                 if let Some(sid) = subscribed {
                     // UDA 1.1 §4.1.2: the first event follows the answer
                     self.transmit().await?;
-                    self.office.answered(sid, self.writer.now().mono);
+                    self.subscriptions.answered(sid, self.writer.now().mono);
                 }
                 continue;
             }
@@ -117,9 +117,7 @@ impl<W: Writer> Guest<W> {
 
     async fn answer(&self, request: &Request) -> (Response, Option<Sid>) {
         let (snapshot, now) = (self.writer.snapshot(), self.writer.now());
-        let step = self
-            .web
-            .handle_request(request, self.visitor, &snapshot, now);
+        let step = self.web.handle_request(request, self.peer, &snapshot, now);
         match step {
             Step::Answer(response) => (response, None),
             Step::Ask(request, pending) => {
@@ -130,9 +128,9 @@ impl<W: Writer> Guest<W> {
                 let traffic = self.traffic().await;
                 (self.web.handle_traffic(&pending, traffic), None)
             }
-            Step::Subscribe(subscribe) => {
-                self.office.handle_request(&subscribe, &snapshot, now.mono)
-            }
+            Step::Subscribe(subscribe) => self
+                .subscriptions
+                .handle_request(&subscribe, &snapshot, now.mono),
         }
     }
 

@@ -15,14 +15,14 @@ use crate::server::{GROUP, LINK_GROUP, PORT, SITE_GROUP, Standing, Transmit};
 
 /// The sockets of the port.
 #[derive(Debug)]
-pub(super) struct Port {
+pub(super) struct SsdpSocket {
     socket: Socket,
     /// Answers to addresses that nobody has wait until the system has looked for them long
     /// enough. Here they are in the way of other strangers alone.
     strangers: udp::Socket,
 }
 
-impl Port {
+impl SsdpSocket {
     /// Binds it. Other programs search on the same port, so it is shared (UDA 1.1 §1.1).
     pub(super) fn bind(addr: IpAddr, options: &Options) -> Result<Self, BindError> {
         let local = SocketAddr::new(addr, PORT);
@@ -76,7 +76,7 @@ impl Preferred {
     /// Looks whether leases began or ended.
     pub(super) fn update<'a>(
         &mut self,
-        ports: impl Iterator<Item = &'a mut Port>,
+        ports: impl Iterator<Item = &'a mut SsdpSocket>,
         snapshot: &Snapshot,
     ) {
         let names_in = Some(snapshot.names_revision());

@@ -1,11 +1,11 @@
-//! Who fills the queue: a neighbour that sends so much that datagrams are lost is not heard for
-//! a while, so that the loss is its own.
+//! Top talkers: a neighbour that sends so much that datagrams are lost is filtered out for a
+//! while, so that only it suffers from the loss.
 //!
-//! Fairness by turns would come too late: what the kernel has no room for is lost before anybody
-//! can choose. So the filter of the socket leaves the loudest out, at the price of some ten
-//! instructions for each of its packets. Who forges another source MAC with every frame has no
-//! voice that could be told apart: against that helps a queue of their own for those who are
-//! known ([`super::Socket::prefer`]).
+//! Fair queueing in user space would come too late: the kernel drops what it has no room for
+//! before anybody can choose. So the socket's filter drops the packets of the top talker, at the
+//! price of some ten instructions for each. A sender that forges another source MAC in every frame
+//! cannot be singled out; against that, known hosts have a queue of their own
+//! ([`super::Socket::prefer`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use mapping::{Instant, Mac};
 
 /// Counts by MAC, and decides who is left out.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct Talkers {
     /// When the window under way began.
     since: Option<Instant>,
     counts: BTreeMap<Mac, u32>,
@@ -30,7 +30,7 @@ struct LeftOut {
     silent: bool,
 }
 
-impl Crowd {
+impl Talkers {
     /// Takes the senders of a batch.
     pub(super) fn count(&mut self, macs: impl Iterator<Item = Mac>, now: Instant) {
         self.since.get_or_insert(now);
@@ -126,71 +126,71 @@ mod tests {
 
     #[test]
     fn the_loudest_is_left_out_where_something_was_lost_and_heard_again_later() {
-        let mut crowd = Crowd::default();
+        let mut talkers = Talkers::default();
         let begin = Instant::from_nanos(1_000_000_000);
-        let fill = |crowd: &mut Crowd, now| {
+        let fill = |talkers: &mut Talkers, now| {
             let loud = std::iter::repeat_n(mac(1), 1000);
-            crowd.count(loud.chain(std::iter::repeat_n(mac(2), 100)), now);
+            talkers.count(loud.chain(std::iter::repeat_n(mac(2), 100)), now);
         };
 
-        fill(&mut crowd, begin);
-        assert!(!crowd.is_due(begin) && crowd.is_due(begin + WINDOW));
-        assert!(!crowd.judge(0, begin + WINDOW), "nothing was lost");
+        fill(&mut talkers, begin);
+        assert!(!talkers.is_due(begin) && talkers.is_due(begin + WINDOW));
+        assert!(!talkers.judge(0, begin + WINDOW), "nothing was lost");
 
-        fill(&mut crowd, begin);
-        assert!(crowd.judge(5, begin + WINDOW));
-        assert_eq!(crowd.silent().collect::<Vec<_>>(), [mac(1)]);
+        fill(&mut talkers, begin);
+        assert!(talkers.judge(5, begin + WINDOW));
+        assert_eq!(talkers.silent().collect::<Vec<_>>(), [mac(1)]);
         let wake = begin + WINDOW + SHORTEST;
-        assert_eq!(crowd.wake(), Some(wake));
+        assert_eq!(talkers.wake(), Some(wake));
 
-        assert!(crowd.is_due(wake) && crowd.judge(0, wake));
-        assert_eq!((crowd.silent().count(), crowd.wake()), (0, None));
+        assert!(talkers.is_due(wake) && talkers.judge(0, wake));
+        assert_eq!((talkers.silent().count(), talkers.wake()), (0, None));
     }
 
     #[test]
     fn who_goes_on_is_left_out_for_longer_and_who_stops_begins_afresh() {
-        let mut crowd = Crowd::default();
+        let mut talkers = Talkers::default();
         let mut now = Instant::from_nanos(1_000_000_000);
         let mut spans = Vec::new();
         for _ in 0..8 {
-            crowd.count(std::iter::repeat_n(mac(1), 1000), now);
-            assert!(crowd.judge(1, now));
-            let wake = crowd.wake().unwrap();
+            talkers.count(std::iter::repeat_n(mac(1), 1000), now);
+            assert!(talkers.judge(1, now));
+            let wake = talkers.wake().unwrap();
             spans.push((wake - now).as_secs());
             now = wake;
-            assert!(crowd.judge(0, now));
+            assert!(talkers.judge(0, now));
         }
         assert_eq!(spans, [1, 2, 4, 8, 16, 32, 60, 60]);
 
         now += LONGEST;
-        crowd.judge(0, now);
-        crowd.count(std::iter::repeat_n(mac(1), 1000), now);
-        assert!(crowd.judge(1, now));
-        assert_eq!(crowd.wake(), Some(now + SHORTEST));
+        talkers.judge(0, now);
+        talkers.count(std::iter::repeat_n(mac(1), 1000), now);
+        assert!(talkers.judge(1, now));
+        assert_eq!(talkers.wake(), Some(now + SHORTEST));
     }
 
     #[test]
     fn quiet_hosts_are_heard_whatever_was_lost() {
-        let mut crowd = Crowd::default();
+        let mut talkers = Talkers::default();
         let now = Instant::from_nanos(1_000_000_000);
 
-        crowd.count((0..=u8::MAX).map(mac), now);
-        crowd.count((0..=u8::MAX).map(mac), now);
+        talkers.count((0..=u8::MAX).map(mac), now);
+        talkers.count((0..=u8::MAX).map(mac), now);
 
-        assert!(!crowd.judge(1000, now));
-        assert_eq!(crowd.silent().count(), 0);
+        assert!(!talkers.judge(1000, now));
+        assert_eq!(talkers.silent().count(), 0);
     }
 
     #[test]
     fn filter_stays_short_whoever_floods() {
-        let mut crowd = Crowd::default();
+        let mut talkers = Talkers::default();
         let now = Instant::from_nanos(1_000_000_000);
         for host in 0..40 {
-            crowd.count(std::iter::repeat_n(mac(host), 1000), now);
-            crowd.judge(1, now);
+            talkers.count(std::iter::repeat_n(mac(host), 1000), now);
+            talkers.judge(1, now);
         }
 
-        assert_eq!(crowd.silent().count(), MOST_LEFT_OUT);
+        assert_eq!(talkers.silent().count(), MOST_LEFT_OUT);
     }
 
     fn mac(host: u8) -> Mac {

@@ -10,14 +10,14 @@ use crate::client::SERVER_PORT;
 use crate::upstreams::{Family, Link};
 
 #[derive(Debug)]
-pub(super) struct Ears {
+pub(super) struct Sockets {
     server: SocketAddr,
     own: Socket,
     /// RFC 6887 §14.1.3: a client that wants to hear announcements listens on port 5350.
     group: Option<Socket>,
 }
 
-impl Ears {
+impl Sockets {
     /// Opens the sockets; the port is one that the kernel draws at random (RFC 6056). Without
     /// the one for announcements renewals find out what is lost, only later.
     pub(super) fn open(
@@ -53,14 +53,14 @@ impl Ears {
 }
 
 /// Waits for a datagram on either socket; without any, for ever.
-pub(super) async fn hear(ears: Option<&Ears>) -> io::Result<(Vec<u8>, SocketAddr)> {
-    let Some(ears) = ears else {
+pub(super) async fn hear(sockets: Option<&Sockets>) -> io::Result<(Vec<u8>, SocketAddr)> {
+    let Some(sockets) = sockets else {
         return std::future::pending().await;
     };
     tokio::select! {
-        heard = receive(&ears.own) => heard,
+        heard = receive(&sockets.own) => heard,
         heard = async {
-            match &ears.group {
+            match &sockets.group {
                 Some(group) => receive(group).await,
                 None => std::future::pending().await,
             }

@@ -1,8 +1,7 @@
-//! How fast strangers are heard once others are preferred.
+//! The rate at which the queue of strangers is read once other hosts are preferred.
 //!
-//! A flood of them takes the time of a processor and not the place of a host that is known: what
-//! they send beyond the pace stays in their own queue, and what finds no room there costs the
-//! kernel little.
+//! A flood of strangers then costs bounded processor time and takes nothing from known hosts: what
+//! exceeds the limit stays in the strangers' queue, and what overflows it costs the kernel little.
 
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use mapping::Instant;
 
 /// Counts what was taken from strangers.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     /// When the window under way began.
     since: Instant,
     taken: usize,
 }
 
-impl Default for Pace {
+impl Default for RateLimit {
     fn default() -> Self {
         Self {
             since: Instant::from_nanos(0),
@@ -25,7 +24,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl RateLimit {
     /// Takes note of datagrams.
     pub(super) fn take(&mut self, count: usize, now: Instant) {
         if now >= self.since + WINDOW {
@@ -56,17 +55,17 @@ mod tests {
 
     #[test]
     fn strangers_wait_for_the_next_window_when_one_is_full() {
-        let mut pace = Pace::default();
+        let mut limit = RateLimit::default();
         let begin = Instant::from_nanos(1_000_000_000);
-        assert_eq!(pace.pause(begin), None);
+        assert_eq!(limit.pause(begin), None);
 
-        pace.take(AT_ONCE - 1, begin);
-        assert_eq!(pace.pause(begin), None);
-        pace.take(AT_ONCE, begin);
-        assert_eq!(pace.pause(begin), Some(begin + WINDOW));
+        limit.take(AT_ONCE - 1, begin);
+        assert_eq!(limit.pause(begin), None);
+        limit.take(AT_ONCE, begin);
+        assert_eq!(limit.pause(begin), Some(begin + WINDOW));
 
-        assert_eq!(pace.pause(begin + WINDOW), None);
-        pace.take(1, begin + WINDOW);
-        assert_eq!(pace.pause(begin + WINDOW), None);
+        assert_eq!(limit.pause(begin + WINDOW), None);
+        limit.take(1, begin + WINDOW);
+        assert_eq!(limit.pause(begin + WINDOW), None);
     }
 }

@@ -10,9 +10,9 @@ use crate::port::PortKey;
 
 /// The mappings as they are now.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lives(Option<Arc<Snapshot>>);
+pub(crate) struct Lifetimes(Option<Arc<Snapshot>>);
 
-impl Lives {
+impl Lifetimes {
     pub(crate) const NONE: Self = Self(None);
 
     pub(crate) fn new(snapshot: &Arc<Snapshot>) -> Self {

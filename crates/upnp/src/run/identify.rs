@@ -1,10 +1,10 @@
-//! Who comes in.
+//! Finds the MAC of the host behind an accepted connection.
 //!
-//! The frame of the SYN tells, and over IPv6 the neighbour table must agree with it. While a flood
-//! of SYNs is answered by cookies the kernel keeps none: then it is whoever the neighbour table
-//! leads to, since nobody else got the answer, and what was said before that was looked up counts
-//! for nothing. So that honest connections have nothing to lose then, they are held until they are
-//! accepted.
+//! The frame of the SYN has it, and over IPv6 the neighbour table must agree. While a flood of
+//! SYNs is answered by cookies the kernel keeps no SYN. The host is then the one that the neighbour
+//! table names, since only that one can have received the SYN-ACK; whatever it sent before the
+//! table was read is not trusted, and the connection is dropped. So that honest hosts lose nothing,
+//! connections are held during a flood until they are accepted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use net::netlink::Netlink;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::events::Office;
-use super::guest::Guest;
+use super::control_point::ControlPoint;
+use super::events::Subscriptions;
 use super::{Options, Writer};
-use crate::server::{Connection, Visitor, Web};
+use crate::server::{Connection, Peer, Web};
 use crate::{Counters, Event};
 
 /// Holds connections from the first one without a SYN until a while after the last.
 #[derive(Debug, Default)]
-pub(super) struct Door {
+pub(super) struct SynFlood {
     until: Option<Instant>,
 }
 
-impl Door {
+impl SynFlood {
     /// A connection came without a SYN.
     pub(super) fn note_flood<'a>(
         &mut self,
@@ -63,14 +63,14 @@ fn hold<'a>(listeners: impl Iterator<Item = &'a TcpListener>, on: bool) {
 }
 
 /// A connection of which nobody knows yet whose it is.
-pub(super) struct Newcomer<W> {
+pub(super) struct Accepted<W> {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     /// Who sent its SYN.
     pub(super) syn: Option<Mac>,
     pub(super) web: Arc<Web>,
-    pub(super) office: Arc<Office>,
+    pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) netlink: Netlink,
     pub(super) options: Options,
     pub(super) writer: W,
@@ -78,9 +78,9 @@ pub(super) struct Newcomer<W> {
     pub(super) cancel: CancellationToken,
 }
 
-impl<W: Writer> Newcomer<W> {
+impl<W: Writer> Accepted<W> {
     /// Serves it if it is somebody's own (threat 21: an address alone proves nothing).
-    pub(super) async fn enter(self) {
+    pub(super) async fn serve(self) {
         let mac = match self.syn {
             Some(mac) => Some(mac),
             None => self.neighbour().await,
@@ -98,7 +98,7 @@ impl<W: Writer> Newcomer<W> {
             return self.counters.count(Event::ConnectionForged);
         }
         self.counters.count(Event::ConnectionAccepted);
-        let visitor = Visitor {
+        let peer = Peer {
             client,
             scope: match self.peer {
                 SocketAddr::V4(_) => 0,
@@ -106,18 +106,18 @@ impl<W: Writer> Newcomer<W> {
             },
             local: self.local,
         };
-        let guest = Guest {
+        let control_point = ControlPoint {
             stream: self.stream,
             connection: Connection::new(self.counters, self.writer.now()),
-            visitor,
+            peer,
             web: self.web,
-            office: self.office,
+            subscriptions: self.subscriptions,
             netlink: self.netlink,
             wan: self.options.wan,
             writer: self.writer,
             cancel: self.cancel,
         };
-        guest.serve().await;
+        control_point.serve().await;
     }
 
     /// Tells whether the link leads to the sender of the SYN at its address. Of an IPv4 address

@@ -1,4 +1,4 @@
-//! The ports of one upstream gateway: which is due when, and which stand in line.
+//! The ports of one upstream gateway: when each is due, and which are queued to be asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -9,13 +9,13 @@ use crate::port::{Phase, Port, PortKey, PortState};
 
 /// Every step costs the logarithm of the number of ports.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct PortTable {
     ports: BTreeMap<PortKey, Port>,
     due: BTreeSet<(Instant, PortKey)>,
     line: BTreeSet<PortKey>,
 }
 
-impl Book {
+impl PortTable {
     pub(crate) const fn new() -> Self {
         Self {
             ports: BTreeMap::new(),
