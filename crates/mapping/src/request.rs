@@ -214,7 +214,8 @@ pub enum Subject {
 /// Which external port, and which of the two ports identifies the mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum External {
-    /// UPnP `AddAnyPortMapping`: this port, or another one if it leads to another internal port.
+    /// UPnP `AddAnyPortMapping`: this port, or another one if it is another's; an own mapping
+    /// that holds it is overwritten (WANIPConnection:2 §2.5.17).
     Any(ExternalPort),
     /// UPnP `AddPortMapping`: this port; an own mapping that holds it is overwritten.
     Exact(ExternalPort),

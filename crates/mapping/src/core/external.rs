@@ -18,12 +18,7 @@ impl Core {
     ) -> Result<Assigned, Refusal> {
         match request.external {
             External::Exact(port) => {
-                let holders = self.holders(host, request, port, via);
-                let (requester, nonce) = (request.requester, request.nonce);
-                let own = |mapping: &Arc<Mapping>| {
-                    mapping.host == host.mac && may_change(mapping, requester, nonce)
-                };
-                let taken = !holders.iter().all(own) || self.is_reserved(host, request, port, via);
+                let taken = !self.is_own(host, request, port, via);
                 self.exactly(host, request, port, taken)
             }
             External::Required(port) => {
@@ -32,7 +27,13 @@ impl Core {
                     || !self.is_free(host, request, port, via);
                 self.exactly(host, request, port, taken)
             }
-            External::Any(port) => self.search(host, request, via, [Some(port), None]),
+            External::Any(port) => {
+                let opens = self.grade_external(host, request, port) == Grade::Opens;
+                match opens && self.is_own(host, request, port, via) {
+                    true => Ok(Assigned::Port(port)),
+                    false => self.search(host, request, via, [Some(port), None]),
+                }
+            }
             External::Suggested(port) => {
                 let outbound = self.outbound_port(host, request, via);
                 self.search(host, request, via, [outbound, port])
@@ -48,6 +49,16 @@ impl Core {
             .mappings_by_internal(host.addr, protocol, internal)
             .find(|mapping| mapping.peer && !request.peer && via.has_ipv4())
             .map(|mapping| mapping.external_port)
+    }
+
+    /// Tells whether a port is free, or held by mappings that the request may overwrite.
+    fn is_own(&self, host: &Host, request: &MapRequest, port: ExternalPort, via: Via) -> bool {
+        let (requester, nonce) = (request.requester, request.nonce);
+        let own = |mapping: &Arc<Mapping>| {
+            mapping.host == host.mac && may_change(mapping, requester, nonce)
+        };
+        let holders = self.holders(host, request, port, via);
+        holders.iter().all(own) && !self.is_reserved(host, request, port, via)
     }
 
     fn exactly(

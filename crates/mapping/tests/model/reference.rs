@@ -195,20 +195,19 @@ impl Model {
         }
         let external = match wish.wanted {
             Wanted::Exact(port) | Wanted::Required(port) => {
-                let is_exact = matches!(wish.wanted, Wanted::Exact(_));
-                let overwritten = |open: &Open| {
-                    let may = open.nonce.is_none() || open.nonce == wish.nonce;
-                    is_exact && open.host == wish.host && may
-                };
-                let holders = self.holders(wish.host, port, via);
-                let taken = !holders.iter().all(|index| overwritten(&self.open[*index]))
-                    || self.is_kept(wish.host, port, via);
+                let taken = !self.is_own(wish, port, via);
                 match self.grade(wish.host, wish.internal, port) {
                     Grade::Denied => return Err(No::Refused),
                     Grade::Asks | Grade::Opens if taken => return Err(No::Refused),
                     Grade::Asks => return Err(self.ask(wish, via, false)),
                     Grade::Opens => port,
                 }
+            }
+            Wanted::Any(port)
+                if self.grade(wish.host, wish.internal, port) == Grade::Opens
+                    && self.is_own(wish, port, via) =>
+            {
+                port
             }
             Wanted::Any(port) => self.search(wish, via, Some(port)),
             Wanted::Suggested(port) => self.search(wish, via, port),
@@ -398,6 +397,17 @@ impl Model {
     }
 
     /// Which mappings have a port where a new one would be reached.
+    /// Tells whether a port is free, or held by what may be overwritten.
+    fn is_own(&self, wish: &Wish, port: u16, via: Via) -> bool {
+        let overwrites = !matches!(wish.wanted, Wanted::Required(_));
+        let own = |open: &Open| {
+            let may = open.nonce.is_none() || open.nonce == wish.nonce;
+            overwrites && open.host == wish.host && may
+        };
+        let holders = self.holders(wish.host, port, via);
+        holders.iter().all(|index| own(&self.open[*index])) && !self.is_kept(wish.host, port, via)
+    }
+
     fn holders(&self, host: u8, port: u16, via: Via) -> Vec<usize> {
         let holds = |open: &Open| {
             let own = open.host == host && open.via.has_ipv6() && via.has_ipv6();

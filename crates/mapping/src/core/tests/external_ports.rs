@@ -66,18 +66,21 @@ fn exact_port_of_the_same_host_is_overwritten() {
 }
 
 #[test]
-fn any_port_finds_another_when_the_wanted_one_leads_elsewhere() {
+fn u_8_any_port_overwrites_an_own_mapping_and_finds_another_beside_a_guarded_one() {
     let mut home = Home::with_prefix();
     let camera = home.join(CAMERA, "camera");
-    let any = |internal| MapRequest {
-        external: External::Any(external(8080)),
+    let any = |port, internal| MapRequest {
+        external: External::Any(external(port)),
         ..upnp(camera, internal)
     };
-    let (first, _) = home.open(any(80)).unwrap();
-    let (second, _) = home.open(any(443)).unwrap();
-    let (again, _) = home.open(any(80)).unwrap();
-
-    assert_eq!(first.external_port.get(), 8080);
-    assert_eq!(second.external_port.get(), 443);
+    let (first, _) = home.open(any(8080, 80)).unwrap();
+    let (again, _) = home.open(any(8080, 80)).unwrap();
     assert_eq!(again.id, first.id);
+    let (second, _) = home.open(any(8080, 443)).unwrap();
+
+    assert_eq!(second.external_port.get(), 8080);
+    assert_eq!(home.core.snapshot().mapping_count(), 1);
+    home.open(pcp(camera, 554, 1)).unwrap();
+    let (beside, _) = home.open(any(554, 8554)).unwrap();
+    assert_eq!(beside.external_port.get(), 8554);
 }
