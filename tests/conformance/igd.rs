@@ -245,13 +245,24 @@ mod soap {
     #[test]
     fn u_8_any_port_is_another_one_if_the_wanted_one_is_taken() {
         let mut home = Home::new();
-        home.v2("AddPortMapping", &add(554, 554)).unwrap();
+        home.open(Requester::Pcp, 554, 554, Some(MappingNonce([1; 12])));
 
         let reserved = home.v2("AddAnyPortMapping", &add(554, 8554)).unwrap();
         assert_eq!(reserved["NewReservedPort"], "8554");
-        let again = home.v2("AddAnyPortMapping", &add(554, 554)).unwrap();
-        assert_eq!(again["NewReservedPort"], "554", "an own mapping is updated");
+        let again = home.v2("AddAnyPortMapping", &add(8554, 8554)).unwrap();
+        assert_eq!(again["NewReservedPort"], "8554");
         assert_eq!(home.core.snapshot().mapping_count(), 2);
+    }
+
+    #[test]
+    fn u_8_any_port_updates_the_clients_own_mapping_whatever_its_internal_port() {
+        let mut home = Home::new();
+        home.v2("AddPortMapping", &add(554, 554)).unwrap();
+
+        let updated = home.v2("AddAnyPortMapping", &add(554, 8554)).unwrap();
+        assert_eq!(updated["NewReservedPort"], "554");
+        assert_eq!(home.entry(554)["NewInternalPort"], "8554");
+        assert_eq!(home.core.snapshot().mapping_count(), 1);
     }
 
     #[test]
@@ -961,11 +972,11 @@ mod pinholes {
         assert_eq!(home.firewall("AddPinhole", &over_ipv4), Err(703));
         let missing = &pinhole()[1..];
         assert_eq!(home.firewall("AddPinhole", missing), Err(402));
-        assert_eq!(home.firewall("DeletePinhole", &id("1")), Err(704));
-        assert_eq!(home.firewall("GetPinholePackets", &id("1")), Err(704));
-        assert_eq!(home.firewall("CheckPinholeWorking", &id("1")), Err(704));
+        assert_eq!(home.firewall("DeletePinhole", &id("1")), Err(703));
+        assert_eq!(home.firewall("GetPinholePackets", &id("1")), Err(703));
+        assert_eq!(home.firewall("CheckPinholeWorking", &id("1")), Err(703));
         let update = [id("1"), vec![("NewLeaseTime", "60".to_owned())]].concat();
-        assert_eq!(home.firewall("UpdatePinhole", &update), Err(704));
+        assert_eq!(home.firewall("UpdatePinhole", &update), Err(703));
         let flow: Vec<_> = pinhole().into_iter().take(5).collect();
         assert_eq!(home.firewall("GetOutboundPinholeTimeout", &flow), Err(501));
     }
@@ -992,6 +1003,46 @@ mod pinholes {
         let flow: Vec<_> = pinhole().into_iter().take(5).collect();
         let timeout = home.firewall("GetOutboundPinholeTimeout", &flow).unwrap();
         assert_eq!(timeout["OutboundPinholeTimeout"], "7440");
+    }
+
+    #[test]
+    fn u_4_packets_of_a_pinhole_are_those_that_its_carrier_counts() {
+        let mut home = carried();
+        let made = home.firewall("AddPinhole", &pinhole()).unwrap();
+        let id = id(&made["UniqueID"]);
+        let mut ask = |home: &mut Home, packets| {
+            home.packets = packets;
+            let packets = home.firewall("GetPinholePackets", &id);
+            let works = home.firewall("CheckPinholeWorking", &id);
+            (
+                packets.map(|it| it["PinholePackets"].clone()),
+                works.map(|it| it["IsWorking"].clone()),
+            )
+        };
+        let said = |packets: &str| (Ok(packets.to_owned()), Ok("1".to_owned()));
+
+        assert_eq!(ask(&mut home, None), (Err(501), Err(501)));
+        assert_eq!(ask(&mut home, Some(0)), (Ok("0".to_owned()), Err(709)));
+        assert_eq!(ask(&mut home, Some(7)), said("7"));
+        assert_eq!(ask(&mut home, Some((1 << 32) + 3)), said("3"));
+        for action in ["GetPinholePackets", "CheckPinholeWorking"] {
+            let unknown = vec![("UniqueID", "999".to_owned())];
+            assert_eq!(home.firewall(action, &unknown), Err(704), "{action}");
+        }
+    }
+
+    #[test]
+    fn u_4_pinhole_can_be_closed_when_nothing_carries_it_any_more() {
+        let mut home = carried();
+        let made = home.firewall("AddPinhole", &pinhole()).unwrap();
+        home.carry(Carriers::default());
+
+        let id = id(&made["UniqueID"]);
+        let update = [id.clone(), vec![("NewLeaseTime", "60".to_owned())]].concat();
+        assert_eq!(home.firewall("UpdatePinhole", &update), Err(703));
+        assert_eq!(home.firewall("GetPinholePackets", &id), Err(703));
+        home.firewall("DeletePinhole", &id).unwrap();
+        assert_eq!(home.core.snapshot().pinholes().count(), 0);
     }
 
     #[test]
@@ -1313,6 +1364,7 @@ struct Home {
     /// Our end of its connections.
     local: SocketAddr,
     traffic: Option<Traffic>,
+    packets: Option<u64>,
     now: Now,
 }
 
@@ -1350,6 +1402,7 @@ impl Home {
             mac: None,
             local: ENDPOINT.into(),
             traffic: Some(TRAFFIC),
+            packets: None,
             now,
         };
         home.camera = home.join(CAMERA, "camera");
@@ -1515,6 +1568,7 @@ impl Home {
                 let outcome = self.request(&request);
                 self.web.handle_outcome(&pending, &outcome)
             }
+            Step::Count(_, pending) => self.web.handle_packets(&pending, self.packets),
             Step::Measure(pending) => self.web.handle_traffic(&pending, self.traffic),
             Step::Subscribe(_) => panic!("no action"),
         };

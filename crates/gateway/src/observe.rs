@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use mapping::PinholeId;
+
 use crate::session_log::{LogPage, LogQuery};
 use crate::sessions::{Ended, SessionCursor, SessionFilter, SessionPage};
 use crate::upstream::{UpstreamCursor, UpstreamPage};
@@ -38,6 +40,13 @@ pub trait Observe: Send + Sync + std::fmt::Debug {
     fn log(&self, query: LogQuery) -> ObserveFuture<'_, Result<LogPage, Busy>> {
         let _ = query;
         Box::pin(std::future::ready(Ok(LogPage::default())))
+    }
+
+    /// Returns how many packets came in through a pinhole; nothing where none are counted, as in
+    /// every room that carries none.
+    fn pinhole_packets(&self, id: PinholeId) -> ObserveFuture<'_, Option<u64>> {
+        let _ = id;
+        Box::pin(std::future::ready(None))
     }
 
     /// Returns the gateways in front of us and at most `limit` of the ports there; only the room

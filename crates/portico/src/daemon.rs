@@ -270,6 +270,8 @@ impl Daemon {
             lan: roles.lan.clone(),
             ifindex,
             wan: roles.wan.clone(),
+            // nothing carries any
+            pinholes: None,
             address: site.gateway(),
             http_port: dynamic_port(secret),
             identity: upnp::Identity::new(secret),

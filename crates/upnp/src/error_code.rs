@@ -61,6 +61,8 @@ error_codes! {
     ProtocolWildcardingNotAllowed = 707 "ProtocolWildcardingNotAllowed";
     /// WANIPv6FirewallControl:1: no internal client.
     WildCardNotPermittedInPinhole = 708 "WildCardNotPermittedInSrcIP";
+    /// WANIPv6FirewallControl:1: nothing came through the pinhole yet.
+    NoTrafficReceived = 709 "NoTrafficReceived";
     /// U-16: there is no connection to end.
     ConnectionAlreadyTerminated = 711 "ConnectionAlreadyTerminated";
     /// U-9: the index of `GetGenericPortMappingEntry`.

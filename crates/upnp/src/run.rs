@@ -41,6 +41,8 @@ pub struct Options {
     pub ifindex: u32,
     /// The WAN's interface, whose counters are told.
     pub wan: String,
+    /// Who carries pinholes, and counts what comes in through them.
+    pub pinholes: Option<Arc<dyn Observe>>,
     /// Our address on the LAN.
     pub address: Ipv4Addr,
     /// The port for descriptions and actions; 0 is any free one.

@@ -12,7 +12,7 @@ mod state;
 mod web;
 
 pub use connection::{Connection, Request};
-pub use control::{Caller, Continuation, Decision, Traffic, decide, finish, measured};
+pub use control::{Caller, Continuation, Decision, Traffic, counted, decide, finish, measured};
 pub use gena::{
     Delivery, Gena, MAX_IN_FLIGHT, MAX_IN_FLIGHT_TO_ONE, MAX_IN_FLIGHT_TO_STRANGERS, MAX_PER_HOST,
     MAX_SUBSCRIPTIONS, MODERATION, Notification,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gateway::Observe;
 use mapping::{Client, Snapshot};
 use net::Clock;
 use net::netlink::Netlink;
@@ -61,6 +62,7 @@ pub(super) struct ControlPoint<W> {
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) netlink: Netlink,
     pub(super) wan: String,
+    pub(super) pinholes: Option<Arc<dyn Observe>>,
     pub(super) writer: W,
     pub(super) cancel: CancellationToken,
 }
@@ -123,6 +125,13 @@ impl<W: Writer> ControlPoint<W> {
             Step::Ask(request, pending) => {
                 let outcome = self.writer.request(*request).await;
                 (self.web.handle_outcome(&pending, &outcome), None)
+            }
+            Step::Count(id, pending) => {
+                let packets = match &self.pinholes {
+                    Some(carrier) => carrier.pinhole_packets(id).await,
+                    None => None,
+                };
+                (self.web.handle_packets(&pending, packets), None)
             }
             Step::Measure(pending) => {
                 let traffic = self.traffic().await;

@@ -114,6 +114,7 @@ impl<W: Writer> Accepted<W> {
             subscriptions: self.subscriptions,
             netlink: self.netlink,
             wan: self.options.wan,
+            pinholes: self.options.pinholes,
             writer: self.writer,
             cancel: self.cancel,
         };

@@ -98,7 +98,7 @@ fn upnpc_opens_lists_and_closes_a_port() {
         assert!(list.contains(&line), "{list}");
 
         // it searches for version 1 only
-        let any = upnpc(&["-u", &second, "-n", "@", "9000", "4433", "TCP", "900"]).await;
+        let any = upnpc(&["-u", &second, "-n", "@", "9000", "9000", "TCP", "900"]).await;
         assert!(any.contains("is redirected to internal"), "{any}");
         assert!(home.mapping(Protocol::Tcp, 9000).is_some());
         assert_eq!(home.count(), 2, "{any}");
@@ -474,6 +474,7 @@ fn options(ifindex: u32) -> Options {
         lan: "lan0".to_owned(),
         ifindex,
         wan: "lan0".to_owned(),
+        pinholes: None,
         address: GATEWAY,
         http_port: 0,
         identity: Identity::new([7; 16]),

@@ -5,7 +5,7 @@ mod link;
 mod pinholes;
 mod ports;
 
-use mapping::{Client, Grant, Now, Outcome, Refusal, Request, Snapshot};
+use mapping::{Client, Grant, Now, Outcome, PinholeId, Refusal, Request, Snapshot};
 
 use super::arguments::Arguments;
 use crate::wire::soap::Call;
@@ -33,6 +33,8 @@ pub enum Decision {
     Answer(Vec<String>),
     /// The core decides.
     Ask(Box<Request>),
+    /// Who carries the pinhole counts its packets.
+    Count(PinholeId),
     /// The WAN interface's counters tell.
     Measure,
 }
@@ -79,11 +81,11 @@ pub fn decide(
         Action::AddPinhole => pinholes::add(&arguments, caller, snapshot).map(ask),
         Action::DeletePinhole => pinholes::delete(&arguments, caller, snapshot).map(ask),
         Action::UpdatePinhole => pinholes::update(&arguments, caller, snapshot).map(ask),
-        Action::CheckPinholeWorking
-        | Action::GetFirewallStatus
-        | Action::GetOutboundPinholeTimeout
-        | Action::GetPinholePackets => {
-            pinholes::answer(action, &arguments, caller, snapshot).map(Decision::Answer)
+        Action::CheckPinholeWorking | Action::GetPinholePackets => {
+            pinholes::counted(&arguments, caller, snapshot).map(Decision::Count)
+        }
+        Action::GetFirewallStatus | Action::GetOutboundPinholeTimeout => {
+            pinholes::answer(action, &arguments, snapshot).map(Decision::Answer)
         }
         Action::GetCommonLinkProperties
         | Action::GetTotalBytesReceived
@@ -137,6 +139,15 @@ pub fn finish(continuation: Continuation, outcome: &Outcome) -> Result<Vec<Strin
         Outcome::Granted(_) => Ok(Vec::new()),
         Outcome::Refused(refusal) => Err(error_of(*refusal, continuation)),
     }
+}
+
+/// Turns what came in through a pinhole into outputs; `None` if nobody counts.
+///
+/// # Errors
+/// The error to answer with.
+pub fn counted(continuation: Continuation, packets: Option<u64>) -> Result<Vec<String>, ErrorCode> {
+    let packets = packets.ok_or(ErrorCode::ActionFailed)?;
+    pinholes::outputs(continuation.action, packets)
 }
 
 /// Turns the WAN interface's counters into outputs; `None` if nobody can tell them.

@@ -226,6 +226,7 @@ proptest! {
                     core.finish(now);
                     web.handle_outcome(&pending, &outcome)
                 }
+                Step::Count(_, pending) => web.handle_packets(&pending, None),
                 Step::Measure(pending) => web.handle_traffic(&pending, Some(Traffic::default())),
                 Step::Subscribe(_) => panic!("no action"),
             };

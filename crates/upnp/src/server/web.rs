@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use mapping::{Client, Now, Outcome, Snapshot};
+use mapping::{Client, Now, Outcome, PinholeId, Snapshot};
 
 use super::connection::Request;
-use super::control::{Caller, Continuation, Decision, Traffic, decide, finish, measured};
+use super::control::{Caller, Continuation, Decision, Traffic, counted, decide, finish, measured};
 use crate::device::keyed;
 use crate::wire::description;
 use crate::wire::http::{self, Head, Method, Response, Status, Version};
@@ -47,13 +47,15 @@ pub enum Step {
     Answer(Response),
     /// The core decides; its outcome goes to [`Web::handle_outcome`].
     Ask(Box<mapping::Request>, Pending),
+    /// What came in through a pinhole goes to [`Web::handle_packets`].
+    Count(PinholeId, Pending),
     /// What the WAN interface counted goes to [`Web::handle_traffic`].
     Measure(Pending),
     /// A matter of [`super::Gena`].
     Subscribe(Subscribe),
 }
 
-/// An action that waits for the core, or for the WAN interface's counters.
+/// An action that waits for the core, or for somebody's counters.
 #[derive(Debug)]
 pub struct Pending {
     service: String,
@@ -161,6 +163,12 @@ impl Web {
         self.answer(pending, measured(pending.continuation, traffic))
     }
 
+    /// Takes how many packets came in through a pinhole; `None` if nobody counts them.
+    #[must_use]
+    pub fn handle_packets(&self, pending: &Pending, packets: Option<u64>) -> Response {
+        self.answer(pending, counted(pending.continuation, packets))
+    }
+
     fn answer(&self, pending: &Pending, result: Result<Vec<String>, ErrorCode>) -> Response {
         match result {
             Ok(outputs) => self.done(pending.continuation.action, &pending.service, outputs),
@@ -248,6 +256,7 @@ impl Web {
         Ok(match decision {
             Decision::Answer(outputs) => Step::Answer(self.done(action, &pending.service, outputs)),
             Decision::Ask(request) => Step::Ask(request, pending),
+            Decision::Count(id) => Step::Count(id, pending),
             Decision::Measure => Step::Measure(pending),
         })
     }

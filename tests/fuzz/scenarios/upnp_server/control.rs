@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mapping::{Carriers, Client, Core, LeaseRequest, Mac, Now, PrefixRequest, Request};
-use upnp::server::{Caller, Continuation, Decision, Traffic, decide, finish, measured};
+use upnp::server::{Caller, Continuation, Decision, Traffic, counted, decide, finish, measured};
 use upnp::wire::soap::{self, MAX_ARGUMENTS};
 use upnp::{Action, Edition, Identity};
 
@@ -104,6 +104,7 @@ impl Home {
                 self.core.finish(self.now);
                 finish(continuation, &outcome)
             }
+            Ok(Decision::Count(id)) => counted(continuation, Some(id.0.into())),
             Ok(Decision::Measure) => measured(continuation, Some(Traffic::default())),
             Err((error, _)) => Err(error),
         };

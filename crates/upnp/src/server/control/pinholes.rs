@@ -20,10 +20,7 @@ pub(super) fn add(
     caller: Caller<'_>,
     snapshot: &Snapshot,
 ) -> Result<Request, Fault> {
-    // what InboundPinholeAllowed says holds for every client, whatever its address
-    if !snapshot.carriers().pinholes {
-        return Err(refused(ErrorCode::InboundPinholeNotAllowed));
-    }
+    carried(snapshot)?;
     let wanted = flow(arguments)?;
     let lease = lease(arguments, "LeaseTime")?;
     let addr = wanted
@@ -57,6 +54,7 @@ pub(super) fn update(
     caller: Caller<'_>,
     snapshot: &Snapshot,
 ) -> Result<Request, Fault> {
+    carried(snapshot)?;
     let pinhole = own(arguments, caller, snapshot)?;
     Ok(Request::UpdatePinhole(UpdatePinholeRequest {
         subject: Subject::Client(caller.client),
@@ -79,35 +77,52 @@ pub(super) fn delete(
     }))
 }
 
-pub(super) fn answer(
-    action: Action,
+/// What `CheckPinholeWorking` and `GetPinholePackets` are about.
+pub(super) fn counted(
     arguments: &Arguments<'_>,
     caller: Caller<'_>,
     snapshot: &Snapshot,
+) -> Result<PinholeId, Fault> {
+    carried(snapshot)?;
+    own(arguments, caller, snapshot).map(|pinhole| pinhole.id)
+}
+
+/// A `ui4` runs over. A pinhole that nothing came through may work or not: 709 says so.
+pub(super) fn outputs(action: Action, packets: u64) -> Result<Vec<String>, ErrorCode> {
+    match (action, packets) {
+        (Action::CheckPinholeWorking, 0) => Err(ErrorCode::NoTrafficReceived),
+        (Action::CheckPinholeWorking, _) => Ok(vec![state::flag(true).to_owned()]),
+        _ => Ok(vec![(packets & u64::from(u32::MAX)).to_string()]),
+    }
+}
+
+pub(super) fn answer(
+    action: Action,
+    arguments: &Arguments<'_>,
+    snapshot: &Snapshot,
 ) -> Result<Vec<String>, Fault> {
     let carried = snapshot.carriers().pinholes;
-    match action {
-        Action::GetOutboundPinholeTimeout => {
-            let wanted = flow(arguments)?;
-            if !carried {
-                return Err(refused(ErrorCode::ActionFailed));
-            }
-            let timeout = match wanted.protocol {
-                Protocol::Tcp => TCP_TIMEOUT,
-                Protocol::Udp => UDP_TIMEOUT,
-            };
-            Ok(vec![timeout.to_string()])
+    if action == Action::GetOutboundPinholeTimeout {
+        let wanted = flow(arguments)?;
+        if !carried {
+            return Err(refused(ErrorCode::ActionFailed));
         }
-        // DEVIATION WANIPv6FirewallControl:1 GetPinholePackets and CheckPinholeWorking: always
-        // failed, because what carries pinholes counts none of their packets
-        Action::CheckPinholeWorking | Action::GetPinholePackets => {
-            own(arguments, caller, snapshot)?;
-            Err((ErrorCode::ActionFailed, Event::ActionUnsupported))
-        }
-        _ => {
-            let (enabled, allowed) = (state::flag(true), state::flag(carried));
-            Ok(vec![enabled.to_owned(), allowed.to_owned()])
-        }
+        let timeout = match wanted.protocol {
+            Protocol::Tcp => TCP_TIMEOUT,
+            Protocol::Udp => UDP_TIMEOUT,
+        };
+        return Ok(vec![timeout.to_string()]);
+    }
+    let (enabled, allowed) = (state::flag(true), state::flag(carried));
+    Ok(vec![enabled.to_owned(), allowed.to_owned()])
+}
+
+/// What `InboundPinholeAllowed` says holds for every client, whatever its address; only closing
+/// is always possible.
+fn carried(snapshot: &Snapshot) -> Result<(), Fault> {
+    match snapshot.carriers().pinholes {
+        true => Ok(()),
+        false => Err(refused(ErrorCode::InboundPinholeNotAllowed)),
     }
 }
 
@@ -178,8 +193,10 @@ fn own<'a>(
     snapshot: &'a Snapshot,
 ) -> Result<&'a Pinhole, Fault> {
     let id = PinholeId(arguments.number("UniqueID")?);
-    let pinhole = snapshot.pinhole(id);
-    let pinhole = pinhole.ok_or(refused(ErrorCode::NoSuchEntry))?;
+    let Some(pinhole) = snapshot.pinhole(id) else {
+        carried(snapshot)?;
+        return Err(refused(ErrorCode::NoSuchEntry));
+    };
     let host = snapshot.host_of(caller.client);
     match host.is_some_and(|host| host.mac == pinhole.host) {
         true => Ok(pinhole),
