@@ -110,19 +110,28 @@ impl Pool {
         let start = u32::try_from((u64::from(hash) * u64::from(self.len)) >> 32).ok()?;
         let addr = match self.next_free(start) {
             Some(index) => self.nth(index)?,
-            None => {
-                (0..self.len.min(LOOKED_AT))
-                    .filter_map(|step| self.nth((start + step) % self.len))
-                    .filter_map(|addr| Some((addr, self.addrs.get(&addr)?)))
-                    .min_by_key(|(addr, pool)| {
-                        let is_exhausted = self.is_exhausted(transport, *addr);
-                        (is_exhausted, pool.rank(transport, port))
-                    })?
-                    .0
-            }
+            None => self.shared(start, transport, port)?,
         };
         self.hold(addr);
         Some(addr)
+    }
+
+    /// Returns an address for a remote where none is free: our own only where the others have no
+    /// port left.
+    fn shared(&self, start: u32, transport: Transport, port: u16) -> Option<Ipv4Addr> {
+        let rank = |addr: &Ipv4Addr| {
+            let pool = self.addrs.get(addr);
+            (
+                self.is_exhausted(transport, *addr),
+                *addr == self.router,
+                pool.map(|pool| pool.rank(transport, port)),
+            )
+        };
+        (0..self.len.min(LOOKED_AT))
+            .filter_map(|step| self.nth((start + step) % self.len))
+            .filter(|addr| self.is_used(*addr))
+            .chain((self.len > 0).then_some(self.router))
+            .min_by_key(rank)
     }
 
     /// Tells whether no port of an address can be had, not even one that rests.

@@ -37,6 +37,22 @@ fn remote_comes_back_to_its_address_when_it_is_free() {
 }
 
 #[test]
+fn router_is_shared_where_the_others_have_no_port_left() {
+    let mut pool = pool(&[([192, 0, 2, 8], 31)]);
+    let first = [192, 0, 2, 8].into();
+    assert_eq!(pool.join(spread(1), Transport::Tcp, 4000), Some(first));
+    assert_eq!(pool.join(spread(2), Transport::Tcp, 4000), Some(first));
+    for port in 1..=u16::MAX {
+        assert!(pool.claim(Transport::Tcp, first, port));
+    }
+
+    let router = pool.router();
+    assert_eq!(pool.join(spread(3), Transport::Tcp, 4000), Some(router));
+    assert_eq!(pool.take(Transport::Tcp, router, 4000, 0), Some(4000));
+    assert_eq!(pool.join(spread(4), Transport::Udp, 4000), Some(first));
+}
+
+#[test]
 fn router_is_nobodys_unless_it_is_the_only_address() {
     let router = |ranges: &[([u8; 4], u8)]| {
         let mut pool = pool(ranges);
