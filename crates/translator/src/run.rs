@@ -359,9 +359,13 @@ impl Worker {
                 self.routes.lan_may_have_changed().await;
                 self.links().await;
             }
+            Change::Link(link) if self.routes.is_device(link.index) => {
+                self.routes.device_may_have_changed().await;
+            }
             Change::Link(link) if link.name == self.wan => self.links().await,
             // the kernel has told more than we could hear
             Change::Lagged => {
+                self.routes.device_may_have_changed().await;
                 self.routes.lan_may_have_changed().await;
                 self.links().await;
             }

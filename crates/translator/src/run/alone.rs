@@ -50,18 +50,15 @@ pub fn run_alone(
 ) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
     on_its_own_thread(move || {
         let runtime = runtime()?;
-        let (mut worker, watch, led) = runtime.block_on(open(&settings, Clock::new()))?;
+        let (mut worker, watch) = runtime.block_on(open(&settings, Clock::new()))?;
         tracing::debug!(device = worker.pump.name(), "translator ready");
         worker.work(&runtime, Control::new(None, inbox, watch, &cancel))?;
-        let withdrawn = runtime.block_on(worker.routes.withdraw(&led));
+        let withdrawn = runtime.block_on(worker.routes.withdraw());
         withdrawn.map_err(RunError::Routes)
     })
 }
 
-async fn open(
-    settings: &AloneSettings,
-    clock: Clock,
-) -> Result<(Worker, Watch, Vec<Network>), RunError> {
+async fn open(settings: &AloneSettings, clock: Clock) -> Result<(Worker, Watch), RunError> {
     let tun = Tun::open(&settings.tun).await.map_err(RunError::Tun)?;
     let netlink = Netlink::open().map_err(RunError::Routes)?;
     let watch = Watch::open().map_err(RunError::Routes)?;
@@ -77,7 +74,7 @@ async fn open(
     } else {
         Vec::new()
     };
-    let routes = Routes::open_alone(netlink, tun.name(), settings.interface.as_deref(), pool)
+    let mut routes = Routes::open_alone(netlink, tun.name(), settings.interface.as_deref(), pool)
         .await
         .map_err(RunError::Routes)?;
     let now = clock.mono();
@@ -91,8 +88,8 @@ async fn open(
         })
         .collect();
     translator.handle_admissions(&open, now);
-    for network in &led {
-        routes.lead(*network).await.map_err(RunError::Routes)?;
+    for network in led {
+        routes.lead(network).await.map_err(RunError::Routes)?;
     }
     let mut worker = Worker {
         clock,
@@ -107,7 +104,7 @@ async fn open(
         restored: Restored::NOTHING,
     };
     worker.links().await;
-    Ok((worker, watch, led))
+    Ok((worker, watch))
 }
 
 /// Returns what is to be led to the device: the prefixes, and of each map the side on which

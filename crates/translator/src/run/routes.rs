@@ -13,11 +13,15 @@ use crate::pool::PoolRange;
 pub(super) struct Routes {
     netlink: Netlink,
     tun: u32,
+    /// The device was switched off, and the kernel has removed what led to it.
+    is_off: bool,
     lan_name: String,
     lan: Lan,
     proxy: Proxy,
     pool: Vec<PoolRange>,
     nsps: Vec<Nsp>,
+    /// Other networks that are led to the device.
+    others: Vec<Network>,
 }
 
 impl Routes {
@@ -36,11 +40,13 @@ impl Routes {
         let routes = Self {
             netlink,
             tun,
+            is_off: false,
             lan_name: lan_name.to_owned(),
             lan,
             proxy: Proxy::default(),
             pool,
             nsps,
+            others: Vec::new(),
         };
         for range in &routes.pool {
             routes.netlink.add_route(behind(*range)).await?;
@@ -76,11 +82,13 @@ impl Routes {
         let mut routes = Self {
             netlink,
             tun,
+            is_off: false,
             lan_name: interface.unwrap_or_default().to_owned(),
             lan,
             proxy: Proxy::default(),
             pool,
             nsps: Vec::new(),
+            others: Vec::new(),
         };
         for range in &routes.pool {
             routes.netlink.add_route(behind(*range)).await?;
@@ -91,15 +99,19 @@ impl Routes {
     }
 
     /// Leads a network to the device.
-    pub(super) async fn lead(&self, network: Network) -> Result<(), NetlinkError> {
+    pub(super) async fn lead(&mut self, network: Network) -> Result<(), NetlinkError> {
         self.netlink.add_route(behind(network)).await?;
-        self.netlink.add_route(self.to_tun(network)).await
+        self.netlink.add_route(self.to_tun(network)).await?;
+        self.others.push(network);
+        Ok(())
     }
 
-    /// Takes back what stands behind the pool and these networks, and answers for nobody any more.
-    pub(super) async fn withdraw(&self, networks: &[Network]) -> Result<(), NetlinkError> {
+    /// Takes back what leads to the device, which may be there for longer than we are, and what
+    /// stands behind; answers for nobody any more.
+    pub(super) async fn withdraw(&self) -> Result<(), NetlinkError> {
         let pool = self.pool.iter().copied().map(Network::from);
-        for network in networks.iter().copied().chain(pool) {
+        for network in self.others.iter().copied().chain(pool) {
+            self.netlink.remove_route(self.to_tun(network)).await?;
             self.netlink.remove_route(behind(network)).await?;
         }
         match self.lan.index {
@@ -151,6 +163,32 @@ impl Routes {
         }
     }
 
+    /// Tells whether an interface is the device.
+    pub(super) const fn is_device(&self, index: u32) -> bool {
+        self.tun == index
+    }
+
+    /// Leads everything to the device again, once it is on again.
+    pub(super) async fn device_may_have_changed(&mut self) {
+        let Ok(Some(device)) = self.netlink.link_at(self.tun).await else {
+            return;
+        };
+        if !device.up {
+            if !std::mem::replace(&mut self.is_off, true) {
+                tracing::warn!(device = device.name, "nothing passes: the device is off");
+            }
+            return;
+        }
+        if let Err(error) = self.lead_all().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "not everything is led to the translator");
+            return;
+        }
+        if std::mem::take(&mut self.is_off) {
+            tracing::info!(device = device.name, "the device is on again");
+        }
+    }
+
     /// Says what of the kernel's settings would swallow packets.
     pub(super) async fn look_for_traps(&self, wan: &str) {
         lan::look_for_traps(&self.netlink, &self.lan_name, wan, &self.pool).await;
@@ -168,6 +206,15 @@ impl Routes {
             Ok(Some(link)) => link.tx_dropped,
             Ok(None) | Err(_) => 0,
         }
+    }
+
+    async fn lead_all(&self) -> Result<(), NetlinkError> {
+        self.lead_the_pool().await?;
+        let nsps = self.nsps.iter().copied().map(Network::from);
+        for network in nsps.chain(self.others.iter().copied()) {
+            self.netlink.add_route(self.to_tun(network)).await?;
+        }
+        Ok(())
     }
 
     /// The device has no address of its own: to remotes, who only know the pool, the kernel

@@ -101,6 +101,35 @@ fn lan_that_was_off_is_answered_again() {
 }
 
 #[test]
+fn everything_is_led_to_the_device_again_that_was_off() {
+    in_namespaces(async {
+        let mut home = Home::build().await;
+        let netlink = Netlink::open().unwrap();
+        let device = netlink.index(home.worker.pump.name()).await.unwrap();
+        let led = async || {
+            let routes = netlink.routes().await.unwrap().into_iter();
+            let led = routes.filter(|route| route.target == Target::Device(device));
+            led.map(|route| (route.destination, route.source))
+                .filter(|(addr, _)| *addr != IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0]))
+                .collect::<Vec<_>>()
+        };
+        let before = led().await;
+        assert_eq!(before.len(), 2, "{before:?}");
+
+        netlink.set_down(device).await.unwrap();
+        assert_eq!(led().await, []);
+        netlink.set_up(device).await.unwrap();
+
+        home.work_while(async {
+            while led().await != before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
 fn lan_that_is_made_anew_serves_again() {
     in_namespaces(async {
         let mut home = Home::build().await;
