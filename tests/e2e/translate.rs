@@ -228,6 +228,9 @@ async fn what_cannot_be_is_said_and_has_an_exit_code() -> Result<()> {
     let far = Node::new("far")?;
     cable(gateway.end("four0"), far.end("eth0")).await?;
     gateway.add_address("four0", "198.51.100.1/24").await?;
+    gateway
+        .add_route("203.0.113.0/28", "198.51.100.20", Some("four0"))
+        .await?;
     for (args, code, words) in [
         ("--pool 198.51.100.1", 2, "which this machine has itself"),
         ("--pref64 64:ff9b:1::/48 --pool 192.0.2.1", 2, "overlaps"),
@@ -235,6 +238,11 @@ async fn what_cannot_be_is_said_and_has_an_exit_code() -> Result<()> {
             "--pool 192.0.2.1 --bib tcp,[2001:db8::1]:80,192.0.2.2:80",
             2,
             "outside the pool",
+        ),
+        (
+            "--pool 203.0.113.0/28",
+            2,
+            "203.0.113.0/28 is led to four0 already",
         ),
         ("--pool 192.0.2.1 --udp-timeout 10s", 2, "at least 120 s"),
         ("--pref64 64:ff9b::/90 --pool 192.0.2.1", 2, "32, 40, 48"),

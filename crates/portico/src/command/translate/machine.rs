@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use net::netlink::{Netlink, NetlinkError};
+use net::netlink::{Link, Netlink, NetlinkError, Route, Target};
 use translator::{AloneSettings, PoolRange, Pref64};
 
 use super::{Failure, failed, usage};
@@ -18,7 +18,8 @@ struct Subnet {
 /// Looks at addresses, subnets and forwarding; `mend` switches the latter on.
 ///
 /// # Errors
-/// When the pool holds an address of this machine, or the kernel does not say.
+/// When the pool holds an address of this machine, when pool or prefixes are led elsewhere, or when
+/// the kernel does not say.
 pub async fn look(settings: &AloneSettings, mend: bool) -> Result<(), Failure> {
     let netlink = Netlink::open().map_err(|error| failed(&error))?;
     let local = netlink.local_addresses().await;
@@ -26,6 +27,10 @@ pub async fn look(settings: &AloneSettings, mend: bool) -> Result<(), Failure> {
         &settings.config.pool,
         &local.map_err(|error| failed(&error))?,
     )?;
+    // in this order: with the device of a process that has just ended its routes go
+    let links = netlink.links().await.map_err(|error| failed(&error))?;
+    let routes = netlink.routes().await.map_err(|error| failed(&error))?;
+    refuse_led(settings, &routes, &links)?;
     let subnets = subnets(&netlink).await.map_err(|error| failed(&error))?;
     for doubt in doubts(settings, &subnets) {
         tracing::warn!("{doubt}");
@@ -60,6 +65,39 @@ fn refuse_own(pool: &[PoolRange], local: &[IpAddr]) -> Result<(), Failure> {
              the translator; give the pool another address"
         ))),
     }
+}
+
+/// A route of ours would take the place of somebody else's, and be gone with us.
+fn refuse_led(settings: &AloneSettings, routes: &[Route], links: &[Link]) -> Result<(), Failure> {
+    if !settings.routes {
+        return Ok(());
+    }
+    let ours = links.iter().find(|link| link.name == settings.tun);
+    let prefixes = settings.pref64s.iter();
+    let prefixes = prefixes.map(|prefix| (IpAddr::from(prefix.addr()), prefix.len()));
+    let pool = settings.config.pool.iter();
+    let pool = pool.map(|range| (IpAddr::from(range.network()), range.prefix_len()));
+    for network in prefixes.chain(pool) {
+        let is_led = |route: &&Route| {
+            (route.destination, route.prefix_len) == network
+                && !matches!(route.target, Target::Blackhole | Target::Unreachable)
+                && ours.is_none_or(|ours| route.target != Target::Device(ours.index))
+        };
+        let Some(route) = routes.iter().find(is_led) else {
+            continue;
+        };
+        let link = links
+            .iter()
+            .find(|link| Some(link.index) == route.ifindex());
+        let whither = link.map_or("elsewhere", |link| &link.name);
+        let (addr, len) = network;
+        return Err(usage(&format!(
+            "{addr}/{len} is led to {whither} already: end who does that, give another network, or \
+             give --no-routes and lead it to {} yourself",
+            settings.tun
+        )));
+    }
+    Ok(())
 }
 
 /// Returns what is likely to be a mistake: hosts look on their link for what lies in their subnet.
