@@ -75,7 +75,42 @@ fn rfc_6886_np_9_connections_end_on_both_sides_with_their_mapping() {
         from_camera(Segment::tcp(8080, t, ACK)),
     ] {
         assert!(home.send(&packet).is_err(), "{packet:?}");
+        let [reset] = &home.transmitted()[..] else {
+            panic!("one reset answers {packet:?}")
+        };
+        let reset = Packet::parse(reset);
+        assert_eq!((reset.src, reset.dst), (packet.dst, packet.src));
+        assert!(matches!(reset.segment, Segment::Tcp { flags, .. } if flags & RST != 0));
     }
+}
+
+#[test]
+fn rfc_6886_np_9_who_had_no_connection_learns_nothing_of_a_closed_port() {
+    let mut home = Home::new();
+    home.connect(4000);
+    home.close(CAMERA, Protocol::Tcp, 80);
+
+    for (port, flags) in [(4001, ACK), (4000, SYN), (4000, RST)] {
+        let segment = to_camera(Segment::tcp(port, 80, flags));
+        assert_eq!(home.send(&segment), Err(DropReason::Closed));
+    }
+    home.pass(Duration::from_secs(240));
+    let late = to_camera(Segment::tcp(4000, 80, ACK));
+    assert_eq!(home.send(&late), Err(DropReason::Closed));
+    assert!(home.transmitted().is_empty());
+}
+
+#[test]
+fn rfc_6886_np_9_no_reset_tells_of_a_connection_that_nobody_has_proven() {
+    let mut home = Home::new();
+    let syn = home.send(&to_camera(Segment::tcp(4000, 80, SYN))).unwrap();
+    home.close(CAMERA, Protocol::Tcp, 80);
+
+    let ack = to_camera(Segment::tcp(4000, 80, ACK));
+    assert_eq!(home.send(&ack), Err(DropReason::Closed));
+    let from = from_camera(Segment::tcp(8080, syn.segment.ports().0, SYN | ACK));
+    assert_eq!(home.send(&from), Err(DropReason::NoSession));
+    assert!(home.transmitted().is_empty());
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub struct Config {
     /// Whether the sessions of a port that closes end; else they go on until they expire, and
     /// only new ones are refused.
     pub end_on_close: bool,
-    /// Whether a TCP segment that belongs to no session, of an open port, is answered with a reset,
-    /// so that after a loss of state both ends notice at once.
+    /// Whether a TCP segment that belongs to no session, of a port that is open or was when its
+    /// connection was cut, is answered with a reset, so that both ends notice at once.
     pub reset_unknown: bool,
     /// Present when there is no gateway and the translator stands alone.
     pub alone: Option<Alone>,

@@ -191,6 +191,9 @@ impl Filter {
         if told && let Some(session) = self.view(id, self.ticks.instant(now)) {
             self.events.push(Event::Ended { session, why });
         }
+        if why == EndReason::Closed {
+            self.sever(id, now);
+        }
         self.will_end(id);
         let Some(entry) = self.sessions.remove(id, now) else {
             return;
@@ -206,6 +209,16 @@ impl Filter {
         }
         if let Some(count) = self.ended.get_mut(why as usize) {
             *count = count.wrapping_add(1);
+        }
+    }
+
+    /// Keeps in mind that a connection was cut, which nobody has forged.
+    fn sever(&mut self, id: SessionId, now: Tick) {
+        if let Some(entry) = self.sessions.get(id)
+            && entry.tcp.is_some()
+            && entry.proof == Proof::Given
+        {
+            self.severed.add(&entry.six, &entry.four, now);
         }
     }
 

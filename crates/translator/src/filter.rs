@@ -16,6 +16,7 @@ use crate::proof::Proof;
 use crate::session::{
     Found, FourTuple, Lifetime, New, Place, SessionId, SessionTable, SixTuple, Tick,
 };
+use crate::severed::Severed;
 use crate::tcp_state::{Direction, TcpState};
 use crate::ticks::Ticks;
 use crate::transport::Transport;
@@ -31,6 +32,7 @@ pub(crate) struct Filter {
     pub(crate) endings: Endings,
     pub(crate) events: Events,
     pub(crate) ticks: Ticks,
+    pub(crate) severed: Severed,
     /// Present in a translator that stands alone.
     pub(crate) inbound: Option<Inbound>,
     /// Sessions that ever were.
@@ -100,14 +102,7 @@ impl Filter {
         if matches!(incoming.segment, Segment::EchoRequest { .. }) {
             return Err(DropReason::NoSession);
         }
-        let (internal_port, pool_port) = incoming.segment.ports(false);
-        let tuple = FourTuple {
-            transport: incoming.segment.transport(),
-            pool: incoming.dst,
-            pool_port,
-            server: incoming.src,
-            internal_port,
-        };
+        let tuple = four_tuple(incoming);
         let found = self.sessions.find_four(&tuple);
         let id = match found.and_then(|id| self.alive(id, now)) {
             Some(id) if self.begins_anew(id, &incoming.segment) && self.is_bound(&tuple) => {
@@ -322,3 +317,14 @@ impl Filter {
 
 /// Bounds the time that a packet waits for places of sessions that have ended.
 const LOOKS_FOR_ROOM: u32 = 16;
+/// Returns the tuple of a packet from the LAN.
+pub(crate) fn four_tuple(incoming: &Incoming<Ipv4Addr>) -> FourTuple {
+    let (internal_port, pool_port) = incoming.segment.ports(false);
+    FourTuple {
+        transport: incoming.segment.transport(),
+        pool: incoming.dst,
+        pool_port,
+        server: incoming.src,
+        internal_port,
+    }
+}

@@ -43,6 +43,7 @@ mod rewrite;
 mod run;
 mod saved;
 mod session;
+mod severed;
 mod table;
 mod tcp_state;
 mod ticks;

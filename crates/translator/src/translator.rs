@@ -31,6 +31,7 @@ use crate::outbox::Outbox;
 use crate::pref64::Pref64;
 use crate::saved::{NotRestored, Saved};
 use crate::session::{SessionId, SessionTable, Tick};
+use crate::severed::Severed;
 use crate::ticks::Ticks;
 use crate::verdict::{DropReason, Verdict};
 use crate::view::Session;
@@ -112,6 +113,7 @@ impl Translator {
             sessions: SessionTable::new(config.limits, config.lifetimes, bib, hash),
             endings: Endings::default(),
             events: Events::default(),
+            severed: Severed::new(hash),
             ticks: Ticks::new(now),
             opened: 0,
             ended: Default::default(),

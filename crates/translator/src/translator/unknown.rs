@@ -6,6 +6,7 @@ use super::Translator;
 use crate::answer::{Answer, Quote};
 use crate::closed_syns::ClosedSyn;
 use crate::config::Closed;
+use crate::filter::four_tuple;
 use crate::frame::Frame;
 use crate::incoming::{Segment, Tuple, determine_incoming_tuple};
 use crate::verdict::DropReason;
@@ -20,12 +21,39 @@ impl Translator {
             DropReason::NotSyn | DropReason::UnknownConnection if self.config.reset_unknown => {
                 self.answer(Answer::Reset, &Quote::of(frame));
             }
+            // DEVIATION RFC 6886 §3.4: a reset answers the next segment of either end, and does not
+            // leave with the end of the mapping: it takes the sequence number that its receiver
+            // expects, which is not kept of connections.
+            DropReason::Closed | DropReason::Filtered | DropReason::NoSession
+                if self.config.reset_unknown && self.is_severed(frame) =>
+            {
+                self.answer(Answer::Reset, &Quote::of(frame));
+            }
             DropReason::Closed | DropReason::Filtered
                 if self.config.closed == Closed::Prohibited =>
             {
                 self.answer_closed(frame);
             }
             _ => {}
+        }
+    }
+
+    /// Tells whether a packet goes on with a connection that was cut with its port.
+    fn is_severed(&self, frame: &Frame) -> bool {
+        let severed = &self.filter.severed;
+        let goes_on = |segment: &Segment| matches!(segment, Segment::Tcp(tcp) if !tcp.flags.opens() && !tcp.flags.has(Flags::RST));
+        if severed.is_empty() {
+            return false;
+        }
+        match determine_incoming_tuple(frame) {
+            Ok(Tuple::Four(incoming)) if goes_on(&incoming.segment) => {
+                severed.has_four(&four_tuple(&incoming), self.tick())
+            }
+            Ok(Tuple::Six(incoming)) if goes_on(&incoming.segment) => {
+                let tuple = self.filter.six_tuple(&incoming);
+                tuple.is_some_and(|tuple| severed.has_six(&tuple, self.tick()))
+            }
+            _ => false,
         }
     }
 
