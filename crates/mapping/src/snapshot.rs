@@ -176,6 +176,16 @@ impl Snapshot {
         self.by_name.get(name).and_then(|mac| self.host(*mac))
     }
 
+    /// Returns the host, here or away, that a text names: by its label or by its full name in the
+    /// zone.
+    #[must_use]
+    pub fn host_named(&self, text: &str) -> Option<&Arc<Host>> {
+        let label = text.strip_suffix(self.site.zone());
+        let label = label.and_then(|label| label.strip_suffix('.'));
+        let name: ServerName = label.unwrap_or(text).parse().ok()?;
+        self.host_by_name(&name)
+    }
+
     /// Iterates over the mappings, by id.
     pub fn mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
         self.mappings.values().map(|row| &row.mapping)

@@ -187,7 +187,7 @@ pub enum MapVerb {
         host: String,
         /// The protocol and the port, such as tcp/443.
         port: ProtocolPort,
-        /// Where remotes knock, if not at the same port.
+        /// The port at which remotes reach it, if not the same.
         #[arg(long, value_name = "PORT")]
         external: Option<u16>,
         /// Close it again after this time, such as 1h; by default never.

@@ -65,11 +65,10 @@ async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
     if let Some(roles) = &config.roles {
         daemon.start_followers(&config, roles, &site)?;
     }
-    let token = daemon.supervisor.writer().token();
     daemon
         .supervisor
         .writer()
-        .spawn("gateway", writer.run(token));
+        .spawn("gateway", |token| writer.run(token));
     // what was open passes and resolves again before anybody is answered
     daemon.supervisor.until(handle.settled()).await?;
     match &config.roles {
@@ -125,9 +124,10 @@ impl Daemon {
             keep: config.keep.clone(),
         };
         let (observer, inbox) = translator::Observer::new();
-        let token = self.supervisor.followers().token();
-        let task = translator::run(settings, &self.handle, inbox, token);
-        self.supervisor.followers().spawn("translator", task);
+        let handle = &self.handle;
+        self.supervisor.followers().spawn("translator", |token| {
+            translator::run(settings, handle, inbox, token)
+        });
         self.serving("translator", Arc::new(observer));
         Ok(())
     }
@@ -154,10 +154,10 @@ impl Daemon {
             return Ok(());
         };
         self.serving("dns", dns.observe());
-        let token = self.supervisor.followers().token();
+        let handle = &self.handle;
         self.supervisor
             .followers()
-            .spawn("dns", dns.serve(&self.handle, token));
+            .spawn("dns", |token| dns.serve(handle, token));
         Ok(())
     }
 
@@ -167,10 +167,10 @@ impl Daemon {
             prefix: config.prefix.map(|prefix| (prefix, config.nsp)),
         })?;
         self.serving("wan", wan.observe());
-        let token = self.supervisor.requesters().token();
+        let handle = self.handle.clone();
         self.supervisor
             .requesters()
-            .spawn("wan", wan.serve(self.handle.clone(), token));
+            .spawn("wan", |token| wan.serve(handle, token));
         Ok(())
     }
 
@@ -191,10 +191,10 @@ impl Daemon {
         };
         self.serving("upstream", upstream.observe());
         // it follows snapshots but gates nothing, so it ends before the writer does
-        let token = self.supervisor.requesters().token();
+        let handle = self.handle.clone();
         self.supervisor
             .requesters()
-            .spawn("upstream", upstream.serve(self.handle.clone(), token));
+            .spawn("upstream", |token| upstream.serve(handle, token));
         Ok(())
     }
 
@@ -211,10 +211,10 @@ impl Daemon {
             return Ok(());
         };
         self.serving("dhcp", dhcp.observe());
-        let token = self.supervisor.requesters().token();
+        let handle = self.handle.clone();
         self.supervisor
             .requesters()
-            .spawn("dhcp", dhcp.serve(self.handle.clone(), token));
+            .spawn("dhcp", |token| dhcp.serve(handle, token));
         Ok(())
     }
 
@@ -248,10 +248,9 @@ impl Daemon {
             self.observers.push(Arc::new(observer));
         }
         self.rooms.set("pcp", RoomState::Serving);
-        let token = self.supervisor.requesters().token();
         self.supervisor
             .requesters()
-            .spawn("pcp", listener.serve(token));
+            .spawn("pcp", |token| listener.serve(token));
     }
 
     fn start_upnp(
@@ -285,10 +284,10 @@ impl Daemon {
             return Ok(());
         };
         self.serving("upnp", upnp.observe());
-        let token = self.supervisor.requesters().token();
+        let handle = self.handle.clone();
         self.supervisor
             .requesters()
-            .spawn("upnp", upnp.serve(self.handle.clone(), token));
+            .spawn("upnp", |token| upnp.serve(handle, token));
         Ok(())
     }
 
@@ -313,7 +312,6 @@ impl Daemon {
                 tcp.push(listener);
             }
         }
-        let token = self.supervisor.requesters().token();
         let roles = config.roles.as_ref();
         let pool = config.translator.pool.iter();
         let pool = pool.map(|range| format!("{}/{}", range.network(), range.prefix_len()));
@@ -327,12 +325,13 @@ impl Daemon {
             wan_interface: roles.map(|roles| roles.wan.clone()),
             pool: pool.collect(),
         };
-        let dashboard = Dashboard::new(context, Listeners { unix, tcp }, token)?;
-        let task = async move {
-            dashboard.serve().await;
+        let serve = async move |token| {
+            Dashboard::new(context, Listeners { unix, tcp }, token)?
+                .serve()
+                .await;
             anyhow::Ok(())
         };
-        self.supervisor.requesters().spawn("dashboard", task);
+        self.supervisor.requesters().spawn("dashboard", serve);
         Ok(())
     }
 

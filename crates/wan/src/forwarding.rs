@@ -14,14 +14,14 @@ pub struct Switch {
 /// The switches.
 pub const SWITCHES: [Switch; 2] = [
     Switch {
-        key: "ipv6/conf/all/forwarding",
-        purpose: "remote users do not reach the servers",
-        mend: "sysctl -w net.ipv6.conf.all.forwarding=1",
-    },
-    Switch {
         key: "ipv4/ip_forward",
         purpose: "translated packets do not reach the servers",
         mend: "sysctl -w net.ipv4.ip_forward=1",
+    },
+    Switch {
+        key: "ipv6/conf/all/forwarding",
+        purpose: "remote users do not reach the servers",
+        mend: "sysctl -w net.ipv6.conf.all.forwarding=1",
     },
 ];
 

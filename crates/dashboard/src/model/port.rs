@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use mapping::{External, ExternalPort, Host, Mapping, Now, Permission, Pinhole, Snapshot, Waiting};
+use mapping::{
+    External, ExternalPort, Host, Mac, Mapping, Now, Permission, Pinhole, Snapshot, Waiting,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::left;
@@ -172,10 +174,7 @@ impl MappingView {
             id: mapping.id.0,
             state: open(),
             host: mapping.host.to_string(),
-            name: snapshot
-                .host(mapping.host)
-                .map(|h| h.name.to_string())
-                .unwrap_or_default(),
+            name: name_of(mapping.host, snapshot),
             server: mapping.server,
             pinhole: None,
             protocol: mapping.protocol.to_string(),
@@ -199,7 +198,7 @@ impl MappingView {
             id,
             state: open(),
             host: pinhole.host.to_string(),
-            name: host.map(|host| host.name.to_string()).unwrap_or_default(),
+            name: name_of(pinhole.host, snapshot),
             server: host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr),
             pinhole: Some(pinhole.addr),
             protocol: pinhole.protocol.to_string(),
@@ -226,10 +225,7 @@ impl MappingView {
             id: waiting.id.0,
             state: "waiting".to_owned(),
             host: waiting.host.to_string(),
-            name: snapshot
-                .host(waiting.host)
-                .map(|host| host.name.to_string())
-                .unwrap_or_default(),
+            name: name_of(waiting.host, snapshot),
             server: waiting.server,
             pinhole: waiting.pinhole.map(|asked| asked.addr),
             protocol: waiting.protocol.to_string(),
@@ -285,10 +281,9 @@ impl PermissionView {
     /// Shows what a person decided about a port.
     #[must_use]
     pub fn new(permission: &Permission, snapshot: &Snapshot, now: Now) -> Self {
-        let host = snapshot.host(permission.host);
         Self {
             host: permission.host.to_string(),
-            name: host.map(|it| it.name.to_string()).unwrap_or_default(),
+            name: name_of(permission.host, snapshot),
             protocol: permission.protocol.to_string(),
             internal_port: permission.internal_port.get(),
             allow: permission.allow,
@@ -296,6 +291,14 @@ impl PermissionView {
             expires_in_s: permission.until.map(|until| left(snapshot, until, now)),
         }
     }
+}
+
+/// The label of a host; empty once it is forgotten.
+fn name_of(host: Mac, snapshot: &Snapshot) -> String {
+    snapshot
+        .host(host)
+        .map(|host| host.name.to_string())
+        .unwrap_or_default()
 }
 
 /// Tells what is `null` from what is absent.

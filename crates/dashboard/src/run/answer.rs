@@ -86,20 +86,10 @@ pub(super) const fn code(refusal: Refusal) -> (StatusCode, &'static str) {
 }
 
 pub(super) async fn no_such_page() -> ProblemAnswer {
-    std::future::ready(problem(
-        StatusCode::NOT_FOUND,
-        "not-found",
-        "there is no such page",
-    ))
-    .await
+    problem(StatusCode::NOT_FOUND, "not-found", "there is no such page")
 }
 
 pub(super) async fn no_such_method() -> ProblemAnswer {
     let detail = "this path does not take this method";
-    std::future::ready(problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method-not-allowed",
-        detail,
-    ))
-    .await
+    problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }

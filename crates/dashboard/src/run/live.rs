@@ -50,7 +50,7 @@ pub(super) async fn events(
         shared: Arc::clone(&shared),
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
-    std::future::ready(Sse::new(guarded).keep_alive(keep_alive).into_response()).await
+    Sse::new(guarded).keep_alive(keep_alive).into_response()
 }
 
 struct Reader {

@@ -11,7 +11,7 @@ use super::answer::{self, Id};
 struct Pages;
 
 pub(super) async fn index() -> Response {
-    std::future::ready(page("index.html")).await
+    page("index.html")
 }
 
 pub(super) async fn file(Id(file): Id<String>) -> Response {

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use gateway::{AuditCursor, Observe};
 use http::StatusCode;
-use mapping::{Host, InternalPort, Mac, MappingId, Protocol, ServerName, Snapshot};
+use mapping::{Host, InternalPort, Mac, MappingId, Protocol, Snapshot};
 
 use super::answer::{Id, ProblemAnswer, problem};
 use super::{RoomState, Shared};
@@ -63,11 +63,11 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
         revision: snapshot.revision().0,
         rooms: rooms.collect(),
     };
-    std::future::ready(Json(status)).await
+    Json(status)
 }
 
 pub(super) async fn healthz() -> &'static str {
-    std::future::ready("ok\n").await
+    "ok\n"
 }
 
 pub(super) async fn hosts(
@@ -84,7 +84,7 @@ pub(super) async fn hosts(
         .map(|host| HostView::new(host, &snapshot, now))
         .filter(|view| wanted.is_none_or(|text| view.matches(text)));
     let page = page(views, limit, |view| view.mac.clone());
-    std::future::ready(Ok(Json(page))).await
+    Ok(Json(page))
 }
 
 pub(super) async fn host(
@@ -93,7 +93,7 @@ pub(super) async fn host(
 ) -> Answer<HostView> {
     let (snapshot, now) = shared.context.look();
     let host = find_host(&snapshot, &id).map(|host| HostView::new(host, &snapshot, now));
-    std::future::ready(host.map(Json)).await
+    host.map(Json)
 }
 
 pub(super) async fn mappings(
@@ -136,7 +136,7 @@ pub(super) async fn mappings(
         .filter(|it| waiting && it.id >= first)
         .map(|it| MappingView::waiting(it, &snapshot, now));
     let page = page(by_id(mappings, requests), limit, |view| view.id.to_string());
-    std::future::ready(Ok(Json(page))).await
+    Ok(Json(page))
 }
 
 /// Merges two lists that rise by id.
@@ -171,7 +171,7 @@ pub(super) async fn permissions(
     let page = page(views, limit, |view| {
         format!("{}/{}/{}", view.host, view.protocol, view.internal_port)
     });
-    std::future::ready(Ok(Json(page))).await
+    Ok(Json(page))
 }
 
 /// The port about which somebody decided, as `/permissions/{host}/{protocol}/{port}` names it.
@@ -204,7 +204,7 @@ pub(super) async fn mapping(
         waiting.map(|it| MappingView::waiting(it, &snapshot, now))
     };
     let view = open.or_else(waiting).ok_or_else(|| not_found("mapping"));
-    std::future::ready(view.map(Json)).await
+    view.map(Json)
 }
 
 pub(super) async fn prefixes(State(shared): State<Arc<Shared>>) -> Json<Page<PrefixView>> {
@@ -213,7 +213,7 @@ pub(super) async fn prefixes(State(shared): State<Arc<Shared>>) -> Json<Page<Pre
         .generations()
         .map(|it| PrefixView::new(it, &snapshot, now))
         .collect();
-    std::future::ready(Json(Page { items, next: None })).await
+    Json(Page { items, next: None })
 }
 
 pub(super) async fn counters(State(shared): State<Arc<Shared>>) -> Json<Page<CounterView>> {
@@ -259,19 +259,10 @@ pub(super) fn find_host<'a>(
     snapshot: &'a Snapshot,
     id: &str,
 ) -> Result<&'a Arc<Host>, ProblemAnswer> {
-    let zone = snapshot.site().zone();
-    let label = id
-        .strip_suffix(zone)
-        .and_then(|label| label.strip_suffix('.'))
-        .unwrap_or(id);
     let by_mac = id.parse::<Mac>().ok().and_then(|mac| snapshot.host(mac));
-    let by_name = || {
-        label
-            .parse::<ServerName>()
-            .ok()
-            .and_then(|name| snapshot.host_by_name(&name))
-    };
-    by_mac.or_else(by_name).ok_or_else(|| not_found("host"))
+    by_mac
+        .or_else(|| snapshot.host_named(id))
+        .ok_or_else(|| not_found("host"))
 }
 
 pub(super) fn not_found(what: &str) -> ProblemAnswer {

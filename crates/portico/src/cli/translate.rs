@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use mapping::{ExternalPort, InternalPort, Protocol};
-use translator::{AddressMap, Binding, InvalidPool, PoolRange, Pref64};
+use translator::{AddressMap, Binding, PoolRange, Pref64};
 
 use super::duration;
 
@@ -24,7 +24,7 @@ pub struct Translate {
     pub pref64s: Vec<Pref64>,
     /// IPv4 addresses behind which IPv6 hosts appear; repeatable. Without one there are no
     /// sessions, and only mapped addresses are translated.
-    #[arg(long = "pool", value_name = "ADDRESS[/LEN]", value_parser = pool, requires = "pref64s")]
+    #[arg(long = "pool", value_name = "ADDRESS[/LEN]", requires = "pref64s")]
     pub pools: Vec<PoolRange>,
     /// A static binding: IPv4 reaches the IPv6 host by this pool address and port; repeatable.
     #[arg(
@@ -131,7 +131,7 @@ pub struct Open {
     pub protocol: Protocol,
     /// The IPv4 server.
     pub server: Ipv4Addr,
-    /// Where IPv6 knocks.
+    /// The port at which IPv6 hosts reach it.
     pub external: ExternalPort,
     /// Where the server listens.
     pub internal: InternalPort,
@@ -161,14 +161,6 @@ impl FromStr for Open {
             internal: InternalPort::new(internal).ok_or(WRONG)?,
         })
     }
-}
-
-fn pool(text: &str) -> Result<PoolRange, String> {
-    const WRONG: &str = "expected an IPv4 address or range such as 192.0.2.1 or 192.0.2.0/28";
-    let (addr, len) = text.split_once('/').unwrap_or((text, "32"));
-    let addr = addr.parse().map_err(|_| WRONG)?;
-    let len = len.parse().map_err(|_| WRONG)?;
-    PoolRange::new(addr, len).map_err(|error: InvalidPool| error.to_string())
 }
 
 fn device(text: &str) -> Result<String, &'static str> {
@@ -235,22 +227,6 @@ mod tests {
             "tcp,[2001:db8::1]:80",
         ] {
             assert!(text.parse::<Open>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn pool_is_an_address_or_a_range() {
-        assert_eq!(pool("192.0.2.1").unwrap().prefix_len(), 32);
-        assert_eq!(pool("192.0.2.0/24").unwrap().prefix_len(), 24);
-        for text in [
-            "127.0.0.1",
-            "224.0.0.0/4",
-            "192.0.2.1/24",
-            "192.0.2.0/33",
-            "2001:db8::1",
-            "",
-        ] {
-            assert!(pool(text).is_err(), "{text}");
         }
     }
 

@@ -1,13 +1,13 @@
 //! From the section of the translator to what it means.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mapping::Site;
 use toml::Spanned;
-use translator::{Keep, Lifetimes, Limits, LogLimits, PoolRange, Syslog, TooShort};
+use translator::{InvalidPool, Keep, Lifetimes, Limits, LogLimits, PoolRange, Syslog, TooShort};
 
 use super::file::{self, nat64};
 use super::validate::{Checked, Invalid, duration, optional, spanned};
@@ -133,18 +133,18 @@ fn ranges_of(
     Ok(pool)
 }
 
-/// An address alone is a network of one. On the LAN only the part that DHCP never leases can be the pool; else the range is routed.
+/// On the LAN only the part that DHCP never leases can be the pool; elsewhere the range is routed.
 fn range(text: &str, lan: &Site) -> Result<PoolRange, String> {
-    let wrong = || "not an IPv4 network such as 192.168.64.192/26".to_owned();
-    let (network, len) = text.split_once('/').unwrap_or((text, "32"));
-    let network: Ipv4Addr = network.parse().map_err(|_| wrong())?;
-    let len: u8 = len.parse().map_err(|_| wrong())?;
-    let range = PoolRange::new(network, len).map_err(|error| error.to_string())?;
+    let range: PoolRange = text
+        .parse()
+        .map_err(|error: InvalidPool| error.to_string())?;
     let whole = |network, len| PoolRange::new(network, len).map_err(|error| error.to_string());
     let subnet = whole(lan.network(), lan.prefix_len())?;
     if range.overlaps(subnet) {
         let (quarter, quarter_len) = lan.pool();
-        if whole(quarter, quarter_len)?.contains(network) && len >= quarter_len {
+        if whole(quarter, quarter_len)?.contains(range.network())
+            && range.prefix_len() >= quarter_len
+        {
             return Ok(range);
         }
         return Err(format!(

@@ -27,20 +27,14 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Returns the token that ends the tasks of this phase.
-    pub fn token(&self) -> CancellationToken {
-        self.cancel.clone()
-    }
-
-    /// Starts a task; it must not end before its token is cancelled.
-    pub fn spawn<E>(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) where
+    /// Starts a task; it must not end before the token that it is given is cancelled.
+    pub fn spawn<F, E>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
         anyhow::Error: From<E>,
         E: Send + 'static,
     {
+        let task = task(self.cancel.clone());
         self.tasks
             .spawn(async move { (name, task.await.map_err(anyhow::Error::from)) });
     }
@@ -140,8 +134,8 @@ mod tests {
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut supervisor = Supervisor::default();
         let task = |name: &'static str, phase: &mut Phase| {
-            let (token, order) = (phase.token(), Arc::clone(&order));
-            phase.spawn(name, async move {
+            let order = Arc::clone(&order);
+            phase.spawn(name, async move |token: CancellationToken| {
                 token.cancelled().await;
                 order.lock().unwrap().push(name);
                 anyhow::Ok(())
@@ -159,14 +153,15 @@ mod tests {
     #[tokio::test]
     async fn task_that_ends_by_itself_ends_all() {
         let mut supervisor = Supervisor::default();
-        let token = supervisor.followers().token();
-        supervisor.followers().spawn("dns", async move {
-            token.cancelled().await;
-            anyhow::Ok(())
-        });
+        supervisor
+            .followers()
+            .spawn("dns", async |token: CancellationToken| {
+                token.cancelled().await;
+                anyhow::Ok(())
+            });
         supervisor
             .requesters()
-            .spawn("pcp", async { Err(anyhow!("no socket")) });
+            .spawn("pcp", async |_| Err(anyhow!("no socket")));
 
         let error = supervisor.run(std::future::pending()).await.unwrap_err();
 
@@ -178,8 +173,8 @@ mod tests {
         let mut supervisor = Supervisor::default();
         supervisor
             .writer()
-            .spawn("gateway", async { Err(anyhow!("the follower is gone")) });
-        supervisor.followers().spawn("translator", async {
+            .spawn("gateway", async |_| Err(anyhow!("the follower is gone")));
+        supervisor.followers().spawn("translator", async |_| {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Err(anyhow!("no TUN device"))
         });
@@ -194,7 +189,7 @@ mod tests {
         let mut supervisor = Supervisor::default();
         supervisor
             .writer()
-            .spawn("writer", std::future::pending::<anyhow::Result<()>>());
+            .spawn("writer", |_| std::future::pending::<anyhow::Result<()>>());
 
         assert!(supervisor.run(async {}).await.is_err());
     }

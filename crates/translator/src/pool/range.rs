@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use crate::martian::RESERVED_V4;
 
@@ -83,6 +84,18 @@ impl PoolRange {
     }
 }
 
+impl FromStr for PoolRange {
+    type Err = InvalidPool;
+
+    /// Reads a network such as `192.0.2.0/28`; an address alone is a network of one.
+    fn from_str(text: &str) -> Result<Self, InvalidPool> {
+        let (network, len) = text.split_once('/').unwrap_or((text, "32"));
+        let network = network.parse().map_err(|_| InvalidPool::Text)?;
+        let len = len.parse().map_err(|_| InvalidPool::Text)?;
+        Self::new(network, len)
+    }
+}
+
 impl fmt::Display for PoolRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.len)
@@ -101,11 +114,31 @@ pub enum InvalidPool {
     /// It overlaps addresses that no host can have.
     #[error("no server answers to {0} addresses")]
     Reserved(&'static str),
+    /// The text is something else.
+    #[error("not an IPv4 network such as 192.168.64.192/26")]
+    Text,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pool_is_an_address_or_a_range() {
+        let pool = |text: &str| text.parse::<PoolRange>().unwrap();
+        assert_eq!(pool("192.0.2.1").prefix_len(), 32);
+        assert_eq!(pool("192.0.2.0/24").prefix_len(), 24);
+        for text in [
+            "127.0.0.1",
+            "224.0.0.0/4",
+            "192.0.2.1/24",
+            "192.0.2.0/33",
+            "2001:db8::1",
+            "",
+        ] {
+            assert!(text.parse::<PoolRange>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn hosts_are_neither_network_nor_broadcast() {

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use mapping::{Client, Protocol, ServerName, Snapshot};
+use mapping::{Client, Protocol, Snapshot};
 
 use super::control::{Fault, invalid};
 use crate::wire::soap::Call;
@@ -102,12 +102,7 @@ impl<'a> Arguments<'a> {
                 addr == own.addr || Some(addr) == leased
             }
             Err(_) => {
-                let zone = snapshot.site().zone();
-                let label = text
-                    .strip_suffix(zone)
-                    .and_then(|label| label.strip_suffix('.'));
-                let name: Option<ServerName> = label.unwrap_or(text).parse().ok();
-                let named = name.and_then(|name| snapshot.host_by_name(&name));
+                let named = snapshot.host_named(text);
                 named.is_some_and(|named| host.is_some_and(|host| host.mac == named.mac))
             }
         };

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use net::netlink::{Link, Netlink, NetlinkError, Route, Target};
 use translator::{AloneSettings, PoolRange, Pref64};
+use wan::forwarding::{SWITCHES, is_on};
 
 use super::{Failure, failed, usage};
 
@@ -164,8 +165,9 @@ fn begins(addr: IpAddr, other: IpAddr, len: u8) -> bool {
 
 /// Says what keeps packets from passing, or mends it.
 fn look_at_forwarding(mend: bool) -> Result<(), Failure> {
-    let is_off = |key: &&&str| net::sysctl::read(key).is_ok_and(|value| value == "0");
-    let off: Vec<_> = FORWARDING.iter().filter(is_off).collect();
+    let is_off = |key: &&str| net::sysctl::read(key).is_ok_and(|value| !is_on(&value));
+    let keys = SWITCHES.iter().map(|switch| switch.key);
+    let off: Vec<_> = keys.filter(is_off).collect();
     if off.is_empty() {
         return Ok(());
     }
@@ -185,8 +187,6 @@ fn look_at_forwarding(mend: bool) -> Result<(), Failure> {
     );
     Ok(())
 }
-
-const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
 #[cfg(test)]
 mod tests {
