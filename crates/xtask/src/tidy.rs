@@ -47,6 +47,12 @@ pub fn run(repository: &Repository) -> Result<bool> {
     }
     let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
     findings.extend(documents::migration_names(&paths));
+    if let Some(architecture) = files
+        .iter()
+        .find(|file| file.path == documents::ARCHITECTURE)
+    {
+        findings.extend(documents::architecture(architecture, &paths));
+    }
     if let Some(released) = files.iter().find(|file| file.path == documents::RELEASED) {
         findings.extend(documents::released_migrations(released, &paths, |path| {
             repository.hash(path).ok()

@@ -31,6 +31,39 @@ pub fn mod_rs(file: &TextFile) -> Vec<Finding> {
     )]
 }
 
+/// What `ARCHITECTURE.md` sends a reader to is there: `room::module` is a file of that crate.
+pub fn architecture(file: &TextFile, paths: &[&str]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (number, line) in numbered(&file.text) {
+        // every second part stands between two backticks
+        for name in line.split('`').skip(1).step_by(2) {
+            let Some(module) = module_of(name, paths) else {
+                continue;
+            };
+            if !paths.contains(&module.as_str()) {
+                let advice = format!("{name} is not there: no file {module}");
+                findings.push(Finding::new(&file.path, number, "architecture", advice));
+            }
+        }
+    }
+    findings
+}
+
+/// Returns the file that a path such as `dns::zone` or `pcp::run::Listener` leads to; `None` for
+/// what is no path into a crate of ours, or one to an item of its root.
+fn module_of(name: &str, paths: &[&str]) -> Option<String> {
+    let (room, rest) = name.split_once("::")?;
+    let folder = format!("crates/{room}/src/");
+    if !paths.iter().any(|path| path.starts_with(&folder)) {
+        return None;
+    }
+    let modules: Vec<_> = rest
+        .split("::")
+        .take_while(|part| part.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect();
+    (!modules.is_empty()).then(|| format!("{folder}{}.rs", modules.join("/")))
+}
+
 /// A crate opens with one sentence, and with what it must never know.
 pub fn crate_head(file: &TextFile) -> Vec<Finding> {
     let first = file.text.lines().next().unwrap_or_default();
@@ -203,6 +236,9 @@ fn migrations<'a>(paths: &[&'a str]) -> impl Iterator<Item = &'a str> {
         .copied()
         .filter(|path| path.starts_with("migrations/") && path.ends_with(".sql"))
 }
+
+/// The document that says where everything is.
+pub const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 /// The list of released migrations; there is none before the first release.
 pub const RELEASED: &str = "migrations/HASHES";

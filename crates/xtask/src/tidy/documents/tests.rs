@@ -23,6 +23,21 @@ fn a_mod_rs_is_found() {
 }
 
 #[test]
+fn a_module_that_architecture_names_and_nobody_has_is_found() {
+    let paths = ["crates/dns/src/lib.rs", "crates/dns/src/zone.rs"];
+    let found = |text| architecture(&file(ARCHITECTURE, text), &paths);
+
+    assert_eq!(
+        found("`dns::zone`, `dns::zone::Zone`, `dns::Dns`, `std::fmt`"),
+        []
+    );
+    let gone = found("first\n`dns::zone` and `dns::zone::reverse`\n");
+    assert_eq!(gone.len(), 1);
+    assert_eq!((gone[0].rule, gone[0].line), ("architecture", 2));
+    assert!(gone[0].advice.ends_with("crates/dns/src/zone/reverse.rs"));
+}
+
+#[test]
 fn a_crate_without_sentence_or_invariant_is_found() {
     let path = "crates/a/src/lib.rs";
 
