@@ -1010,7 +1010,7 @@ mod pinholes {
         let mut home = carried();
         let made = home.firewall("AddPinhole", &pinhole()).unwrap();
         let id = id(&made["UniqueID"]);
-        let mut ask = |home: &mut Home, packets| {
+        let ask = |home: &mut Home, packets| {
             home.packets = packets;
             let packets = home.firewall("GetPinholePackets", &id);
             let works = home.firewall("CheckPinholeWorking", &id);

@@ -74,7 +74,7 @@ pub struct Wan {
 /// The zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
-    /// Its name.
+    /// The zone's name, without a trailing dot.
     pub name: String,
     /// The SOA serial.
     pub serial: u32,
@@ -83,7 +83,7 @@ pub struct Zone {
 /// A part of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
-    /// Its name.
+    /// The part's name, such as `dns`.
     pub room: String,
     /// `serving`, `off` or `failed`.
     pub state: String,
@@ -287,7 +287,7 @@ pub struct CounterView {
     pub name: String,
     /// Which of its kinds.
     pub reason: String,
-    /// How many.
+    /// The value: of a `_total` a sum since the start, else what there is now.
     pub value: u64,
 }
 
@@ -296,11 +296,11 @@ pub struct CounterView {
 pub struct AuditView {
     /// Its number, rising.
     pub id: u64,
-    /// When.
+    /// When it happened, in seconds since 1970.
     pub at: u64,
-    /// Who.
+    /// Who did it: `cli`, `dhcp`, `nat-pmp`, `pcp`, `policy`, `upnp` or `wan`.
     pub actor: String,
-    /// What.
+    /// What was done, such as `mapping.opened`.
     pub action: String,
     /// To what.
     pub target: String,

@@ -216,7 +216,7 @@ pub enum ServeError {
     /// A UDP socket is broken.
     #[error("cannot receive DNS queries at {local}")]
     Udp {
-        /// Which.
+        /// The address that the socket is bound to.
         local: SocketAddr,
         /// What the system said.
         #[source]

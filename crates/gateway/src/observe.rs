@@ -76,7 +76,7 @@ pub struct Count {
     pub name: &'static str,
     /// Which of its kinds; empty if there is one.
     pub reason: &'static str,
-    /// How many.
+    /// The value: of a `_total` a sum since the start, else what there is now.
     pub value: u64,
 }
 

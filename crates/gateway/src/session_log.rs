@@ -13,7 +13,7 @@ pub struct LogQuery {
     pub from: Wall,
     /// The last moment, which may be the first.
     pub until: Wall,
-    /// At most how many.
+    /// How many sessions the page may hold.
     pub limit: usize,
     /// Where to go on.
     pub cursor: LogCursor,
@@ -51,9 +51,9 @@ pub struct LogEntry {
 /// The end of a session in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggedEnd {
-    /// When.
+    /// When the session ended.
     pub at: Wall,
-    /// Why.
+    /// Why it ended.
     pub why: EndReason,
 }
 

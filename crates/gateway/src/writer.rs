@@ -63,13 +63,13 @@ pub enum WriterError {
     /// A follower was dropped.
     #[error("the follower {name} is gone")]
     FollowerGone {
-        /// Its name.
+        /// The name that it registered with.
         name: &'static str,
     },
     /// A follower has not come along for seconds.
     #[error("the follower {name} is stuck")]
     FollowerStuck {
-        /// Its name.
+        /// The name that it registered with.
         name: &'static str,
     },
     /// The program ended while the store could not be written.

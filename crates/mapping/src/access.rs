@@ -56,7 +56,7 @@ pub struct HostPolicy {
 /// A person's standing answer about one port of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permission {
-    /// Whose port.
+    /// The host whose port it is.
     pub host: Mac,
     /// The transport protocol.
     pub protocol: Protocol,
@@ -92,7 +92,7 @@ pub struct AskedPinhole {
 pub struct Waiting {
     /// Its name, which is that of the mapping if it opens.
     pub id: MappingId,
-    /// Whose port.
+    /// The host whose port it is.
     pub host: Mac,
     /// The address of the host.
     pub server: Ipv4Addr,

@@ -24,7 +24,7 @@ pub enum Change {
     MappingClosed {
         /// The mapping as it was.
         mapping: Arc<Mapping>,
-        /// Why.
+        /// Why it closed.
         reason: CloseReason,
     },
     /// A person refused a port that was asked for.
@@ -39,7 +39,7 @@ pub enum Change {
     PinholeClosed {
         /// The pinhole as it was.
         pinhole: Arc<Pinhole>,
-        /// Why.
+        /// Why it closed.
         reason: CloseReason,
     },
     /// A pinhole was opened, or admits others.

@@ -90,7 +90,7 @@ pub struct Image {
 /// A line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// When.
+    /// When it was done.
     pub at: Wall,
     /// Who did it.
     pub requester: Requester,

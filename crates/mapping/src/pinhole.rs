@@ -15,7 +15,7 @@ pub struct PinholeId(pub u16);
 /// WANIPv6FirewallControl:1 `AddPinhole`, RFC 6887 MAP of an IPv6 client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pinhole {
-    /// Its name.
+    /// Its number; unique among the pinholes that are open.
     pub id: PinholeId,
     /// Whose port it is.
     pub host: Mac,

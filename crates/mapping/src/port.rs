@@ -240,7 +240,7 @@ impl Via {
 /// or at the WAN's IPv4 address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// Its name.
+    /// Its number, which no later mapping gets again.
     pub id: MappingId,
     /// Whose port it is.
     pub host: Mac,

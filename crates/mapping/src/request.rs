@@ -24,7 +24,7 @@ pub enum Request {
     Decline(DeclineRequest),
     /// Take back what a person decided about a port; it is asked about again.
     ForgetPermission {
-        /// Whose port.
+        /// The host whose port it is.
         host: Mac,
         /// The transport protocol.
         protocol: Protocol,
@@ -75,7 +75,7 @@ pub enum Request {
 /// Opens a port (RFC 6887 §11, RFC 6886 §3.3, WANIPConnection:2 `AddPortMapping`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapRequest {
-    /// Whose port.
+    /// The host whose port is to open, and by what right.
     pub subject: Subject,
     /// Who asks.
     pub requester: Requester,
@@ -116,7 +116,7 @@ pub struct MapSetRequest {
 /// Opens a port of a host that has an IPv6 address of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinholeRequest {
-    /// Whose port.
+    /// The host whose port is to open, and by what right.
     pub subject: Subject,
     /// Who asks.
     pub requester: Requester,
@@ -139,7 +139,7 @@ pub struct UpdatePinholeRequest {
     pub subject: Subject,
     /// Who asks.
     pub requester: Requester,
-    /// Which.
+    /// The pinhole.
     pub id: PinholeId,
     /// How long from now.
     pub lifetime: Duration,
@@ -152,7 +152,7 @@ pub struct ClosePinholeRequest {
     pub subject: Subject,
     /// Who asks.
     pub requester: Requester,
-    /// Which.
+    /// The pinhole to close.
     pub target: PinholeTarget,
 }
 
@@ -168,11 +168,11 @@ pub enum PinholeTarget {
 /// A person's answer about a port that waits, or that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecideRequest {
-    /// Which.
+    /// The number of the waiting request or of the open mapping.
     pub id: MappingId,
     /// Who decides.
     pub requester: Requester,
-    /// What.
+    /// What was decided.
     pub decision: Decision,
 }
 
@@ -188,7 +188,7 @@ pub enum Decision {
 /// What a person decides about a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostPolicyRequest {
-    /// Which.
+    /// The host.
     pub host: Mac,
     /// Who decides.
     pub requester: Requester,
@@ -233,7 +233,7 @@ pub struct UnmapRequest {
     pub subject: Subject,
     /// Who asks.
     pub requester: Requester,
-    /// Which.
+    /// The mappings to close.
     pub target: UnmapTarget,
 }
 
@@ -262,7 +262,7 @@ pub struct LeaseRequest {
     pub mac: Mac,
     /// The address that was offered to it.
     pub addr: Ipv4Addr,
-    /// How long.
+    /// How long the lease lasts from now on.
     pub lifetime: Duration,
     /// What it calls itself.
     pub declared_name: Option<String>,
@@ -343,7 +343,7 @@ pub enum Grant {
     MappedSet {
         /// The first of them.
         first: Arc<Mapping>,
-        /// How many.
+        /// How many ports are open, at most as many as were asked for.
         size: NonZeroU16,
         /// What is left of the life of the first to close.
         lifetime: Option<Duration>,

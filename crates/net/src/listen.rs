@@ -86,7 +86,7 @@ pub enum InheritError {
     /// The descriptor refuses to be set up.
     #[error("cannot take over descriptor {fd} of LISTEN_FDS")]
     SetUp {
-        /// Which one.
+        /// The descriptor's number.
         fd: RawFd,
         /// What the system said.
         #[source]

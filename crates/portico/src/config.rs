@@ -76,7 +76,7 @@ pub struct Dns {
 pub struct Parent {
     /// Its primary server.
     pub server: SocketAddr,
-    /// Its name.
+    /// The zone's name, without a trailing dot.
     pub zone: String,
     /// The name of our name server.
     pub ns_name: String,

@@ -34,7 +34,7 @@ pub enum OpenStoreError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// What the system or SQLite said.
         #[source]
         source: io::Error,
     },
@@ -55,7 +55,7 @@ pub enum OpenStoreError {
     Open {
         /// The database file.
         path: PathBuf,
-        /// Why.
+        /// What the system or SQLite said.
         #[source]
         source: sqlx::Error,
     },
@@ -64,7 +64,7 @@ pub enum OpenStoreError {
     Migrate {
         /// The database file.
         path: PathBuf,
-        /// Why.
+        /// What the system or SQLite said.
         #[source]
         source: Box<MigrateError>,
     },

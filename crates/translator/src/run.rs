@@ -114,9 +114,9 @@ pub enum RunError {
     /// The TUN device is gone.
     #[error("cannot read TUN device {name}")]
     Device {
-        /// Its name.
+        /// The interface's name.
         name: String,
-        /// Why.
+        /// What the kernel said.
         #[source]
         source: io::Error,
     },

@@ -29,7 +29,7 @@ pub enum PortState {
     Open(Granted),
     /// The upstream gateway does not open it; not asked again before `until`.
     Refused {
-        /// Why.
+        /// The gateway's reason.
         why: Refused,
         /// When it is asked again.
         until: Instant,

@@ -383,9 +383,9 @@ pub enum ClientError {
     /// No daemon answers there.
     #[error("no daemon answers at {}", socket.display())]
     Unreachable {
-        /// Where.
+        /// The socket that was tried.
         socket: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },

@@ -9,9 +9,9 @@ use crate::wire::{BROADCAST, Received};
 /// A datagram to be sent from the gateway's address and port 67.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
-    /// To whom.
+    /// Where it goes.
     pub destination: Destination,
-    /// What.
+    /// The DHCP message, without IP and UDP headers.
     pub bytes: Vec<u8>,
 }
 

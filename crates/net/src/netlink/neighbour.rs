@@ -1,19 +1,21 @@
-//! Who is who on a link.
+//! Neighbours: which MAC an address of a link leads to, and whom we answer for (proxy ARP and
+//! proxy NDP).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use mapping::Mac;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::libc;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 
-use super::{GONE, Netlink, NetlinkError, done};
+use super::{GONE, Netlink, NetlinkError, done, done_or};
 use crate::Clock;
 
 impl Netlink {
@@ -24,7 +26,7 @@ impl Netlink {
     ///
     /// Names the address and the interface.
     pub async fn neighbour(&self, ifindex: u32, addr: IpAddr) -> Result<Option<Mac>, NetlinkError> {
-        let question = RouteNetlinkMessage::GetNeighbour(question(ifindex, addr));
+        let question = RouteNetlinkMessage::GetNeighbour(entry(ifindex, addr));
         let mut request = NetlinkMessage::from(question);
         request.header.flags = NLM_F_REQUEST;
         let action = format!("look for {addr} on interface {ifindex}");
@@ -78,7 +80,7 @@ impl Netlink {
 
     /// Lets the kernel look for whoever is at `addr`, as if it had something to send there.
     async fn seek(&self, ifindex: u32, addr: IpAddr) -> Result<(), NetlinkError> {
-        let mut use_of = question(ifindex, addr);
+        let mut use_of = entry(ifindex, addr);
         use_of.header.flags = NeighbourFlags::Use;
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewNeighbour(use_of));
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
@@ -91,20 +93,70 @@ impl Netlink {
             _ => Ok(()),
         }
     }
+
+    /// Answers ARP or neighbour solicitations for `addr` on an interface, in the name of
+    /// whoever has it. For IPv6 the interface's `proxy_ndp` must be on as well.
+    ///
+    /// # Errors
+    ///
+    /// Names the address and the interface.
+    pub async fn add_proxy(&self, ifindex: u32, addr: IpAddr) -> Result<(), NetlinkError> {
+        let request = self
+            .handle
+            .neighbours()
+            .add(ifindex, addr)
+            .flags(NeighbourFlags::Proxy)
+            .replace();
+        let action = format!("answer for {addr} on interface {ifindex}");
+        done_or(request.execute().await, &[libc::EEXIST], action)
+    }
+
+    /// Ends [`Self::add_proxy`].
+    ///
+    /// # Errors
+    ///
+    /// Names the address and the interface.
+    pub async fn remove_proxy(&self, ifindex: u32, addr: IpAddr) -> Result<(), NetlinkError> {
+        let mut message = entry(ifindex, addr);
+        message.header.flags = NeighbourFlags::Proxy;
+        let action = format!("stop answering for {addr} on interface {ifindex}");
+        done_or(
+            self.handle.neighbours().del(message).execute().await,
+            GONE,
+            action,
+        )
+    }
+
+    /// The addresses for which an interface answers in the name of others.
+    ///
+    /// # Errors
+    ///
+    /// Names the interface.
+    pub async fn proxies(&self, ifindex: u32) -> Result<Vec<IpAddr>, NetlinkError> {
+        let request = self.handle.neighbours().get().proxies().execute();
+        let action = format!("list whom interface {ifindex} answers for");
+        let messages: Vec<NeighbourMessage> = done(request.try_collect().await, action)?;
+        let ours = messages
+            .iter()
+            .filter(|message| message.header.ifindex == ifindex);
+        Ok(ours
+            .flat_map(|message| &message.attributes)
+            .filter_map(destination)
+            .collect())
+    }
 }
 
-fn question(ifindex: u32, addr: IpAddr) -> NeighbourMessage {
+/// An entry of the neighbour table, to ask for or to change.
+fn entry(ifindex: u32, addr: IpAddr) -> NeighbourMessage {
     let (family, addr) = match addr {
         IpAddr::V4(addr) => (AddressFamily::Inet, NeighbourAddress::Inet(addr)),
         IpAddr::V6(addr) => (AddressFamily::Inet6, NeighbourAddress::Inet6(addr)),
     };
-    let mut question = NeighbourMessage::default();
-    question.header.family = family;
-    question.header.ifindex = ifindex;
-    question
-        .attributes
-        .push(NeighbourAttribute::Destination(addr));
-    question
+    let mut entry = NeighbourMessage::default();
+    entry.header.family = family;
+    entry.header.ifindex = ifindex;
+    entry.attributes.push(NeighbourAttribute::Destination(addr));
+    entry
 }
 
 /// What the kernel would send to: not what it is still looking for, or found nobody at.
@@ -126,6 +178,14 @@ fn mac_of(found: &NeighbourMessage) -> Option<Mac> {
             }
             _ => None,
         })
+}
+
+fn destination(attribute: &NeighbourAttribute) -> Option<IpAddr> {
+    match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(addr)) => Some((*addr).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(addr)) => Some((*addr).into()),
+        _ => None,
+    }
 }
 
 /// A host of the LAN answers within some milliseconds.

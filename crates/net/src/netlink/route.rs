@@ -1,13 +1,10 @@
-//! Routes and proxy neighbours.
+//! Routes.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
-};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType,
 };
@@ -275,66 +272,6 @@ impl Netlink {
         routes.retain(|route| route.prefix_len == 0 && route.ifindex().is_some());
         Ok(routes)
     }
-
-    /// Answers ARP or neighbour solicitations for `addr` on an interface, in the name of
-    /// whoever has it. For IPv6 the interface's `proxy_ndp` must be on as well.
-    ///
-    /// # Errors
-    ///
-    /// Names the address and the interface.
-    pub async fn add_proxy(&self, ifindex: u32, addr: IpAddr) -> Result<(), NetlinkError> {
-        let request = self
-            .handle
-            .neighbours()
-            .add(ifindex, addr)
-            .flags(NeighbourFlags::Proxy)
-            .replace();
-        let action = format!("answer for {addr} on interface {ifindex}");
-        done_or(request.execute().await, &[libc::EEXIST], action)
-    }
-
-    /// Ends [`Self::add_proxy`].
-    ///
-    /// # Errors
-    ///
-    /// Names the address and the interface.
-    pub async fn remove_proxy(&self, ifindex: u32, addr: IpAddr) -> Result<(), NetlinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.ifindex = ifindex;
-        message.header.flags = NeighbourFlags::Proxy;
-        let (family, addr_attribute) = match addr {
-            IpAddr::V4(addr) => (AddressFamily::Inet, NeighbourAddress::Inet(addr)),
-            IpAddr::V6(addr) => (AddressFamily::Inet6, NeighbourAddress::Inet6(addr)),
-        };
-        message.header.family = family;
-        message
-            .attributes
-            .push(NeighbourAttribute::Destination(addr_attribute));
-        let action = format!("stop answering for {addr} on interface {ifindex}");
-        done_or(
-            self.handle.neighbours().del(message).execute().await,
-            GONE,
-            action,
-        )
-    }
-
-    /// The addresses for which an interface answers in the name of others.
-    ///
-    /// # Errors
-    ///
-    /// Names the interface.
-    pub async fn proxies(&self, ifindex: u32) -> Result<Vec<IpAddr>, NetlinkError> {
-        let request = self.handle.neighbours().get().proxies().execute();
-        let action = format!("list whom interface {ifindex} answers for");
-        let messages: Vec<NeighbourMessage> = done(request.try_collect().await, action)?;
-        let ours = messages
-            .iter()
-            .filter(|message| message.header.ifindex == ifindex);
-        Ok(ours
-            .flat_map(|message| &message.attributes)
-            .filter_map(neighbour)
-            .collect())
-    }
 }
 
 /// The gateway and the interface that the attributes of a route or of a hop name.
@@ -357,14 +294,6 @@ fn is_in(message: &RouteMessage, table: u8) -> bool {
 fn destination(attribute: &RouteAttribute) -> Option<IpAddr> {
     match attribute {
         RouteAttribute::Destination(addr) => ip(addr),
-        _ => None,
-    }
-}
-
-fn neighbour(attribute: &NeighbourAttribute) -> Option<IpAddr> {
-    match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(addr)) => Some((*addr).into()),
-        NeighbourAttribute::Destination(NeighbourAddress::Inet6(addr)) => Some((*addr).into()),
         _ => None,
     }
 }

@@ -65,7 +65,7 @@ pub struct Ipv4Prefixes<'a>(&'a [u8]);
 /// Contiguous ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortSet {
-    /// How many.
+    /// The number of ports.
     pub size: u16,
     /// The first internal one.
     pub first_internal_port: u16,

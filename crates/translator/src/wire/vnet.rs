@@ -46,7 +46,7 @@ pub struct Partial {
 /// A super-packet that the next device cuts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segmentation {
-    /// How.
+    /// Which transport's segmentation it is.
     pub kind: Gso,
     /// Bytes of payload in each segment.
     pub size: u16,

@@ -79,11 +79,11 @@ impl Searcher {
 pub struct Transmit {
     /// From which address of ours.
     pub from: IpAddr,
-    /// To whom.
+    /// The destination: a searcher, or a multicast group.
     pub to: SocketAddr,
     /// Whether that is somebody who is known to be there.
     pub standing: Standing,
-    /// What.
+    /// The SSDP message.
     pub payload: Vec<u8>,
 }
 
