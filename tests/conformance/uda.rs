@@ -121,6 +121,18 @@ fn s1_3_2_every_target_is_answered_once_by_the_root_of_its_version() {
 }
 
 #[test]
+fn s1_3_2_a_uuid_is_found_in_upper_case_too() {
+    let uuid = Identity::new([7; 16]).uuid(Edition::V2, DeviceKind::InternetGateway);
+    let searched = uuid.to_uppercase().replace("UUID:", "uuid:");
+    assert_ne!(searched, uuid);
+
+    let answers = Net::new().answers(&searched, "MX: 1\r\n");
+
+    assert_eq!(answers.len(), 1);
+    assert_eq!(header(&answers[0].1, "USN"), uuid);
+}
+
+#[test]
 fn s1_3_2_searches_for_all_and_for_roots_find_both() {
     let mut net = Net::new();
     let all = net.answers("ssdp:all", "MX: 5\r\n");

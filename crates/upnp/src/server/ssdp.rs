@@ -335,6 +335,8 @@ fn is_group(destination: IpAddr) -> bool {
 fn matches(target: &str, advert: &Advert) -> bool {
     match target {
         EVERYTHING => true,
+        // RFC 9562 §4: a UUID has no case
+        _ if target.starts_with("uuid:") => advert.target.eq_ignore_ascii_case(target),
         _ => advert.target == target,
     }
 }

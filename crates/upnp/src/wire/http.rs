@@ -440,8 +440,11 @@ fn parse_start(line: &str) -> Option<(Method, &str, Version)> {
     };
     let version = match version {
         "HTTP/1.0" => Version::Http10,
-        "HTTP/1.1" => Version::Http11,
-        _ => return None,
+        // RFC 9110 §2.5: a later minor version is read as the latest that is known
+        later => match later.strip_prefix("HTTP/1.")?.as_bytes() {
+            [b'1'..=b'9'] => Version::Http11,
+            _ => return None,
+        },
     };
     Some((method, target, version))
 }

@@ -58,7 +58,10 @@ fn heads_that_are_none_are_refused() {
     let field = |text: &str| Head::parse(text.as_bytes()).unwrap_err().field;
 
     assert_eq!(field("GET  / HTTP/1.1\r\n\r\n"), Field::StartLine);
-    assert_eq!(field("GET / HTTP/2.0\r\n\r\n"), Field::StartLine);
+    for version in ["HTTP/2.0", "HTTP/1.", "HTTP/1.10", "HTTP/1.x", "http/1.1"] {
+        let start = format!("GET / {version}\r\n\r\n");
+        assert_eq!(field(&start), Field::StartLine, "{version}");
+    }
     assert_eq!(field("GET / HTTP/1.1\r\nHost : a\r\n\r\n"), Field::Header);
     assert_eq!(
         field("GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n"),
@@ -94,6 +97,7 @@ fn connection_persists_as_the_version_says() {
 
     assert!(keeps("GET / HTTP/1.1\r\n\r\n"));
     assert!(!keeps("GET / HTTP/1.1\r\nConnection: TE, Close\r\n\r\n"));
+    assert!(keeps("GET / HTTP/1.2\r\n\r\n"));
     assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
     assert!(keeps("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
 }
