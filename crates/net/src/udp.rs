@@ -50,6 +50,15 @@ impl Socket {
             .map_err(|source| BindError::new(Transport::Udp, local, device, source))
     }
 
+    /// Binds a port that the kernel chooses, in the family of `to`, to ask it something.
+    ///
+    /// # Errors
+    ///
+    /// Names the address.
+    pub fn bind_towards(to: SocketAddr) -> Result<Self, BindError> {
+        Self::bind(SocketAddr::new(unspecified(to), 0), &Options::new())
+    }
+
     /// The address and port that the socket is bound to.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {

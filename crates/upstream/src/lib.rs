@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+mod address;
 mod backoff;
 mod client;
 mod counters;

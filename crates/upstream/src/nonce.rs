@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use mapping::MappingNonce;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
+use crate::address::wide;
 use crate::port::PortKey;
 
 /// The nonce of a port at a server: nobody guesses it without the secret, it is another one for
@@ -21,20 +22,6 @@ pub fn nonce(secret: [u8; 16], server: IpAddr, key: PortKey) -> MappingNonce {
     hasher.write_u16(key.port.get());
     let [nonce @ .., _, _, _, _] = hasher.finish128().as_bytes();
     MappingNonce(nonce)
-}
-
-/// An address as PCP carries it (RFC 6887 §5).
-pub fn wide(addr: IpAddr) -> std::net::Ipv6Addr {
-    match addr {
-        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
-        IpAddr::V6(addr) => addr,
-    }
-}
-
-/// An address that PCP carried; none is none.
-pub fn narrow(addr: std::net::Ipv6Addr) -> Option<IpAddr> {
-    let addr = addr.to_canonical();
-    (!addr.is_unspecified()).then_some(addr)
 }
 
 #[cfg(test)]
@@ -57,15 +44,5 @@ mod tests {
         assert_ne!(made, nonce([7; 16], server, key(81)));
         assert_ne!(made, nonce([7; 16], "fe80::2".parse().unwrap(), key(80)));
         assert_ne!(made, nonce([8; 16], server, key(80)));
-    }
-
-    #[test]
-    fn p_1_ipv4_addresses_are_mapped_and_no_address_is_none() {
-        let addr: IpAddr = "192.0.2.7".parse().unwrap();
-
-        assert_eq!(wide(addr).to_string(), "::ffff:192.0.2.7");
-        assert_eq!(narrow(wide(addr)), Some(addr));
-        assert_eq!(narrow("::".parse().unwrap()), None);
-        assert_eq!(narrow("::ffff:0.0.0.0".parse().unwrap()), None);
     }
 }

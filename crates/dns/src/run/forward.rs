@@ -1,13 +1,13 @@
 //! Drives one exchange with the resolvers outside.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::PoisonError;
 
 use hickory_proto::op::ResponseCode;
 use hickory_server::server::Request;
-use net::udp::{Options, Socket};
+use net::udp::Socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -159,11 +159,7 @@ async fn open(transmit: Transmit) -> Path {
     if transport == Transport::Tcp {
         return Path::Tcp(Box::pin(over_tcp(to, payload)));
     }
-    let any = match to {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = match Socket::bind(any, &Options::new()) {
+    let socket = match Socket::bind_towards(to) {
         Ok(socket) => socket,
         Err(error) => return Path::Failed(Some(error.source)),
     };

@@ -1,10 +1,10 @@
 //! Drives the updates of the zone above.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mapping::Snapshot;
-use net::udp::{Datagram, Options, Socket};
+use net::udp::{Datagram, Socket};
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -76,11 +76,7 @@ fn report(room: &Room, event: Event) {
 
 /// Sends from a port of its own; what is not sent is repeated by the machine.
 async fn send(server: SocketAddr, message: &[u8]) -> Option<Socket> {
-    let any = match server {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = match Socket::bind(any, &Options::new()) {
+    let socket = match Socket::bind_towards(server) {
         Ok(socket) => socket,
         Err(error) => {
             debug!(%error, "no socket for an update of the parent zone");

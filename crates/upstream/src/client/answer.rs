@@ -9,10 +9,10 @@ use pcp::wire::{Body, Map, PcpOption, Response, ResultCode};
 use rand::Rng;
 
 use super::{Client, Dialect, Probe};
+use crate::address::narrow;
 use crate::backoff::renewal;
 use crate::counters::DropReason;
 use crate::epoch::Epoch;
-use crate::nonce::narrow;
 use crate::port::{Granted, LIFETIME_MAX, Phase, PortKey, Refused};
 
 impl<R: Rng> Client<R> {

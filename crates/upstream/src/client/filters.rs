@@ -3,7 +3,6 @@
 //! Many cannot; then the port is open there to everybody, and the filters are kept here alone,
 //! where they are kept in any case.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use pcp::wire::{Filter, PcpOption, ResultCode, emit_option};
 use rand::Rng;
 
 use super::{Client, Dialect};
-use crate::nonce::wide;
+use crate::address::unspecified;
 use crate::port::{Phase, Port, PortKey, Remotes};
 
 impl<R: Rng> Client<R> {
@@ -92,14 +91,10 @@ pub(super) fn emit(key: PortKey, port: &Port, options: &mut Vec<u8>) {
     if port.telling == Remotes::Unsaid {
         return;
     }
-    let none = match key.addr {
-        IpAddr::V4(_) => wide(Ipv4Addr::UNSPECIFIED.into()),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED,
-    };
     let all = Filter {
         prefix_len: 0,
         remote_port: 0,
-        remote_addr: none,
+        remote_addr: unspecified(key.addr),
     };
     emit_option(PcpOption::Filter(all), options);
     if port.telling == Remotes::All {

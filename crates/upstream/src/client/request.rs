@@ -1,6 +1,5 @@
 //! What is sent.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use pcp::wire::{Body, Map, PcpOption, Request, emit_option};
 use rand::Rng;
 
 use super::{Client, Dialect};
+use crate::address::{unspecified, wide};
 use crate::lifetime::Lifetimes;
-use crate::nonce::wide;
 use crate::port::{LIFETIME, PortKey};
 
 impl<R: Rng> Client<R> {
@@ -73,11 +72,6 @@ impl<R: Rng> Client<R> {
         if !lifetime.is_zero() {
             super::filters::emit(key, port, &mut options);
         }
-        // RFC 6887 §11.1: no suggestion is the unspecified address of the family
-        let none = match key.addr {
-            IpAddr::V4(_) => wide(std::net::Ipv4Addr::UNSPECIFIED.into()),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED,
-        };
         let request = Request {
             lifetime: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
             client: wide(local),
@@ -86,7 +80,7 @@ impl<R: Rng> Client<R> {
                 protocol: key.protocol.number(),
                 internal_port: key.port.get(),
                 external_port: number,
-                external_addr: addr.map_or(none, wide),
+                external_addr: addr.map_or_else(|| unspecified(key.addr), wide),
             }),
             options: &options,
         };
