@@ -242,6 +242,20 @@ fn np_8_deletion_answers_with_zeroes_also_when_there_is_nothing() {
 }
 
 #[test]
+fn np_8_who_has_no_lease_deletes_nothing_and_that_succeeds() {
+    let mut home = home();
+    home.ask(CAMERA, &map(TCP, 8080, 0, 60));
+    let stranger = [192, 168, 64, 77];
+
+    assert_eq!(home.ask(stranger, &map(TCP, 8080, 0, 60))[3], 2);
+    for port in [8080, 0] {
+        let answer = home.ask(stranger, &map(TCP, port, 0, 0));
+        assert_eq!(answer[..4], [0, 130, 0, 0]);
+    }
+    assert_eq!(home.open().len(), 1);
+}
+
+#[test]
 fn np_8_deleting_all_deletes_one_protocol_of_one_client() {
     let mut home = home();
     home.ask(CAMERA, &map(TCP, 8080, 0, 60));

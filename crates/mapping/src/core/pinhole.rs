@@ -231,11 +231,10 @@ impl Core {
         let (pinhole, nonce) = match request.target {
             PinholeTarget::Id(id) => (self.own(request.subject, id)?, None),
             PinholeTarget::Tuple(tuple, nonce) => {
-                let host = self.subject(request.subject)?;
                 let Some(known) = self.snapshot.pinhole_by_tuple(&tuple).cloned() else {
                     return Ok(0);
                 };
-                if known.host != host.mac {
+                if known.host != self.subject(request.subject)?.mac {
                     return Ok(0);
                 }
                 (known, nonce)

@@ -55,11 +55,15 @@ impl Core {
     // (M-8): at the shared address for as long as an idle mapping lives, at the server's own for
     // ever.
     fn try_unmap(&mut self, request: &UnmapRequest, now: Now) -> Result<usize, Refusal> {
-        let host = match (request.subject, request.target) {
-            (Subject::Admin(_), UnmapTarget::Id(_)) => None,
-            (subject, _) => Some(self.subject(subject)?),
+        let server = match (request.subject, request.target) {
+            (Subject::Admin(_), UnmapTarget::Id(_)) => Ipv4Addr::UNSPECIFIED,
+            (Subject::Admin(_), _) => self.subject(request.subject)?.addr,
+            // M-5, NP-8: who has no lease has nothing, and may close that as often as it likes
+            (Subject::Client(client), _) => match self.snapshot.host_of(client) {
+                Some(host) => host.addr,
+                None => Ipv4Addr::UNSPECIFIED,
+            },
         };
-        let server = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.addr);
         let nonce = match request.target {
             UnmapTarget::Internal(_, _, nonce) | UnmapTarget::InternalSet(_, _, _, nonce) => nonce,
             UnmapTarget::All(_)

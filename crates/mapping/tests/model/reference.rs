@@ -295,7 +295,7 @@ impl Model {
         let is_meant = |it: &Pinhole| (it.host, it.port) == (host, port);
         let known = self.pinholes.iter().find(|it| is_meant(it));
         let may = known.is_none_or(|it| it.nonce.is_none() || it.nonce == nonce);
-        if !may || !self.leases.contains_key(&host) {
+        if !may {
             return false;
         }
         self.pinholes.retain(|it| !is_meant(it));
@@ -325,9 +325,6 @@ impl Model {
 
     /// Returns whether the deletion must be granted.
     pub fn unmap(&mut self, host: u8, port: u16, nonce: Option<u8>) -> bool {
-        if !self.leases.contains_key(&host) {
-            return false;
-        }
         let is_meant = |open: &Open| open.host == host && open.internal == port;
         let may = |open: &Open| open.nonce.is_none() || open.nonce == nonce;
         let all = self.open.iter().filter(|open| is_meant(open)).all(may);
