@@ -597,6 +597,30 @@ mod eventing {
     }
 
     #[test]
+    fn s4_1_3_a_subscription_is_renewed_at_its_own_service_from_any_address_of_its_host() {
+        let mut home = Home::subscribed();
+        let sid = format!("SID: {}\r\n", home.sid.unwrap());
+        let (target, client) = (home.target, home.client);
+
+        home.target = (Edition::V2, ServiceKind::Layer3Forwarding);
+        assert_ne!(home.target, target);
+        for method in ["SUBSCRIBE", "UNSUBSCRIBE"] {
+            assert_eq!(home.ask(method, &sid).0, Status::PreconditionFailed);
+        }
+        home.target = target;
+        // a temporary IPv6 address, known by the MAC
+        home.client = Client {
+            addr: "fd00:64::77".parse().unwrap(),
+            mac: Some(CAMERA),
+        };
+        assert_eq!(home.ask("SUBSCRIBE", &sid).0, Status::Ok);
+        home.client.mac = Some(Mac([2, 9, 9, 9, 9, 9]));
+        assert_eq!(home.ask("SUBSCRIBE", &sid).0, Status::PreconditionFailed);
+        home.client = client;
+        assert_eq!(home.ask("UNSUBSCRIBE", &sid).0, Status::Ok);
+    }
+
+    #[test]
     fn t_3_address_of_a_host_that_left_hears_nothing_more() {
         let mut home = Home::subscribed();
         let addr = home.camera;

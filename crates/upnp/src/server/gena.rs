@@ -136,8 +136,8 @@ impl<R: Rng> Gena<R> {
         self.last_seen = now;
         self.forget(snapshot, now);
         let result = match request.method {
-            Method::Unsubscribe => self.unsubscribe(request),
-            _ if request.head.has("sid") => self.renew(request, now),
+            Method::Unsubscribe => self.unsubscribe(request, snapshot),
+            _ if request.head.has("sid") => self.renew(request, snapshot, now),
             _ => self.subscribe(request, snapshot, now),
         };
         match result {
@@ -349,8 +349,13 @@ impl<R: Rng> Gena<R> {
         Ok((accepted(sid, lasts), Some(sid), event))
     }
 
-    fn renew(&mut self, request: &Subscribe, now: Instant) -> Result<Accepted, Refused> {
-        let sid = self.named(request)?;
+    fn renew(
+        &mut self,
+        request: &Subscribe,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Result<Accepted, Refused> {
+        let sid = self.named(request, snapshot)?;
         let lasts = lifetime(&request.head);
         if let Some(subscription) = self.subscriptions.get_mut(&sid) {
             subscription.expires = now + lasts;
@@ -358,16 +363,21 @@ impl<R: Rng> Gena<R> {
         Ok((accepted(sid, lasts), None, Event::SubscriptionRenewed))
     }
 
-    fn unsubscribe(&mut self, request: &Subscribe) -> Result<Accepted, Refused> {
-        let sid = self.named(request)?;
+    fn unsubscribe(
+        &mut self,
+        request: &Subscribe,
+        snapshot: &Snapshot,
+    ) -> Result<Accepted, Refused> {
+        let sid = self.named(request, snapshot)?;
         self.subscriptions.remove(&sid);
         self.ready.retain(|ready| *ready != sid);
         let response = Response::without_body(Status::Ok, Vec::new());
         Ok((response, None, Event::SubscriptionEnded))
     }
 
-    /// The caller's own subscription that a request names (UDA 1.1 §4.1.3, §4.1.4).
-    fn named(&self, request: &Subscribe) -> Result<Sid, Refused> {
+    /// The caller's own subscription that a request names (UDA 1.1 §4.1.3, §4.1.4), from
+    /// whichever of its addresses it asks now, and to the service that it hears of.
+    fn named(&self, request: &Subscribe, snapshot: &Snapshot) -> Result<Sid, Refused> {
         if request.head.has("nt") || request.head.has("callback") {
             let why = "SID goes with neither NT nor CALLBACK";
             return Err((Status::BadRequest, Event::SubscriptionRefused, why));
@@ -376,8 +386,12 @@ impl<R: Rng> Gena<R> {
         let sid = request.head.one("sid").ok_or(unknown)?;
         let sid = Sid::parse(sid).map_err(|_| unknown)?;
         let subscription = self.subscriptions.get(&sid).ok_or(unknown)?;
-        let same = subscription.client.addr == request.client.addr;
-        same.then_some(sid).ok_or(unknown)
+        let host = present(snapshot, request.client);
+        let own = subscription.client.addr == request.client.addr
+            || (host.is_some() && subscription.host == host);
+        let there =
+            subscription.edition == request.edition && subscription.service == request.service;
+        (own && there).then_some(sid).ok_or(unknown)
     }
 
     /// Ends what is over: its time, or its subscriber, whose address may be another host's next.
