@@ -586,6 +586,19 @@ fn m_5_deleting_what_cannot_exist_succeeds() {
 }
 
 #[test]
+fn m_5_who_has_no_lease_deletes_nothing_and_that_succeeds() {
+    let mut home = Home::new();
+    home.ask(CAMERA, &request(CAMERA, 3600, &map(TCP, 8080, 0)));
+    let stranger = [192, 168, 64, 77];
+
+    let answer = home.ask(stranger, &request(stranger, 3600, &map(TCP, 8080, 0)));
+    assert_eq!(error(&answer).0, ResultCode::NotAuthorized);
+    let answer = home.ask(stranger, &request(stranger, 0, &map(TCP, 8080, 0)));
+    assert_eq!((answer[3], &answer[4..8]), (0, &[0; 4][..]));
+    assert_eq!(home.open().len(), 1);
+}
+
+#[test]
 fn m_5_deleting_a_static_mapping_is_not_authorized() {
     let mut home = Home::new();
     home.open_static(8080);
@@ -1046,6 +1059,25 @@ fn e_1_peer_keeps_an_outbound_mapping_and_never_cuts_it_short() {
     );
     assert_eq!(home.open().len(), 1);
     assert!(home.core.snapshot().mappings().all(|it| it.peer));
+}
+
+#[test]
+fn e_1_a_17th_remote_of_one_port_finds_no_resources_and_the_others_are_kept() {
+    let mut home = Home::new();
+    home.carry();
+    let ask = |home: &mut Home, port, remote: u16| {
+        let addr = format!("::ffff:192.0.2.{remote}");
+        let body = peer(map(UDP, port, 0), &addr, 3478);
+        home.ask(CAMERA, &request_of(CAMERA_MAPPED.into(), 3600, body))
+    };
+
+    for remote in 1..=16 {
+        assert_eq!(ask(&mut home, 50_000, remote)[3], 0, "{remote}");
+    }
+    let answer = ask(&mut home, 50_000, 17);
+    assert_eq!(error(&answer), (ResultCode::NoResources, 30));
+    assert_eq!(ask(&mut home, 50_000, 1)[3], 0);
+    assert_eq!(ask(&mut home, 50_001, 17)[3], 0, "from another port");
 }
 
 #[test]

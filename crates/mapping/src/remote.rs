@@ -80,7 +80,8 @@ impl FilterChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// A family's homes; each costs a comparison for every first packet.
+/// A family's homes; each costs a comparison for every first packet. Also the remotes to which PEER
+/// keeps one internal port: a server that speaks to more of them by one port asks for MAP.
 pub const MAX_FILTERS: usize = 16;
 
 #[cfg(test)]
