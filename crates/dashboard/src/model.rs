@@ -41,7 +41,7 @@ pub struct Status {
     pub waiting: usize,
     /// The newest revision.
     pub revision: u64,
-    /// How each part of the program fares.
+    /// The state of each part of the program.
     pub rooms: Vec<Room>,
 }
 

@@ -39,7 +39,7 @@ pub struct Context {
     pub handle: Handle,
     /// The rooms whose counters and sessions are shown.
     pub observers: Vec<Arc<dyn Observe>>,
-    /// How each part of the program fares.
+    /// The state of each part of the program.
     pub rooms: Rooms,
     /// The program's version.
     pub version: &'static str,
@@ -60,7 +60,7 @@ impl Context {
     }
 }
 
-/// How a part of the program fares.
+/// The state of a part of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomState {
     /// It could not start, and why.
@@ -76,7 +76,7 @@ pub enum RoomState {
 pub struct Rooms(Arc<Mutex<Vec<(&'static str, RoomState)>>>);
 
 impl Rooms {
-    /// Says how a part fares.
+    /// Sets the state of a part.
     pub fn set(&self, room: &'static str, state: RoomState) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match rooms.iter_mut().find(|(name, _)| *name == room) {
@@ -290,7 +290,7 @@ where
     });
 }
 
-/// A head that dribbles in slower than this is cut off.
+/// How long a request's head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An answer that is being written gets this long when the program ends.

@@ -246,7 +246,7 @@ impl Options {
         while let Some((&code, rest)) = bytes.split_first() {
             match code {
                 code::PAD => bytes = rest,
-                // what follows the end is padding; a missing end is forgiven
+                // what follows the end is padding; a missing end is no error
                 code::END => break,
                 _ => {
                     let offset = start.saturating_add(len.saturating_sub(bytes.len()));

@@ -45,7 +45,7 @@ pub struct Config {
     pub ttl: Duration,
     /// Where the LAN's queries for other names go; a new value is used at once.
     pub resolvers: watch::Receiver<Vec<SocketAddr>>,
-    /// The zone above, if our delegation in it shall follow our address.
+    /// The zone above, if our delegation in it is to be kept up to date.
     pub parent: Option<ParentConfig>,
     /// Seeds the ids of what is sent; from the system's random source.
     pub seed: [u8; 32],

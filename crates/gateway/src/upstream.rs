@@ -1,4 +1,4 @@
-//! How the gateways in front of us fare, as people are shown it.
+//! The state of the gateways in front of us, as people are shown it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

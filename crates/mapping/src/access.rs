@@ -104,9 +104,9 @@ pub struct Waiting {
     pub external: External,
     /// At which addresses.
     pub via: Via,
-    /// What the pinhole shall be that is asked for; `None` for a mapping.
+    /// The pinhole that is asked for; `None` for a mapping.
     pub pinhole: Option<AskedPinhole>,
-    /// Whom it shall admit.
+    /// The remotes that it is to admit.
     pub filters: Filters,
     /// By which protocol it came last.
     pub requester: Requester,

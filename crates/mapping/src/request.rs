@@ -94,7 +94,7 @@ pub struct MapRequest {
     pub via: Via,
     /// Whether it is for one remote to whom the server speaks first (RFC 6887 §12).
     pub peer: bool,
-    /// Whom it shall admit.
+    /// How to change the remotes that it admits.
     pub filters: FilterChange,
     /// What it is for; `None` says nothing new, an empty text takes away what was said.
     pub description: Option<String>,
@@ -122,7 +122,7 @@ pub struct PinholeRequest {
     pub requester: Requester,
     /// What tells the pinhole from others; the address is one of the host's own.
     pub tuple: PinholeTuple,
-    /// Whom it shall admit.
+    /// How to change the remotes that it admits.
     pub filters: FilterChange,
     /// How long; bounded by the policy.
     pub lifetime: Duration,

@@ -45,7 +45,7 @@ pub enum Verb {
         #[arg(long, required = true)]
         template: bool,
     },
-    /// Show how the daemon fares, on one screen.
+    /// Show the state of the daemon, on one screen.
     Status(Reading),
     /// Devices.
     #[command(subcommand)]

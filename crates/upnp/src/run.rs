@@ -177,7 +177,7 @@ impl Bound {
         Arc::new(Observed(self.counters.clone()))
     }
 
-    /// Serves until `cancel`, then says goodbye.
+    /// Serves until `cancel`, then announces that we leave (`ssdp:byebye`).
     ///
     /// # Errors
     /// When port 1900 can never be read again, or the kernel does not tell our addresses.
@@ -343,7 +343,7 @@ impl<W: Writer> Shell<W> {
         }
     }
 
-    /// Says goodbye; what was asked before is still answered.
+    /// Announces that we leave (`ssdp:byebye`); what was asked before is still answered.
     async fn finish(&mut self) {
         self.ssdp.handle_shutdown(self.writer.now().mono);
         self.transmit().await;
@@ -537,7 +537,7 @@ impl Observe for Observed {
     }
 }
 
-/// For a goodbye.
+/// How long requests that are under way may take once we leave.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

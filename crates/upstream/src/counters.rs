@@ -1,6 +1,6 @@
 //! What happened, as cheap integers.
 
-/// Why a datagram from the upstream side was not heeded.
+/// Why a datagram from the upstream side was ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropReason {
     /// It cannot be read.

@@ -18,7 +18,7 @@ pub struct PortKey {
     pub port: ExternalPort,
 }
 
-/// How a port fares at the upstream gateway, for people.
+/// The state of a port at the upstream gateway, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortState {
     /// It was asked for, and there is no answer yet.

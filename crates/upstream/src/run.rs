@@ -189,7 +189,7 @@ impl Shell {
         }
     }
 
-    /// What the kernel said is looked at a little later, since changes come in flocks.
+    /// What the kernel said is looked at a little later, since changes come in bursts.
     fn note(&mut self, change: &Change) {
         let ours = match change {
             Change::Address(address) | Change::AddressGone(address) => self
@@ -200,7 +200,7 @@ impl Shell {
             Change::Lagged | Change::Routes => true,
         };
         if ours {
-            self.look_at.get_or_insert(self.clock.mono() + FLOCK);
+            self.look_at.get_or_insert(self.clock.mono() + SETTLE);
         }
     }
 
@@ -309,7 +309,7 @@ async fn next(doing: &mut Option<Doing>) -> Done {
 }
 
 /// So long after a change the kernel is looked at.
-const FLOCK: Duration = Duration::from_millis(200);
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// Between two attempts.
 const RETRY: Duration = Duration::from_secs(5);

@@ -147,7 +147,7 @@ impl Shell {
         let mut snapshots = gateway.subscribe();
         loop {
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            // a flock of route changes is waited out, and so is a failure
+            // a burst of route changes is waited out, and so is a failure
             let waits = self.retry.is_some_and(|at| at > self.clock.mono());
             if self.addresses_due || !waits {
                 match self.settle(gateway, &snapshot).await {
@@ -164,7 +164,7 @@ impl Shell {
     }
 
     /// What the kernel said makes due; a change of routes is looked at a little later, since
-    /// routes come in flocks.
+    /// routes come in bursts.
     fn note(&mut self, change: &Change) {
         match change {
             Change::Address(_) | Change::AddressGone(_) => self.addresses_due = true,

@@ -23,7 +23,7 @@ pub struct MappingView {
     pub name: String,
     /// The server's private address.
     pub server: Ipv4Addr,
-    /// The server's own IPv6 address, where the port is or shall be a pinhole to it.
+    /// The server's own IPv6 address, where the port is, or is asked for as, a pinhole to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinhole: Option<Ipv6Addr>,
     /// `tcp` or `udp`.

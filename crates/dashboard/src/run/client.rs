@@ -31,7 +31,7 @@ impl Client {
         }
     }
 
-    /// Reads how the daemon fares.
+    /// Reads the daemon's state.
     ///
     /// # Errors
     /// See [`ClientError`]; so for every call.

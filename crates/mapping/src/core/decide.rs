@@ -445,7 +445,7 @@ struct Question<'a> {
     description: Option<&'a str>,
 }
 
-/// Tells whether a request that is seen again must be stored again: hasty clients ask every
+/// Tells whether a request that is seen again must be stored again: some clients ask every
 /// second.
 fn is_news(known: &Waiting, new: &Waiting, now: Now) -> bool {
     let same = Waiting {

@@ -69,7 +69,7 @@ pub struct PortSet {
     pub size: u16,
     /// The first internal one.
     pub first_internal_port: u16,
-    /// Whether the external ports shall be even and odd as the internal ones are.
+    /// Whether the first external port must be even or odd as the first internal one is (P flag).
     pub parity: bool,
 }
 
