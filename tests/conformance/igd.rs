@@ -977,6 +977,10 @@ mod pinholes {
         assert_eq!(home.firewall("CheckPinholeWorking", &id("1")), Err(703));
         let update = [id("1"), vec![("NewLeaseTime", "60".to_owned())]].concat();
         assert_eq!(home.firewall("UpdatePinhole", &update), Err(703));
+        // whatever the types forbid is told first
+        for action in ["DeletePinhole", "GetPinholePackets", "CheckPinholeWorking"] {
+            assert_eq!(home.firewall(action, &id("x")), Err(402), "{action}");
+        }
         let flow: Vec<_> = pinhole().into_iter().take(5).collect();
         assert_eq!(home.firewall("GetOutboundPinholeTimeout", &flow), Err(501));
     }

@@ -54,13 +54,14 @@ pub(super) fn update(
     caller: Caller<'_>,
     snapshot: &Snapshot,
 ) -> Result<Request, Fault> {
+    let (id, lifetime) = (named(arguments)?, lease(arguments, "NewLeaseTime")?);
     carried(snapshot)?;
-    let pinhole = own(arguments, caller, snapshot)?;
+    let pinhole = own(id, caller, snapshot)?;
     Ok(Request::UpdatePinhole(UpdatePinholeRequest {
         subject: Subject::Client(caller.client),
         requester: Requester::Upnp,
         id: pinhole.id,
-        lifetime: lease(arguments, "NewLeaseTime")?,
+        lifetime,
     }))
 }
 
@@ -69,7 +70,7 @@ pub(super) fn delete(
     caller: Caller<'_>,
     snapshot: &Snapshot,
 ) -> Result<Request, Fault> {
-    let pinhole = own(arguments, caller, snapshot)?;
+    let pinhole = own(named(arguments)?, caller, snapshot)?;
     Ok(Request::ClosePinhole(ClosePinholeRequest {
         subject: Subject::Client(caller.client),
         requester: Requester::Upnp,
@@ -83,8 +84,9 @@ pub(super) fn counted(
     caller: Caller<'_>,
     snapshot: &Snapshot,
 ) -> Result<PinholeId, Fault> {
+    let id = named(arguments)?;
     carried(snapshot)?;
-    own(arguments, caller, snapshot).map(|pinhole| pinhole.id)
+    own(id, caller, snapshot).map(|pinhole| pinhole.id)
 }
 
 /// A `ui4` runs over. A pinhole that nothing came through may work or not: 709 says so.
@@ -186,13 +188,16 @@ fn lease(arguments: &Arguments<'_>, name: &str) -> Result<Duration, Fault> {
     }
 }
 
-/// The caller's own pinhole that `UniqueID` names.
+fn named(arguments: &Arguments<'_>) -> Result<PinholeId, Fault> {
+    arguments.number("UniqueID").map(PinholeId)
+}
+
+/// The caller's own pinhole.
 fn own<'a>(
-    arguments: &Arguments<'_>,
+    id: PinholeId,
     caller: Caller<'_>,
     snapshot: &'a Snapshot,
 ) -> Result<&'a Pinhole, Fault> {
-    let id = PinholeId(arguments.number("UniqueID")?);
     let Some(pinhole) = snapshot.pinhole(id) else {
         carried(snapshot)?;
         return Err(refused(ErrorCode::NoSuchEntry));
