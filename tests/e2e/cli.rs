@@ -65,7 +65,7 @@ async fn verbs_show_what_there_is() -> Result<()> {
         let left = json(home, &["map", "list"]).await?;
         ensure!(left.as_array().is_some_and(Vec::is_empty), "{left}");
         let again = cli(home, &["map", "close", &id]).await?.ended(1)?;
-        again.says(&format!("mapping {id}: there is no such thing"))?;
+        again.says(&format!("mapping {id}: not found"))?;
         let nobody = cli(home, &["host", "show", "fridge"]).await?.ended(1)?;
         nobody.says("fridge: there is no such host")?;
         Ok(())

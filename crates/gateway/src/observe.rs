@@ -66,7 +66,7 @@ pub type ObserveFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The room is not running, or too many ask at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not now; ask again")]
+#[error("unavailable at the moment; try again")]
 pub struct Busy;
 
 /// One counter: `portico_<room>_<name>{reason="<reason>"}`.

@@ -389,13 +389,13 @@ pub enum Refusal {
     #[error("no prefix is delegated")]
     NoPrefix,
     /// The client has no active lease at its source address.
-    #[error("the client has no lease")]
+    #[error("the host has no lease")]
     NoLease,
     /// Nothing carries such packets.
-    #[error("nothing carries such packets")]
+    #[error("this gateway carries no such packets: an IPv4 forward, or a pinhole to an IPv6 host")]
     NotCarried,
     /// There is no such host, mapping or generation.
-    #[error("there is no such thing")]
+    #[error("not found")]
     NotFound,
     /// The mapping is for what the server sends: it ends by itself (RFC 6887 §15.1).
     #[error("the mapping is for what the server sends, and ends by itself")]
@@ -410,16 +410,16 @@ pub enum Refusal {
     #[error("the host has as many mappings as it may")]
     QuotaExceeded,
     /// The mapping is static: only an admin changes it.
-    #[error("the mapping is static")]
+    #[error("the mapping is static: only an admin may change it")]
     StaticMapping,
     /// A mapping cannot have so many filters, or none of this kind.
     #[error("the mapping cannot have these filters")]
     TooManyFilters,
     /// The disk, a follower or the program's end stood in the way; ask again.
-    #[error("not now; ask again")]
+    #[error("unavailable at the moment; try again")]
     Unavailable,
     /// A person is asked; ask again. This refusal has changed something: it is written down.
-    #[error("a person is asked about it")]
+    #[error("it waits for a person to approve it")]
     Waiting,
 }
 
