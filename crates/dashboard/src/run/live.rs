@@ -1,7 +1,10 @@
 //! Server-sent events: the facts of the core, as they happen.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::{Query, State};
@@ -18,7 +21,7 @@ use crate::events::{self, Cursor, Event};
 
 pub(super) async fn events(
     State(shared): State<Arc<Shared>>,
-    Query(query): Query<std::collections::BTreeMap<String, String>>,
+    Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
     let snapshots = shared.context.handle.subscribe();
@@ -119,17 +122,14 @@ fn frame(event: &Event) -> sse::Event {
 
 /// A stream that gives its place back when its reader has gone.
 struct Guarded {
-    stream: std::pin::Pin<Box<dyn Stream<Item = Result<sse::Event, Infallible>> + Send>>,
+    stream: Pin<Box<dyn Stream<Item = Result<sse::Event, Infallible>> + Send>>,
     shared: Arc<Shared>,
 }
 
 impl Stream for Guarded {
     type Item = Result<sse::Event, Infallible>;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.stream.as_mut().poll_next(context)
     }
 }

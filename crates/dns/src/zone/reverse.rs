@@ -1,6 +1,7 @@
 //! Finds a name in the reverse zones (RFC 1035 §3.5, RFC 3596 §2.5).
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use hickory_proto::rr::Name;
 use mapping::{Host, Snapshot};
@@ -88,7 +89,7 @@ fn v4_node(snapshot: &Snapshot, home: &Name, digits: &[u8], bits: usize, embedde
             embedded,
         };
     }
-    let here = |host: &&std::sync::Arc<Host>| host.lease.is_some();
+    let here = |host: &&Arc<Host>| host.lease.is_some();
     let label = snapshot
         .host_by_addr(addr)
         .filter(here)

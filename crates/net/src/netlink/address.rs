@@ -1,6 +1,7 @@
 //! Addresses of interfaces.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -101,11 +102,11 @@ impl Netlink {
         prefix_len: u8,
     ) -> Result<(), NetlinkError> {
         let message = match addr {
-            IpAddr::V4(addr) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            IpAddr::V4(addr) => AddressMessageBuilder::<Ipv4Addr>::new()
                 .index(ifindex)
                 .address(addr, prefix_len)
                 .build(),
-            IpAddr::V6(addr) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+            IpAddr::V6(addr) => AddressMessageBuilder::<Ipv6Addr>::new()
                 .index(ifindex)
                 .address(addr, prefix_len)
                 .build(),
@@ -154,7 +155,7 @@ impl Netlink {
             .unwrap_or_else(|_| {
                 Err(NetlinkError {
                     action: format!("get interface {ifindex} ready"),
-                    source: std::io::ErrorKind::TimedOut.into(),
+                    source: io::ErrorKind::TimedOut.into(),
                 })
             })
     }

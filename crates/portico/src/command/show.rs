@@ -1,5 +1,6 @@
 //! Answers as people read them: plain tables, one line an item.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
 use dashboard::model::{
@@ -256,11 +257,11 @@ pub(super) fn watched(now: u64, what: &str, session: &SessionView) -> String {
     )
 }
 
-fn six(end: &Endpoint<std::net::Ipv6Addr>) -> String {
+fn six(end: &Endpoint<Ipv6Addr>) -> String {
     format!("[{}]:{}", end.address, end.port)
 }
 
-fn four(end: &Endpoint<std::net::Ipv4Addr>) -> String {
+fn four(end: &Endpoint<Ipv4Addr>) -> String {
     format!("{}:{}", end.address, end.port)
 }
 

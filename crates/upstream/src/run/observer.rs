@@ -1,5 +1,7 @@
 //! Questions of people, answered by the room's own task.
 
+use std::net::Ipv4Addr;
+
 use gateway::{
     Busy, Count, Observe, ObserveFuture, UpstreamCursor, UpstreamGateway, UpstreamPage,
     UpstreamPort,
@@ -136,7 +138,7 @@ fn gateway(chain: &Chain) -> UpstreamGateway {
     }
 }
 
-fn port(key: PortKey, server: std::net::Ipv4Addr, state: PortState, now: Instant) -> UpstreamPort {
+fn port(key: PortKey, server: Ipv4Addr, state: PortState, now: Instant) -> UpstreamPort {
     let (granted, why, end) = match state {
         PortState::Open(granted) => (Some(granted), None, Some(granted.expires())),
         PortState::Refused { why, until } => (None, Some(why.as_str()), Some(until)),
