@@ -135,10 +135,11 @@ impl<const N: usize> Checkpoint<N> {
     }
 
     /// Ends a sweep over all numbers, those from `end` onward being free: from now on this is what
-    /// sessions are restored from.
-    pub(super) fn complete(&mut self, end: u32, boot: BootId, now: Now) -> io::Result<()> {
+    /// sessions are restored from. Tells whether it is: of a sweep of which something could not be
+    /// written nothing is made.
+    pub(super) fn complete(&mut self, end: u32, boot: BootId, now: Now) -> io::Result<bool> {
         if !std::mem::replace(&mut self.whole, true) {
-            return Ok(());
+            return Ok(false);
         }
         let places = usize::try_from(end).unwrap_or(usize::MAX);
         if self.written.len() > places {
@@ -151,7 +152,7 @@ impl<const N: usize> Checkpoint<N> {
             fs::rename(self.folder.join(NEW), self.folder.join(NAME))?;
             self.in_place = true;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until the disk has everything.
@@ -388,12 +389,12 @@ mod tests {
             File::open(folder.path().join(NAME)).unwrap(),
         );
         assert!(put(&mut file, 0, 2, &[line(0, 2), line(1, 3)]).is_err());
-        file.complete(2, BOOT, now(2)).unwrap();
+        assert!(!file.complete(2, BOOT, now(2)).unwrap());
         assert_eq!(load::<8>(folder.path()).unwrap().at, now(1));
 
         file.file = writable;
         put(&mut file, 0, 2, &[line(0, 2), line(1, 3)]).unwrap();
-        file.complete(2, BOOT, now(3)).unwrap();
+        assert!(file.complete(2, BOOT, now(3)).unwrap());
         assert_eq!(sessions(&folder), [2, 3]);
     }
 

@@ -30,6 +30,7 @@ pub(super) struct Desk {
     syslog: Option<Sender>,
     losses: Arc<Losses>,
     log_trouble: Trouble,
+    forget_trouble: Trouble,
     syslog_trouble: Trouble,
     state: Option<PathBuf>,
     /// Unknown, no other boot is the same.
@@ -61,6 +62,7 @@ impl Desk {
             checkpoint: None,
             checkpoint_trouble: Trouble::default(),
             log_trouble: Trouble::default(),
+            forget_trouble: Trouble::default(),
             syslog_trouble: Trouble::default(),
             forgotten: Instant::default(),
         }
@@ -111,8 +113,14 @@ impl Desk {
             Message::Sessions(part) => self.save(&part),
             Message::Swept(end, now) => {
                 if let Some(checkpoint) = &mut self.checkpoint {
-                    let result = checkpoint.complete(end, self.boot.unwrap_or_default(), now);
-                    self.checkpoint_trouble.note("save sessions", result);
+                    match checkpoint.complete(end, self.boot.unwrap_or_default(), now) {
+                        // what could not be written was told then
+                        Ok(false) => {}
+                        complete => {
+                            let complete = complete.map(drop);
+                            self.checkpoint_trouble.note("save sessions", complete);
+                        }
+                    }
                 }
             }
         }
@@ -161,7 +169,10 @@ impl Desk {
             return;
         };
         let result = write(&mut self.checkpoint, state, part);
-        self.checkpoint_trouble.note("save sessions", result);
+        // that it works again is true only of all parts
+        if result.is_err() {
+            self.checkpoint_trouble.note("save sessions", result);
+        }
     }
 
     fn add(&mut self, record: &Record) {
@@ -181,7 +192,8 @@ impl Desk {
             if self.forgotten == Instant::default() || now.mono - self.forgotten > FORGET_EVERY {
                 self.forgotten = now.mono;
                 let forgotten = log.forget(now.wall);
-                self.log_trouble.note("delete old session logs", forgotten);
+                self.forget_trouble
+                    .note("delete old session logs", forgotten);
             }
         }
         if let Some(syslog) = &mut self.syslog
