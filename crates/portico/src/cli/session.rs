@@ -140,8 +140,10 @@ fn zone(text: &str) -> Option<(&str, i64)> {
     let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
     let ahead = (hours * 60 + minutes) * 60;
     match zone.get(..1)? {
-        "+" if minutes < 60 => Some((time, ahead)),
-        "-" if minutes < 60 => Some((time, -ahead)),
+        // RFC 3339 §5.6
+        _ if hours > 23 || minutes > 59 => None,
+        "+" => Some((time, ahead)),
+        "-" => Some((time, -ahead)),
         _ => None,
     }
 }
@@ -193,6 +195,7 @@ mod tests {
             "@x",
             "1969-12-31T23:59:59Z",
             "2026-11-23T04:12:00+01:60",
+            "2026-11-23T04:12:00+24:00",
             "1970-01-01T00:00:00+01:00",
         ] {
             assert!(moment(text).is_err(), "{text}");
