@@ -127,7 +127,7 @@ pub(super) async fn answer(
     if count > ENTRIES {
         // The kernel looks through its proxy entries one by one: with so many it is better told
         // to answer for everything that it routes elsewhere.
-        if let Err(error) = net::sysctl::write(&format!("ipv4/conf/{name}/proxy_arp"), "1") {
+        if let Err(error) = net::sysctl::write(&proxy_arp(name), "1") {
             tracing::warn!(%error, "nobody answers for the pool on the LAN");
         }
         return Ok(());
@@ -142,6 +142,24 @@ pub(super) async fn answer(
         }
     }
     Ok(())
+}
+
+/// Tells whether the kernel answers on an interface for everything that it routes elsewhere.
+pub(super) fn answers_for_all(name: &str) -> bool {
+    net::sysctl::read(&proxy_arp(name)).is_ok_and(|value| value != "0")
+}
+
+/// Ends that, where it was only for a large pool.
+pub(super) fn no_longer_answer_for_all(name: &str) {
+    if answers_for_all(name)
+        && let Err(error) = net::sysctl::write(&proxy_arp(name), "0")
+    {
+        tracing::warn!(%error, "the kernel goes on answering for others on {name}");
+    }
+}
+
+fn proxy_arp(name: &str) -> String {
+    format!("ipv4/conf/{name}/proxy_arp")
 }
 
 /// Ends what an earlier process began, for a pool that is no longer ours.

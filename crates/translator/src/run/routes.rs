@@ -17,6 +17,8 @@ pub(super) struct Routes {
     is_off: bool,
     lan_name: String,
     lan: Lan,
+    /// Whether the kernel answered for everything on the LAN before we came, if we may end that.
+    answers_for_all: Option<bool>,
     proxy: Proxy,
     pool: Vec<PoolRange>,
     nsps: Vec<Nsp>,
@@ -43,6 +45,7 @@ impl Routes {
             is_off: false,
             lan_name: lan_name.to_owned(),
             lan,
+            answers_for_all: None,
             proxy: Proxy::default(),
             pool,
             nsps,
@@ -85,6 +88,7 @@ impl Routes {
             is_off: false,
             lan_name: interface.unwrap_or_default().to_owned(),
             lan,
+            answers_for_all: interface.map(lan::answers_for_all),
             proxy: Proxy::default(),
             pool,
             nsps: Vec::new(),
@@ -113,6 +117,9 @@ impl Routes {
         for network in self.others.iter().copied().chain(pool) {
             self.netlink.remove_route(self.to_tun(network)).await?;
             self.netlink.remove_route(behind(network)).await?;
+        }
+        if self.answers_for_all == Some(false) {
+            lan::no_longer_answer_for_all(&self.lan_name);
         }
         match self.lan.index {
             Some(lan) => lan::no_longer_answer(&self.netlink, lan, &self.pool).await,
