@@ -223,6 +223,38 @@ async fn pool_on_a_link_is_answered_for_by_arp() -> Result<()> {
 }
 
 #[tokio::test]
+async fn large_pool_on_a_link_is_answered_for_as_long_as_it_is_there() -> Result<()> {
+    let wires = Wires::build().await?;
+    for node in [&wires.gateway, &wires.four] {
+        let (interface, addr) = if node.name() == "four" {
+            ("eth0", "10.9.0.20/16")
+        } else {
+            ("four0", "10.9.0.1/16")
+        };
+        node.add_address(interface, addr).await?;
+    }
+    let _web = wires.serve(&wires.four, 8000, "from IPv4").await?;
+    let proxy_arp = async || {
+        let cat = program(&wires.gateway, "sh")?;
+        let key = "cat /proc/sys/net/ipv4/conf/four0/proxy_arp";
+        say(cat.args(["-c", key])).await?.ok()
+    };
+    ensure!(proxy_arp().await?.trim() == "0");
+    let large = ["--pool", "10.9.128.0/17", "--interface", "four0"];
+    let portico = wires
+        .translate(&[&["--pref64", PREFIX, "--quiet"], &large[..]].concat())
+        .await?;
+
+    let page = fetch(&wires.six, "http://[64:ff9b:1::a09:14]:8000/").await?;
+    ensure!(page == "from IPv4", "{page}");
+    ensure!(proxy_arp().await?.trim() == "1");
+
+    portico.stop().await?;
+    ensure!(proxy_arp().await?.trim() == "0");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_said_and_has_an_exit_code() -> Result<()> {
     let gateway = Node::new("gateway")?;
     let far = Node::new("far")?;
@@ -304,6 +336,38 @@ async fn forwarding_that_is_off_is_told_or_mended() -> Result<()> {
 }
 
 #[tokio::test]
+async fn terminal_that_closes_ends_it_in_order_unless_it_is_not_to_hear_of_that() -> Result<()> {
+    let wires = Wires::build().await?;
+    let args = ["--pref64", PREFIX, "--pool", "192.0.2.1", "--quiet"];
+    let blackholes = async || {
+        let ip = program(&wires.gateway, "ip")?.args(["-6", "route", "list", "type", "blackhole"]);
+        say(ip).await?.ok()
+    };
+    let portico = wires.translate(&args).await?;
+    ensure!(blackholes().await?.contains(PREFIX));
+    portico.stop_by("-HUP").await?;
+    ensure!(blackholes().await?.is_empty());
+
+    let nohup = "trap '' HUP; exec \"$0\" translate \"$@\"";
+    let kept = program(&wires.gateway, "sh")?
+        .args(["-c", nohup, env!("CARGO_BIN_EXE_portico")])
+        .args(args);
+    let portico = Translating::begin(kept).await?;
+    let pid = portico.child.id().context("it ended")?.to_string();
+    ensure!(
+        std::process::Command::new("kill")
+            .args(["-HUP", &pid])
+            .status()?
+            .success()
+    );
+    let _web = wires.serve(&wires.four, 8000, "from IPv4").await?;
+    let page = fetch(&wires.six, "http://[64:ff9b:1::c633:6414]:8000/").await?;
+    ensure!(page == "from IPv4", "{page}");
+    portico.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn killed_translator_lets_nothing_leak_and_starts_again() -> Result<()> {
     let wires = Wires::build().await?;
     let _web = wires.serve(&wires.four, 8000, "from IPv4").await?;
@@ -352,15 +416,7 @@ impl Wires {
 
     /// Runs the translator on the gateway, until it translates.
     async fn translate(&self, args: &[&str]) -> Result<Translating> {
-        let mut child = portico(&self.gateway)
-            .args(args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .await?;
-        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let mut translating = Translating { child, lines };
-        translating.next().await?;
-        Ok(translating)
+        Translating::begin(portico(&self.gateway).args(args)).await
     }
 
     /// Serves a page, and 6 MB of zeros as `big`, on both families.
@@ -389,6 +445,14 @@ struct Translating {
 }
 
 impl Translating {
+    async fn begin(command: lab::Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn().await?;
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut translating = Self { child, lines };
+        translating.next().await?;
+        Ok(translating)
+    }
+
     /// The next line that it prints.
     async fn next(&mut self) -> Result<String> {
         let line = timeout(PATIENCE, self.lines.next_line()).await;

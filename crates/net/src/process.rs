@@ -41,6 +41,18 @@ pub fn set_thread_niceness(niceness: i32) -> io::Result<()> {
     Ok(Errno::result(result).map(drop)?)
 }
 
+/// Tells whether whoever started this process wants it to go on when its terminal closes, as `nohup`
+/// does.
+#[must_use]
+pub fn ignores_hangup() -> bool {
+    // proc_pid_status(5): a mask of signals, the first of them SIGHUP
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
+}
+
 /// Returns the user as whom this process acts.
 #[must_use]
 pub fn effective_uid() -> u32 {

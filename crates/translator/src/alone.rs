@@ -40,7 +40,7 @@ impl Alone {
     /// Says whether this can be done with these pool ranges.
     ///
     /// # Errors
-    /// When pool ranges overlap, when a binding lies outside the pool, there are two for the same,
+    /// When pool ranges overlap, when a binding lies outside the pool or at an end of it, there are two for the same,
     /// its host is mapped or can be none, or when a map covers pool addresses.
     pub fn check(&self, pool: &[PoolRange]) -> Result<(), InvalidAlone> {
         for (index, range) in pool.iter().enumerate() {
@@ -52,6 +52,9 @@ impl Alone {
         for (index, binding) in self.bindings.iter().enumerate() {
             if !pool.iter().any(|range| range.contains(binding.four.0)) {
                 return Err(InvalidAlone::OutsidePool(*binding));
+            }
+            if !pool.iter().any(|range| range.has_host(binding.four.0)) {
+                return Err(InvalidAlone::EndOfPool(*binding));
             }
             let same = |other: &&Binding| {
                 other.transport == binding.transport
@@ -92,6 +95,12 @@ pub enum InvalidAlone {
     /// Two bindings have the same host or the same pool address.
     #[error("the binding {0} says again what another one has said")]
     BoundTwice(Binding),
+    /// A binding lies where no remote can stand, see [`PoolRange::hosts`].
+    #[error(
+        "the binding {0} is at the first or last address of its pool, which may stand for the \
+         network or for all its hosts: give the pool in smaller parts"
+    )]
+    EndOfPool(Binding),
     /// A map covers pool addresses.
     #[error("the map {0} covers addresses of the pool")]
     InPool(AddressMap),

@@ -202,7 +202,7 @@ Examples:
 Prefixes, pool and the vacant side of each map are led to the device; behind them stand blackhole
 routes, so that nothing leaks when the program is killed. They go when it ends by itself.
 
-Exit status: 0 after SIGINT or SIGTERM, 1 failed, 2 usage, 4 not permitted.";
+Exit status: 0 after SIGINT, SIGTERM or SIGHUP, 1 failed, 2 usage, 4 not permitted.";
 
 #[cfg(test)]
 mod tests {

@@ -11,11 +11,12 @@ use gateway::Observe as _;
 use mapping::Instant;
 use net::Clock;
 use net::tun::OpenTunError;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use translator::{
-    AddressMaps, Alone, AloneSettings, Closed, Config, Filtering, Limits, Observer, RunError,
-    TooShort, reserved_v4, run_alone,
+    AddressMaps, Alone, AloneSettings, Closed, Config, Filtering, Limits, Observer, Pref64,
+    RunError, TooShort, reserved_v4, run_alone,
 };
 
 use super::{Failure, print};
@@ -23,7 +24,7 @@ use crate::cli::translate::{Open, Translate};
 use crate::daemon;
 use reading::{Format, Reading};
 
-/// Runs the translator until SIGINT or SIGTERM.
+/// Runs the translator until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
 /// When it cannot be as it is asked for, cannot start, or ends by itself.
@@ -48,22 +49,8 @@ pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
             return Err(usage(&format!("the prefix {prefix} overlaps {other}")));
         }
     }
-    for binding in &args.bindings {
-        let mut around = args.pref64s.iter();
-        if let Some(prefix) = around.find(|prefix| prefix.contains(binding.six.0)) {
-            return Err(usage(&format!(
-                "the host of the binding {binding} lies in the prefix {prefix}: nobody there is a \
-                 host"
-            )));
-        }
-    }
-    for Open { server, .. } in &args.open {
-        if let Some(what) = reserved_v4(*server, 32) {
-            return Err(usage(&format!(
-                "nothing is open at {server}: no server has {what} addresses"
-            )));
-        }
-    }
+    check_bindings(args).map_err(|error| usage(&error))?;
+    check_open(&args.open, &args.pref64s).map_err(|error| usage(&error))?;
     let maps = AddressMaps::new(args.maps.clone()).map_err(|error| usage(&error))?;
     for (one, other) in maps.overlaps() {
         tracing::warn!("the maps {one} and {other} overlap: the longer prefix counts");
@@ -105,6 +92,46 @@ pub fn settings(args: &Translate) -> Result<AloneSettings, Failure> {
     })
 }
 
+/// What a host sends from inside a prefix is dropped (RFC 6146 §3.5).
+fn check_bindings(args: &Translate) -> Result<(), String> {
+    for binding in &args.bindings {
+        let mut around = args.pref64s.iter();
+        if let Some(prefix) = around.find(|prefix| prefix.contains(binding.six.0)) {
+            return Err(format!(
+                "the host of the binding {binding} lies in the prefix {prefix}: nobody there is a \
+                 host"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_open(open: &[Open], prefixes: &[Pref64]) -> Result<(), String> {
+    for (index, one) in open.iter().enumerate() {
+        let server = one.server;
+        if let Some(what) = reserved_v4(server, 32) {
+            return Err(format!(
+                "nothing is open at {server}: no server has {what} addresses"
+            ));
+        }
+        if !prefixes.iter().any(|prefix| prefix.may_represent(server)) {
+            return Err(format!(
+                "nothing is open at {server}: the well-known prefix stands for global addresses \
+                 only (RFC 6052 §3.1); give another prefix"
+            ));
+        }
+        let mut before = open.iter().take(index);
+        let knock = |open: &Open| (open.protocol, open.server, open.external);
+        if before.any(|other| knock(other) == knock(one)) {
+            return Err(format!(
+                "the port {} of {server} is opened twice",
+                one.external
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn set_timeouts(args: &Translate, config: &mut Config) -> Result<(), TooShort> {
     let (timeouts, lifetimes) = (&args.timeouts, &mut config.lifetimes);
     if let Some(time) = timeouts.udp_timeout {
@@ -131,7 +158,13 @@ fn set_timeouts(args: &Translate, config: &mut Config) -> Result<(), TooShort> {
 
 async fn translate(args: &Translate, settings: AloneSettings) -> Result<(), Failure> {
     machine::look(&settings, args.sysctl).await?;
-    let stop = daemon::stop_signal()?;
+    let (stop, hangup) = (daemon::stop_signal()?, hangup()?);
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = hangup => {}
+        }
+    };
     let (observer, inbox) = Observer::new();
     let cancel = CancellationToken::new();
     let start = Clock::new().mono();
@@ -150,6 +183,21 @@ async fn translate(args: &Translate, settings: AloneSettings) -> Result<(), Fail
         Format::Summary
     };
     print::text(&last.text(None, format))
+}
+
+/// Waits until the terminal closes, if that is to be the end.
+fn hangup() -> Result<impl Future<Output = ()>, Failure> {
+    let signal = if net::process::ignores_hangup() {
+        None
+    } else {
+        Some(signal(SignalKind::hangup()).map_err(|error| failed(&error))?)
+    };
+    Ok(async move {
+        match signal {
+            Some(mut signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// Shows the counters each second until it is told to stop.
@@ -318,6 +366,16 @@ mod tests {
                 "--pool 192.0.2.1 --open tcp,127.0.0.1:80",
                 "nothing is open at 127.0.0.1: no server has loopback addresses",
             ),
+            (
+                "--pool 192.0.2.1 --open tcp,192.0.2.9:80 --open tcp,192.0.2.9:80,=8080",
+                "the port 80 of 192.0.2.9 is opened twice",
+            ),
+            (
+                "--pool 192.0.2.0/28 --bib tcp,[2001:db8::1]:80,192.0.2.0:80",
+                "the binding tcp,[2001:db8::1]:80,192.0.2.0:80 is at the first or last address of \
+                 its pool, which may stand for the network or for all its hosts: give the pool in \
+                 smaller parts",
+            ),
         ] {
             let words = ["portico", "translate", "--pref64", "64:ff9b:1::/96"];
             let words = words.into_iter().chain(args.split_whitespace());
@@ -326,6 +384,18 @@ mod tests {
             };
             let failure = settings(&args).unwrap_err();
             assert_eq!((failure.code, &*failure.message), (Failure::USAGE, why));
+        }
+    }
+
+    #[test]
+    fn well_known_prefix_opens_no_private_server() {
+        for (prefixes, is_open) in [
+            (&["64:ff9b::/96"][..], false),
+            (&["64:ff9b::/96", "64:ff9b:1::/96"], true),
+        ] {
+            let prefixes: Vec<_> = prefixes.iter().map(|text| text.parse().unwrap()).collect();
+            let open = ["tcp,192.168.1.20:80".parse().unwrap()];
+            assert_eq!(check_open(&open, &prefixes).is_ok(), is_open);
         }
     }
 

@@ -58,6 +58,12 @@ impl PoolRange {
         self.contains(other.network) || other.contains(self.network)
     }
 
+    /// Tells whether `addr` is one of [`Self::hosts`].
+    pub(crate) fn has_host(self, addr: Ipv4Addr) -> bool {
+        let (first, last) = self.host_bounds();
+        (first..=last).contains(&addr.to_bits())
+    }
+
     /// Iterates over the addresses behind which remotes may appear: every one of a range of one or
     /// two (RFC 3021), else all but the first and the last, which would be the network and the
     /// broadcast address where the range is at either end of a subnet.
