@@ -10,7 +10,8 @@
 //! # Threats
 //!
 //! A device opens ports for itself, so all hangs on who it is. Over IPv4 that is the host to whose
-//! MAC the source address is leased, and a frame with another MAC is dropped. Over IPv6 nobody
+//! MAC the source address is leased: a frame with another MAC is dropped, and the answer goes to
+//! that MAC without ARP, which a neighbour can lie to. Over IPv6 nobody
 //! leases addresses. A host is taken for the one whose MAC its frame bears only if the kernel's
 //! neighbour table leads to that MAC at the source address ([`Server::poll_claim`]): else a
 //! neighbour could write another's MAC into its frames, keep its own address, and would even get

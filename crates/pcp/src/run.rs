@@ -380,7 +380,8 @@ impl Shell {
     }
 
     /// Never waits: a neighbour who asks as hosts that are not there fills the socket's buffer
-    /// with answers that wait for ARP. Then who has a lease is reached without ARP.
+    /// with answers that wait for ARP. Who has a lease is reached without ARP, which a neighbour
+    /// can lie to, and which remembers for some seconds who had an address before.
     fn send(&self, transmit: &Transmit) -> io::Result<()> {
         let Transmit { from, to, bytes } = transmit;
         let to = match (to, &self.ipv6) {
@@ -394,20 +395,20 @@ impl Shell {
                 return socket.try_send_to(bytes, *to, Some(from));
             }
         };
-        let full = match self.ipv4.try_send_to(bytes, to.into(), None) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
-            sent => return sent,
+        let by_socket = || self.ipv4.try_send_to(bytes, to.into(), None);
+        let in_frame = |mac| {
+            let source = SocketAddrV4::new(self.addr, PORT);
+            let sent = self.packet.send_udp(mac, source, to, bytes);
+            sent.now_or_never().ok_or(io::ErrorKind::WouldBlock)?
         };
-        let mac = self.mac_of(*to.ip()).ok_or(full)?;
-        let source = SocketAddrV4::new(self.addr, PORT);
-        let sent = self.packet.send_udp(mac, source, to, bytes);
-        sent.now_or_never().ok_or(io::ErrorKind::WouldBlock)?
+        match self.holder_of(*to.ip()) {
+            Some(mac) => in_frame(mac),
+            None if to.ip().is_multicast() => by_socket().or_else(|_full| in_frame(ALL_HOSTS)),
+            None => by_socket(),
+        }
     }
 
-    fn mac_of(&self, addr: Ipv4Addr) -> Option<Mac> {
-        if addr.is_multicast() {
-            return Some(ALL_HOSTS);
-        }
+    fn holder_of(&self, addr: Ipv4Addr) -> Option<Mac> {
         let snapshot = self.snapshots.borrow();
         let host = snapshot.host_by_addr(addr)?;
         host.lease.map(|_| host.mac)

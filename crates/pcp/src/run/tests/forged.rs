@@ -145,6 +145,37 @@ fn p_8_datagrams_that_find_no_room_are_counted() {
 }
 
 #[test]
+fn t_21_an_answer_goes_to_who_has_the_lease_whatever_arp_was_told() {
+    in_home(|home| async move {
+        let client = home.client(CAMERA, 0);
+        let forger = home.forger();
+        namespace::enter(&home.gateway).unwrap();
+        let net = Netlink::open().unwrap();
+        let near = net.index("lan").await.unwrap();
+        let cancel = CancellationToken::new();
+        let serving = home.serve(cancel.clone());
+
+        let exchange = async {
+            // the kernel knows where the camera is, and is told that it is elsewhere
+            assert!(net.leads_to(near, CAMERA.into(), CAMERA_MAC).await.unwrap());
+            let lie = arp_reply((NEIGHBOUR_MAC, CAMERA), (forger.1, GATEWAY));
+            while net.neighbour(near, CAMERA.into()).await.unwrap() != Some(NEIGHBOUR_MAC) {
+                forger.0.send(&lie).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+
+            say(&client, &[0, 0]).await;
+            assert_eq!(hear(&client).await[..4], [0, 128, 0, 0]);
+            say(&client, &map_request(8080)).await;
+            assert_eq!(hear(&client).await[..4], [2, 129, 0, 0]);
+            cancel.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, exchange);
+        served.unwrap();
+    });
+}
+
+#[test]
 fn t_21_who_writes_a_neighbours_mac_over_ipv6_is_not_taken_for_it() {
     in_home(|home| async move {
         let forger = home.forger();
@@ -206,6 +237,18 @@ impl Home {
         });
         found.unwrap()
     }
+}
+
+/// RFC 826.
+fn arp_reply(from: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr)) -> Vec<u8> {
+    let mut frame = [to.0.0, from.0.0].concat();
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    for (mac, addr) in [from, to] {
+        frame.extend(mac.0);
+        frame.extend(addr.octets());
+    }
+    frame.resize(60, 0);
+    frame
 }
 
 /// From port 6000 to port 5351, checksummed as RFC 8200 §8.1 asks.
