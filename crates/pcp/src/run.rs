@@ -402,7 +402,8 @@ impl Shell {
             sent.now_or_never().ok_or(io::ErrorKind::WouldBlock)?
         };
         match self.holder_of(*to.ip()) {
-            Some(mac) => in_frame(mac),
+            // before the first wait nobody knows yet that frames can be sent
+            Some(mac) => in_frame(mac).or_else(|_not_yet| by_socket()),
             None if to.ip().is_multicast() => by_socket().or_else(|_full| in_frame(ALL_HOSTS)),
             None => by_socket(),
         }
