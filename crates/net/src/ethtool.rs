@@ -69,7 +69,7 @@ fn set(ifname: &str, cmd: u32, data: u32) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let mut value = Value { cmd, data };
     let mut request = Request {
-        name: crate::tun::ifname_bytes(ifname)?,
+        name: crate::ifname::bytes(ifname)?,
         data: &raw mut value,
         padding: [0; 16],
     };

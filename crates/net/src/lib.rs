@@ -17,6 +17,7 @@ mod bind;
 mod clock;
 pub mod ethtool;
 mod filter;
+pub mod ifname;
 pub mod lan;
 pub mod listen;
 pub mod namespace;

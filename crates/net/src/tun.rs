@@ -195,7 +195,7 @@ fn attach(name: &str) -> io::Result<(File, String)> {
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open("/dev/net/tun")?;
     let mut request = Request {
-        name: ifname_bytes(name)?,
+        name: crate::ifname::bytes(name)?,
         flags: FLAGS,
         padding: [0; 22],
     };
@@ -252,19 +252,6 @@ fn request_offloads(fd: RawFd, offloads: libc::c_uint) -> io::Result<()> {
     } else {
         Ok(())
     }
-}
-
-pub(crate) fn ifname_bytes(name: &str) -> io::Result<[u8; libc::IFNAMSIZ]> {
-    let mut bytes = [0; libc::IFNAMSIZ];
-    // One byte must stay for the terminating zero.
-    if name.is_empty() || name.len() >= bytes.len() || name.contains(['/', '\0']) {
-        let message = format!("{name:?} is no name of an interface");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    for (byte, from) in bytes.iter_mut().zip(name.bytes()) {
-        *byte = from;
-    }
-    Ok(bytes)
 }
 
 /// The length of `struct virtio_net_hdr` before each packet.

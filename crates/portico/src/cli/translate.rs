@@ -164,18 +164,18 @@ impl FromStr for Open {
 }
 
 fn device(text: &str) -> Result<String, &'static str> {
-    // `IFNAMSIZ` without its zero byte
-    let fits = (1..16).contains(&text.len())
+    // the kernel would put a number in the place of a percent sign
+    let fits = net::ifname::is_valid(text)
         && !NO_NAMES.contains(&text)
         && text
             .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"%/:".contains(&byte));
+            .all(|byte| byte.is_ascii_graphic() && byte != b'%');
     fits.then(|| text.to_owned())
         .ok_or("expected a name of at most 15 letters and digits, which the kernel has no use for")
 }
 
-/// Folders beside those of the interfaces.
-const NO_NAMES: [&str; 4] = [".", "..", "all", "default"];
+/// Folders beside those of the interfaces below `/proc/sys/net`.
+const NO_NAMES: [&str; 2] = ["all", "default"];
 
 const EXAMPLES: &str = "\
 Examples:

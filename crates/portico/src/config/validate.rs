@@ -180,12 +180,10 @@ fn listeners(file: &file::Dashboard) -> Checked<Vec<SocketAddr>> {
 }
 
 fn interface(text: &str) -> Result<String, String> {
-    // IFNAMSIZ is 16 with the closing zero
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if text.len() > 15 || text.contains(odd) || [".", ".."].contains(&text) {
-        return Err("not the name of a network interface".to_owned());
+    match net::ifname::is_valid(text) {
+        true => Ok(text.to_owned()),
+        false => Err("not the name of a network interface".to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 fn subnet(text: &str) -> Result<(Ipv4Addr, u8), String> {
