@@ -1,7 +1,7 @@
 //! The state folder: its lock, its modes, and the connection.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::future::Future;
+use std::future::{self, Future};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -179,13 +179,11 @@ impl Checking {
             })
         });
         // the thread of the connection goes on with it by itself
-        Ok(Self(match (&mut check).now_or_never() {
-            Some(done) => {
-                done?;
-                None
-            }
-            None => Some(check),
-        }))
+        let found = (&mut check).now_or_never();
+        Ok(Self(Some(match found {
+            Some(found) => Box::pin(future::ready(found)),
+            None => check,
+        })))
     }
 
     /// Waits for its end.
