@@ -88,7 +88,7 @@ enum Ends {
 struct Work {
     hosts: std::collections::BTreeMap<Mac, Option<Arc<Host>>>,
     mappings: std::collections::BTreeMap<MappingId, Option<Arc<Mapping>>>,
-    ends: std::collections::BTreeMap<MappingId, Expiry>,
+    renewals: std::collections::BTreeMap<MappingId, Arc<Mapping>>,
     generations: std::collections::BTreeMap<GenerationId, Option<Generation>>,
     permissions: std::collections::BTreeMap<PortKey, Option<Permission>>,
     pinholes: std::collections::BTreeMap<PinholeId, Option<Arc<Pinhole>>>,

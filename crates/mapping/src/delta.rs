@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::{
-    BootId, BootNumber, Counters, Expiry, Generation, GenerationId, Host, Instant, InternalPort,
-    Mac, Mapping, MappingId, Permission, Pinhole, PinholeId, Policy, Protocol, Requester, Revision,
+    BootId, BootNumber, Counters, Generation, GenerationId, Host, Instant, InternalPort, Mac,
+    Mapping, MappingId, Permission, Pinhole, PinholeId, Policy, Protocol, Requester, Revision,
     Waiting, Wall,
 };
 
@@ -16,8 +16,8 @@ pub struct Delta {
     pub hosts: BTreeMap<Mac, Option<Arc<Host>>>,
     /// Mappings by id.
     pub mappings: BTreeMap<MappingId, Option<Arc<Mapping>>>,
-    /// The new ends of mappings of which nothing else is new: what most renewals come to.
-    pub ends: BTreeMap<MappingId, Expiry>,
+    /// Mappings of which only the end and the memo are new: what most renewals come to.
+    pub renewals: BTreeMap<MappingId, Arc<Mapping>>,
     /// Generations by id.
     pub generations: BTreeMap<GenerationId, Option<Generation>>,
     /// What people decided about ports.

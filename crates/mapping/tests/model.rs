@@ -72,10 +72,11 @@ impl Stored {
     fn apply(&mut self, delta: &Delta) {
         put(&mut self.hosts, &delta.hosts);
         put(&mut self.mappings, &delta.mappings);
-        for (id, expiry) in &delta.ends {
+        for (id, renewed) in &delta.renewals {
             let row = self.mappings.get_mut(id).unwrap();
             *row = Arc::new(Mapping {
-                expires: Some(*expiry),
+                expires: renewed.expires,
+                memo: renewed.memo.clone(),
                 ..Mapping::clone(row)
             });
         }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use mapping::{
-    AuditEntry, Delta, Expiry, Generation, Host, Instant, Mapping, MappingId, Meta, Policy, Wall,
-};
+use mapping::{AuditEntry, Delta, Expiry, Generation, Host, Instant, Mapping, Meta, Policy, Wall};
 use serde::{Deserialize, Serialize};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
@@ -14,10 +12,10 @@ use crate::store::CommitError;
 
 /// The columns of a batch, in their order.
 pub(crate) struct Rows {
-    /// Arrays: mappings, their ends, hosts, generations, permissions, pinholes and waiting
-    /// requests to delete; hosts, mappings, their ends, generations, permissions, pinholes, waiting
+    /// Arrays: mappings, hosts, generations, permissions, pinholes and waiting requests to delete;
+    /// hosts, mappings, what renewals change of them, generations, permissions, pinholes, waiting
     /// requests and audit lines to insert. `None` is an empty one.
-    arrays: [Option<String>; 15],
+    arrays: [Option<String>; 14],
     meta: Meta,
     policy: Option<String>,
 }
@@ -27,7 +25,7 @@ impl Rows {
         let Delta {
             hosts,
             mappings,
-            ends,
+            renewals,
             generations,
             permissions,
             pinholes,
@@ -37,17 +35,11 @@ impl Rows {
             policy,
         } = delta;
         let gone_mappings = mappings.iter().filter(|(_, row)| row.is_none());
-        let end_of = |row: &Option<Arc<Mapping>>| row.as_ref().and_then(|row| row.expires);
-        let gone_ends = mappings.iter().filter(|(_, row)| end_of(row).is_none());
-        let with_rows = mappings
-            .iter()
-            .filter_map(|(id, row)| end_of(row).map(|expiry| (id, expiry)));
-        let ends = ends.iter().map(|(id, expiry)| (id, *expiry));
+        let whole_rows = || mappings.values().flatten();
         let gone_generations = generations.iter().filter(|(_, row)| row.is_none());
         Ok(Self {
             arrays: [
                 array(gone_mappings.map(|(id, _)| whole(id.0)))?,
-                array(gone_ends.map(|(id, _)| whole(id.0)))?,
                 array(hosts.keys().map(ToString::to_string))?,
                 array(gone_generations.map(|(id, _)| id.0))?,
                 array(permissions.keys().map(|(host, protocol, port)| {
@@ -56,8 +48,8 @@ impl Rows {
                 array(pinholes.keys().map(|id| id.0))?,
                 array(waiting.keys().map(|id| whole(id.0)))?,
                 array(hosts.values().flatten().map(host))?,
-                array(mappings.values().flatten().map(mapping))?,
-                array(with_rows.chain(ends).map(end))?,
+                array(whole_rows().map(mapping))?,
+                array(whole_rows().chain(renewals.values()).map(renewal))?,
                 array(generations.values().flatten().map(generation))?,
                 array(permissions.values().flatten().map(decisions::permission))?,
                 array(pinholes.values().flatten().map(decisions::pinhole))?,
@@ -157,12 +149,17 @@ fn mapping(mapping: &Arc<Mapping>) -> impl Serialize {
         mapping.via.as_str(),
         mapping.peer,
         decisions::filters_text(&mapping.filters),
-        mapping.memo.as_deref().map(hex),
     )
 }
 
-fn end((id, expiry): (&MappingId, Expiry)) -> impl Serialize + use<> {
-    (whole(id.0), expiry.boot.0, instant(expiry.at))
+fn renewal(mapping: &Arc<Mapping>) -> impl Serialize + use<> {
+    let (expires_boot, expires_at) = expiry(mapping.expires);
+    (
+        whole(mapping.id.0),
+        expires_boot,
+        expires_at,
+        mapping.memo.as_deref().map(hex),
+    )
 }
 
 fn generation(generation: &Generation) -> impl Serialize + use<> {

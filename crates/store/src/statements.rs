@@ -12,12 +12,13 @@
 ///
 /// Hosts that change are deleted and inserted anew, since two of them may have swapped their
 /// names; what of a mapping or generation identifies it never changes, so that no index is
-/// touched where a row says something else. A renewal touches the ends of mappings alone: 230 of
-/// them fit into a page, of the mappings 30, and each page that a batch touches is written anew.
+/// touched where a row says something else. What a renewal changes has a table of its own: of a
+/// client without a memo 230 of its rows fit into a page, of the mappings 30, and each page that a
+/// batch touches is written anew.
 pub(crate) const BATCH: &str = "
-CREATE TEMP VIEW batch AS SELECT NULL AS mappings_gone, NULL AS ends_gone, NULL AS hosts_gone,
+CREATE TEMP VIEW batch AS SELECT NULL AS mappings_gone, NULL AS hosts_gone,
     NULL AS generations_gone, NULL AS permissions_gone, NULL AS pinholes_gone,
-    NULL AS waiting_gone, NULL AS hosts, NULL AS mappings, NULL AS ends, NULL AS generations,
+    NULL AS waiting_gone, NULL AS hosts, NULL AS mappings, NULL AS renewals, NULL AS generations,
     NULL AS permissions, NULL AS pinholes, NULL AS waiting, NULL AS audit, NULL AS audit_kept,
     NULL AS revision, NULL AS next_mapping, NULL AS next_generation, NULL AS pcp_epoch_boot,
     NULL AS pcp_epoch_at, NULL AS pcp_epoch_value, NULL AS natpmp_epoch_boot,
@@ -39,21 +40,21 @@ WHEN NEW.mappings_gone IS NOT NULL OR NEW.mappings IS NOT NULL
 BEGIN
     DELETE FROM mappings WHERE id IN (SELECT value FROM jsonb_each(NEW.mappings_gone));
     INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester,
-            nonce, description, opened_at, via, peer, filters, memo)
+            nonce, description, opened_at, via, peer, filters)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
             value ->> 6, unhex(value ->> 7), CAST(unhex(value ->> 8) AS TEXT), value ->> 9,
-            value ->> 10, value ->> 11, value ->> 12, unhex(value ->> 13)
+            value ->> 10, value ->> 11, value ->> 12
         FROM jsonb_each(NEW.mappings) WHERE true
         ON CONFLICT (id) DO UPDATE SET requester = excluded.requester, nonce = excluded.nonce,
-            description = excluded.description, via = excluded.via, filters = excluded.filters,
-            memo = excluded.memo;
+            description = excluded.description, via = excluded.via, filters = excluded.filters;
 END;
-CREATE TEMP TRIGGER batch_ends INSTEAD OF INSERT ON batch
-WHEN NEW.ends_gone IS NOT NULL OR NEW.ends IS NOT NULL
+CREATE TEMP TRIGGER batch_renewals INSTEAD OF INSERT ON batch
+WHEN NEW.mappings_gone IS NOT NULL OR NEW.renewals IS NOT NULL
 BEGIN
-    DELETE FROM mapping_ends WHERE mapping IN (SELECT value FROM jsonb_each(NEW.ends_gone));
-    INSERT OR REPLACE INTO mapping_ends (mapping, expires_boot, expires_at)
-        SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(NEW.ends);
+    DELETE FROM renewals WHERE mapping IN (SELECT value FROM jsonb_each(NEW.mappings_gone));
+    INSERT OR REPLACE INTO renewals (mapping, expires_boot, expires_at, memo)
+        SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3)
+        FROM jsonb_each(NEW.renewals);
 END;
 CREATE TEMP TRIGGER batch_generations INSTEAD OF INSERT ON batch
 WHEN NEW.generations_gone IS NOT NULL OR NEW.generations IS NOT NULL
@@ -122,7 +123,7 @@ BEGIN
             wall = excluded.wall;
     DELETE FROM anchors WHERE boot <> NEW.boot
         AND NOT EXISTS (SELECT 1 FROM hosts WHERE lease_boot = anchors.boot)
-        AND NOT EXISTS (SELECT 1 FROM mapping_ends WHERE expires_boot = anchors.boot)
+        AND NOT EXISTS (SELECT 1 FROM renewals WHERE expires_boot = anchors.boot)
         AND NOT EXISTS (SELECT 1 FROM generations WHERE valid_boot = anchors.boot)
         AND NOT EXISTS (SELECT 1 FROM hosts WHERE policy_boot = anchors.boot)
         AND NOT EXISTS (SELECT 1 FROM permissions WHERE until_boot = anchors.boot)
@@ -137,7 +138,7 @@ END;
 /// is done as a whole or not at all.
 pub(crate) const COMMIT: &str = "INSERT INTO batch
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?)";
+    ?, ?, ?, ?)";
 
 /// Makes the single row of a fresh store and stores its first batch.
 pub(crate) const INITIALISE: &str = "BEGIN IMMEDIATE;
@@ -147,7 +148,7 @@ INSERT INTO meta (id, key, policy, revision, next_mapping, next_generation, pcp_
 VALUES (1, ?, ?, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO batch
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?);
+    ?, ?, ?, ?);
 COMMIT;";
 
 pub(crate) const LOAD_META: &str = "
@@ -166,7 +167,8 @@ FROM hosts ORDER BY mac";
 
 /// Rows of [`crate::mappings::Row`] in JSON arrays, by id. A row of SQLite that is handed over by
 /// itself costs many times what it takes to write and to read it as JSON; and while one array is
-/// read, the thread of the connection writes the next.
+/// read, the thread of the connection writes the next. A mapping without its row of `renewals`
+/// has `null` for an id, which cannot be read: it must not be taken for a static one.
 pub(crate) const LOAD_MAPPINGS: &str = "
 WITH RECURSIVE chunk (first) AS (
     SELECT min(id) FROM mappings
@@ -174,10 +176,10 @@ WITH RECURSIVE chunk (first) AS (
     SELECT (SELECT min(id) FROM mappings WHERE id >= first + 512) FROM chunk
     WHERE first IS NOT NULL)
 SELECT (
-    SELECT json_group_array(json_array(id, host, server, protocol, internal_port, external_port,
+    SELECT json_group_array(json_array(mapping, host, server, protocol, internal_port, external_port,
         requester, hex(nonce), hex(description), expires_boot, expires_at, opened_at, via, peer,
         json(filters), iif(memo IS NULL, NULL, hex(memo))))
-    FROM mappings LEFT JOIN mapping_ends ON mapping = id WHERE id BETWEEN first AND first + 511)
+    FROM mappings LEFT JOIN renewals ON mapping = id WHERE id BETWEEN first AND first + 511)
 FROM chunk WHERE first IS NOT NULL";
 
 pub(crate) const LOAD_GENERATIONS: &str = "

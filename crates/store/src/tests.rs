@@ -22,7 +22,7 @@ mod access;
 mod batches;
 mod commits;
 mod damage;
-mod ends;
+mod renewals;
 
 #[tokio::test]
 async fn audit_is_bounded_and_read_newest_first() {
@@ -112,12 +112,12 @@ async fn a_mapping_without_its_host_is_never_stored() {
 
 #[tokio::test]
 async fn a_store_of_an_earlier_version_keeps_what_it_holds() {
-    for version in [2, 3] {
-        of_earlier_version(version).await;
-    }
+    of_earlier_version(2, EARLIER_MAPPINGS, None).await;
+    of_earlier_version(3, EARLIER_MAPPINGS, None).await;
+    of_earlier_version(4, EARLIER_MAPPINGS_AND_ENDS, Some(&[7, 7])).await;
 }
 
-async fn of_earlier_version(version: i64) {
+async fn of_earlier_version(version: i64, mappings: &'static str, memo: Option<&[u8]>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("portico.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -137,10 +137,9 @@ async fn of_earlier_version(version: i64) {
         .run_direct(None, &mut connection, false)
         .await
         .unwrap();
-    sqlx::raw_sql(EARLIER)
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    for rows in [EARLIER, mappings] {
+        sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
+    }
     sqlx::Connection::close(connection).await.unwrap();
 
     let mut store = Store::open(folder.path()).await.unwrap();
@@ -157,7 +156,7 @@ async fn of_earlier_version(version: i64) {
         (image.mappings[1].id.0, image.mappings[1].expires),
         (9, None)
     );
-    assert_eq!((mapping.memo.as_deref(), mapping.peer), (None, false));
+    assert_eq!((mapping.memo.as_deref(), mapping.peer), (memo, false));
     assert_eq!(mapping.filters.len(), 1);
     let waiting = &image.waiting[0];
     assert_eq!((waiting.id.0, waiting.internal_port.get()), (8, 22));
@@ -517,14 +516,27 @@ INSERT INTO anchors (boot, boot_id, mono, wall) VALUES (0, zeroblob(16), 1, 2);
 INSERT INTO hosts (mac, addr, name, name_pinned, lease_boot, lease_end, declared_name,
     first_seen, last_seen)
 VALUES ('02:00:00:00:00:01', '192.168.64.20', 'camera', 0, 0, 99, NULL, 1, 2);
+INSERT INTO waiting (id, host, server, protocol, internal_port, external_kind, external_port, via,
+    filters, requester, nonce, description, first_asked, last_asked, expires_boot, expires_at)
+VALUES (8, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 22, 'suggested', NULL, 'ipv6', '[]',
+    'upnp', NULL, 'ssh', 1, 2, 0, 99);
+";
+
+const EARLIER_MAPPINGS: &str = "
 INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester, nonce,
     description, expires_boot, expires_at, opened_at, filters)
 VALUES (7, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8080, 8081, 'pcp', zeroblob(12), 'web',
     0, 99, 1, '[[\"2001:db8:1::/48\",0]]'),
     (9, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8082, 8082, 'cli', NULL, 'for ever', NULL,
     NULL, 1, '[]');
-INSERT INTO waiting (id, host, server, protocol, internal_port, external_kind, external_port, via,
-    filters, requester, nonce, description, first_asked, last_asked, expires_boot, expires_at)
-VALUES (8, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 22, 'suggested', NULL, 'ipv6', '[]',
-    'upnp', NULL, 'ssh', 1, 2, 0, 99);
+";
+
+const EARLIER_MAPPINGS_AND_ENDS: &str = "
+INSERT INTO mappings (id, host, server, protocol, internal_port, external_port, requester, nonce,
+    description, opened_at, filters, memo)
+VALUES (7, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8080, 8081, 'pcp', zeroblob(12), 'web',
+    1, '[[\"2001:db8:1::/48\",0]]', x'0707'),
+    (9, '02:00:00:00:00:01', '192.168.64.20', 'tcp', 8082, 8082, 'cli', NULL, 'for ever', 1, '[]',
+    NULL);
+INSERT INTO mapping_ends (mapping, expires_boot, expires_at) VALUES (7, 0, 99);
 ";

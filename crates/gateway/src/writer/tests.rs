@@ -441,8 +441,10 @@ impl FakeState {
                 )
             }));
         }
-        for (id, expiry) in &delta.ends {
-            self.mappings.get_mut(id).unwrap().expires = Some(*expiry);
+        for (id, renewed) in &delta.renewals {
+            let row = self.mappings.get_mut(id).unwrap();
+            row.expires = renewed.expires;
+            row.memo.clone_from(&renewed.memo);
         }
         for (id, pinhole) in &delta.pinholes {
             self.pinholes.remove(id);

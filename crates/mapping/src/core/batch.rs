@@ -82,7 +82,7 @@ impl Core {
         let delta = Delta {
             hosts: work.hosts,
             mappings: work.mappings,
-            ends: work.ends,
+            renewals: work.renewals,
             generations: work.generations,
             permissions: work.permissions,
             pinholes: work.pinholes,

@@ -337,7 +337,7 @@ impl Core {
             ..Mapping::clone(mapping)
         });
         self.put_row(Arc::clone(&mapping));
-        self.store_end(&mapping);
+        self.store_renewal(&mapping);
         self.record(Change::MappingRenewed(Arc::clone(&mapping)));
         mapping
     }

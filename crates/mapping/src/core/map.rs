@@ -259,6 +259,7 @@ impl Core {
         let host = self.snapshot.host(existing.host).cloned();
         let host = host.ok_or(Refusal::NoLease)?;
         let mut mapping = Mapping::clone(existing);
+        let mut memo = &existing.memo;
         let life = self.lifetime(&host, request, now);
         let mut expires = life.map(|life| self.expiry(life, now));
         if may_change(existing, request.requester, request.nonce) {
@@ -266,7 +267,7 @@ impl Core {
             mapping.filters = filters.map_err(|TooMany| Refusal::TooManyFilters)?;
             mapping.requester = request.requester;
             mapping.nonce = request.nonce;
-            mapping.memo.clone_from(&request.memo);
+            memo = &request.memo;
             // RFC 7220 §3: an empty description takes the old one away
             if let Some(description) = &request.description {
                 mapping.description = truncated(Some(description));
@@ -278,8 +279,9 @@ impl Core {
             let asked = expires.map_or(Duration::ZERO, |new| new.at.since(now.mono));
             expires = Some(self.expiry(left.max(asked), now));
         }
-        let only_end = mapping == **existing;
+        let is_renewal = mapping == **existing;
         mapping.expires = expires;
+        mapping.memo.clone_from(memo);
         let moved = mapping.filters != existing.filters || mapping.via != existing.via;
         if moved {
             mapping.changed_in = self.next_revision();
@@ -291,8 +293,8 @@ impl Core {
         } else {
             self.put_row(Arc::clone(&mapping));
         }
-        if only_end {
-            self.store_end(&mapping);
+        if is_renewal {
+            self.store_renewal(&mapping);
         } else {
             self.store_row(&mapping);
         }
@@ -310,7 +312,7 @@ impl Core {
             ..Mapping::clone(existing)
         });
         self.put_row(Arc::clone(&mapping));
-        self.store_row(&mapping);
+        self.store_renewal(&mapping);
         self.work().dirty = true;
         mapping
     }

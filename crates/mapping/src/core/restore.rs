@@ -302,7 +302,7 @@ impl Core {
                     ..Mapping::clone(&mapping)
                 });
                 self.put_row(Arc::clone(&mapping));
-                self.store_end(&mapping);
+                self.store_renewal(&mapping);
             }
         }
     }

@@ -31,7 +31,7 @@ impl Core {
         let Row { mapping, due } = self.snapshot.mappings.remove(&id)?;
         self.move_timer(id, due, None);
         let work = self.work();
-        work.ends.remove(&id);
+        work.renewals.remove(&id);
         work.mappings.insert(id, None);
         Some(mapping)
     }
@@ -59,21 +59,20 @@ impl Core {
             .map(|expiry| expiry.at)
     }
 
-    /// Has a row stored that is new, or of which more is new than its end.
+    /// Has a row stored that is new, or of which more is new than a renewal changes.
     pub(super) fn store_row(&mut self, mapping: &Arc<Mapping>) {
         let work = self.work();
-        work.ends.remove(&mapping.id);
+        work.renewals.remove(&mapping.id);
         work.mappings.insert(mapping.id, Some(Arc::clone(mapping)));
     }
 
-    /// Has the new end of a mapping stored.
-    pub(super) fn store_end(&mut self, mapping: &Arc<Mapping>) {
-        match mapping.expires {
-            Some(expiry) if !self.work().mappings.contains_key(&mapping.id) => {
-                self.work().ends.insert(mapping.id, expiry);
-            }
-            // with the row that this batch stores anyway; or it has no end any more
-            Some(_) | None => self.store_row(mapping),
+    /// Has the new end and memo of a mapping stored.
+    pub(super) fn store_renewal(&mut self, mapping: &Arc<Mapping>) {
+        let work = self.work();
+        if let Some(row) = work.mappings.get_mut(&mapping.id) {
+            *row = Some(Arc::clone(mapping)); // this batch stores the whole row anyway
+        } else {
+            work.renewals.insert(mapping.id, Arc::clone(mapping));
         }
     }
 

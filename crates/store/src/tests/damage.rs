@@ -37,10 +37,17 @@ async fn nothing_is_stored_where_a_check_finds_damage() {
     }
     home.store.close().await.unwrap();
     let path = folder.path().join("portico.db");
+    // a page that opening does not read
+    let page = "SELECT rootpage FROM sqlite_schema WHERE name = 'audit'";
+    let (mut connection, _) = open::connect(folder.path()).await.unwrap();
+    let page: u32 = sqlx::query_scalar(page)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    // the last page is no one's that opening reads
-    let end = bytes.len();
-    bytes[end - 4096..].fill(0xa5);
+    let end = usize::try_from(page).unwrap() * 4096;
+    bytes[end - 4096..end].fill(0xa5);
     fs::write(&path, &bytes).unwrap();
 
     let mut store = Store::open(folder.path()).await.unwrap();

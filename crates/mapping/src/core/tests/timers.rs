@@ -83,7 +83,7 @@ fn a_mapping_that_becomes_static_has_no_timer() {
     assert!(timers(&home).is_empty());
     let stored = home.stored.last().unwrap();
     assert_eq!(stored.mappings.get(&mapping.id), Some(&Some(mapping)));
-    assert!(stored.ends.is_empty());
+    assert!(stored.renewals.is_empty());
 }
 
 #[test]
@@ -100,20 +100,27 @@ fn a_restart_sets_the_timer_at_the_end() {
 }
 
 #[test]
-fn of_a_renewal_only_the_end_is_stored() {
+fn of_a_renewal_only_the_end_and_the_memo_are_stored() {
     let mut home = Home::with_prefix();
     let camera = home.join(CAMERA, "camera");
     let opened = home.open(pcp(camera, 554, 1)).unwrap().0;
     let stored = home.stored.last().unwrap();
     assert_eq!(stored.mappings.len(), 1);
-    assert!(stored.ends.is_empty());
+    assert!(stored.renewals.is_empty());
     home.pass(HOUR / 2);
 
-    let renewed = home.open(pcp(camera, 554, 1)).unwrap().0;
+    // from another source port, as after a start of the client
+    let moved = MapRequest {
+        memo: Some([7; 32].into()),
+        ..pcp(camera, 554, 1)
+    };
+    let renewed = home.open(moved.clone()).unwrap().0;
     let stored = home.stored.last().unwrap();
     assert!(stored.mappings.is_empty());
-    let ends: Vec<_> = stored.ends.iter().collect();
-    assert_eq!(ends, [(&opened.id, &renewed.expires.unwrap())]);
+    assert_eq!(renewed.memo, moved.memo);
+    assert_ne!(renewed.expires, opened.expires);
+    let renewals: Vec<_> = stored.renewals.iter().collect();
+    assert_eq!(renewals, [(&opened.id, &renewed)]);
 
     let described = MapRequest {
         description: Some("the door".to_owned()),
@@ -122,7 +129,7 @@ fn of_a_renewal_only_the_end_is_stored() {
     let described = home.open(described).unwrap().0;
     let stored = home.stored.last().unwrap();
     assert_eq!(stored.mappings.get(&opened.id), Some(&Some(described)));
-    assert!(stored.ends.is_empty());
+    assert!(stored.renewals.is_empty());
 }
 
 #[test]
@@ -145,7 +152,7 @@ fn a_batch_stores_a_row_with_the_last_end_that_it_gave_it() {
         delta.mappings.get(&mapping.id),
         Some(&Some(Arc::clone(mapping)))
     );
-    assert!(delta.ends.is_empty());
+    assert!(delta.renewals.is_empty());
 
     // what is renewed and closed in one batch is gone
     let renewal = Request::Map(pcp(camera, 554, 1));
@@ -155,7 +162,7 @@ fn a_batch_stores_a_row_with_the_last_end_that_it_gave_it() {
     home.core.handle_request(&Request::Unmap(close), now);
     let delta = home.core.finish(now).delta.unwrap();
     assert_eq!(delta.mappings.get(&id), Some(&None));
-    assert!(delta.ends.is_empty());
+    assert!(delta.renewals.is_empty());
 }
 
 fn mapping_id(home: &Home) -> MappingId {
