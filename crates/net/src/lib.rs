@@ -12,6 +12,7 @@
 
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+mod alarm;
 mod async_fd;
 mod bind;
 mod clock;
@@ -31,6 +32,7 @@ pub mod tcp;
 pub mod tun;
 pub mod udp;
 
+pub use alarm::Alarm;
 pub use bind::{BindError, Transport};
 pub use clock::{BootIdError, Clock, boot_id};
 pub use parker::Parker;
