@@ -1,21 +1,23 @@
 //! From a state folder to a writer.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mapping::{BootId, Core, Delta, Now, Policy, RestoreError, Site, Snapshot};
-use net::Clock;
+use net::{Alarm, Clock};
 use rand::TryRng as _;
 use rand::rngs::{SysError, SysRng};
 use store::{AuditReader, CommitError, LoadError, OpenStoreError, Store};
 use tokio::sync::{mpsc, watch};
+use tracing::debug;
 
 use crate::counters::Counters;
 use crate::follower::Followers;
 use crate::handle::{Handle, Job};
-use crate::writer::answers::Answers;
+use crate::writer::answers::{Answers, Untold};
 use crate::writer::disk::Disk;
-use crate::writer::scribe::{Outlets, Scribe, TellTime};
+use crate::writer::scribe::{Outlets, Scribe, Time};
 use crate::writer::{Engine, Writer};
 
 /// What the writer needs to start.
@@ -92,7 +94,18 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Handle, Writer), Sta
         }
     };
     let audit = store.audit();
-    let time: TellTime = Box::new(move || clock.now());
+    let alarm = Arc::new(Alarm::new().map_err(StartError::Alarm)?);
+    let time = Time {
+        now: Box::new(move || clock.now()),
+        nap: Box::new(move |time| {
+            let alarm = Arc::clone(&alarm);
+            Box::pin(async move {
+                if let Err(error) = alarm.sleep(time).await {
+                    debug!(%error, "a nap was cut short");
+                }
+            })
+        }),
+    };
     let (handle, engine) = assemble(store, truth, audit, clock, time).await;
     Ok((handle, Writer(engine)))
 }
@@ -103,7 +116,7 @@ pub(crate) async fn assemble<D: Disk>(
     truth: Core,
     audit: AuditReader,
     clock: Clock,
-    time: TellTime,
+    time: Time,
 ) -> (Handle, Engine<D>) {
     let counters = Arc::new(Counters::default());
     let followers = Followers::default();
@@ -112,29 +125,32 @@ pub(crate) async fn assemble<D: Disk>(
     let (snapshots, newest) = watch::channel(Arc::new(truth.snapshot().clone()));
     // one for each batch; the queue bounds what they hold
     let (published, batches) = mpsc::unbounded_channel();
+    let untold = Untold::default();
     let outlets = Outlets {
         counters: Arc::clone(&counters),
         snapshots,
         published,
+        untold: untold.clone(),
     };
     let mut scribe = Scribe::new(disk, truth, time, queue, outlets);
     scribe.begin().await;
     let shown: Arc<Snapshot> = Arc::clone(&newest.borrow());
-    let answers = Answers::new(Arc::clone(&counters), followers.clone(), shown);
+    let answers = Answers::new(Arc::clone(&counters), followers.clone(), shown, untold);
     let handle = Handle::new(audit, clock, counters, followers, jobs, newest);
-    (
-        handle,
-        Engine {
-            scribe,
-            answers,
-            published: batches,
-        },
-    )
+    let engine = Engine {
+        scribe,
+        answers,
+        published: batches,
+    };
+    (handle, engine)
 }
 
 /// Why the writer cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The operating system has no timer left.
+    #[error("cannot make a timer")]
+    Alarm(#[source] io::Error),
     /// The store cannot be opened.
     #[error(transparent)]
     Open(OpenStoreError),

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mapping::{Gate, GenerationId, Grant, Outcome, Refusal, Revision, Snapshot, Waits};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -21,10 +22,41 @@ pub(crate) struct Answers {
     followers: Followers,
     shown: Arc<Snapshot>,
     waiting: Vec<Waiting>,
+    untold: Untold,
     /// The revisions that not every follower of a gate has applied, oldest first.
     late: [(Gate, VecDeque<(Revision, Instant)>); 2],
     /// A generation, and the revision in which packets must pass before names follow.
     to_prefer: Option<(GenerationId, Revision)>,
+}
+
+/// Counts the decisions that nobody was told yet; both halves of the writer hold it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Untold(Arc<(AtomicUsize, Notify)>);
+
+impl Untold {
+    /// More of them are on their way.
+    pub(crate) fn add(&self, decisions: usize) {
+        self.0.0.fetch_add(decisions, Ordering::Relaxed);
+    }
+
+    /// So many were told.
+    fn told(&self, decisions: usize) {
+        if decisions > 0 && self.0.0.fetch_sub(decisions, Ordering::Relaxed) == decisions {
+            self.0.1.notify_waiters();
+        }
+    }
+
+    /// Waits until there are none. Cancel-safe.
+    pub(crate) async fn none(&self) {
+        let (count, changed) = &*self.0;
+        loop {
+            let changed = changed.notified();
+            if count.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
 }
 
 /// A batch that is stored, or one that changed nothing.
@@ -51,12 +83,18 @@ struct Waiting {
 }
 
 impl Answers {
-    pub(crate) fn new(counters: Arc<Counters>, followers: Followers, shown: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        followers: Followers,
+        shown: Arc<Snapshot>,
+        untold: Untold,
+    ) -> Self {
         let mut answers = Self {
             counters,
             followers,
             shown: Arc::clone(&shown),
             waiting: Vec::new(),
+            untold,
             late: [Gate::Names, Gate::Packets].map(|gate| (gate, VecDeque::new())),
             to_prefer: None,
         };
@@ -133,7 +171,9 @@ impl Answers {
     fn sweep(&mut self, now: Instant) {
         let applied = [Gate::Names, Gate::Packets].map(|gate| self.followers.applied(gate));
         let mut waiting = std::mem::take(&mut self.waiting);
+        let before = waiting.len();
         waiting.retain_mut(|waiting| !self.settle(waiting, applied, now));
+        self.untold.told(before.saturating_sub(waiting.len()));
         self.waiting = waiting;
         for ((_, late), applied) in self.late.iter_mut().zip(applied) {
             while late

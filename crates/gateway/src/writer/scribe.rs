@@ -1,5 +1,6 @@
 //! Decides batches on a value and stores them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +8,11 @@ use mapping::{
     Closings, Core, GenerationId, Instant, Now, Outcome, Refusal, Request, Snapshot, Waits,
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::WriterError;
-use super::answers::{Decided, Published};
+use super::answers::{Decided, Published, Untold};
 use super::disk::{Disk, DiskError, Hangs, in_time};
 use crate::counters::Counters;
 use crate::handle::Job;
@@ -35,7 +35,8 @@ pub(crate) struct Scribe<D> {
     counters: Arc<Counters>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     published: mpsc::UnboundedSender<Published>,
-    now: TellTime,
+    untold: Untold,
+    time: Time,
     /// What the disk holds, as far as is known, less what closed since.
     truth: Core,
     /// What a failed batch closed, not yet stored.
@@ -45,8 +46,18 @@ pub(crate) struct Scribe<D> {
     last: usize,
 }
 
-/// Reads the clocks; a test sets them.
+/// What the scribe knows of time; a test decides about both.
+pub(crate) struct Time {
+    /// Reads the clocks.
+    pub(crate) now: TellTime,
+    /// Sleeps for less than the runtime can.
+    pub(crate) nap: Nap,
+}
+
 pub(crate) type TellTime = Box<dyn Fn() -> Now + Send + Sync>;
+
+pub(crate) type Nap =
+    Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// The store must be read again before anything is granted.
 #[derive(Debug)]
@@ -69,6 +80,7 @@ pub(crate) struct Outlets {
     pub(crate) counters: Arc<Counters>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(crate) published: mpsc::UnboundedSender<Published>,
+    pub(crate) untold: Untold,
 }
 
 impl<D: Disk> Scribe<D> {
@@ -76,7 +88,7 @@ impl<D: Disk> Scribe<D> {
     pub(crate) fn new(
         disk: D,
         truth: Core,
-        now: TellTime,
+        time: Time,
         jobs: mpsc::Receiver<Job>,
         outlets: Outlets,
     ) -> Self {
@@ -84,6 +96,7 @@ impl<D: Disk> Scribe<D> {
             counters,
             snapshots,
             published,
+            untold,
         } = outlets;
         Self {
             disk,
@@ -91,7 +104,8 @@ impl<D: Disk> Scribe<D> {
             counters,
             snapshots,
             published,
-            now,
+            untold,
+            time,
             truth,
             pending: Closings::default(),
             trouble: None,
@@ -109,7 +123,7 @@ impl<D: Disk> Scribe<D> {
         loop {
             let mut asked = Vec::new();
             let pause = self.pause();
-            let idle_since = (self.now)().mono;
+            let idle_since = (self.time.now)().mono;
             // those that waited for the last batch to end, and those that it answers now
             let expected = self.jobs.len().saturating_add(self.last);
             tokio::select! {
@@ -144,7 +158,7 @@ impl<D: Disk> Scribe<D> {
             Some(core) => (core, true),
             None => (self.truth.clone(), false),
         };
-        let now = (self.now)();
+        let now = (self.time.now)();
         core.handle_timeout(now);
         let decided = decide(&mut core, asked, now);
         let batch = core.finish(now);
@@ -157,7 +171,7 @@ impl<D: Disk> Scribe<D> {
         };
         match in_time(COMMIT_PATIENCE, self.disk.commit(&delta)).await {
             Ok(()) => {
-                self.counters.committed((self.now)().mono - now.mono);
+                self.counters.committed((self.time.now)().mono - now.mono);
                 if self.trouble.take().is_some() {
                     info!("the store can be written again");
                 }
@@ -175,11 +189,11 @@ impl<D: Disk> Scribe<D> {
 
     /// In trouble, reads what the disk holds, if it is time to; what is pending closes over it.
     async fn reread(&mut self) -> Option<Core> {
-        let due = (self.now)().mono;
+        let due = (self.time.now)().mono;
         let trouble = self.trouble.as_ref();
         let patience = trouble.filter(|it| it.retry_at <= due)?.patience;
         let image = in_time(patience, self.disk.reread()).await;
-        let now = (self.now)();
+        let now = (self.time.now)();
         let core = image.and_then(|image| Ok(self.truth.reread(image, now)?));
         self.counters.reread(core.is_ok());
         match core {
@@ -246,39 +260,44 @@ impl<D: Disk> Scribe<D> {
 
     fn answer(&self, snapshot: Option<Arc<Snapshot>>, decided: Vec<Decided>) {
         if snapshot.is_some() || !decided.is_empty() {
+            self.untold.add(decided.len());
             // the other half ends first only when the writer ends with an error
             drop(self.published.send(Published { snapshot, decided }));
         }
     }
 
     /// Where several clients ask at once, a batch that begins with the first of them would make
-    /// all others wait for two commits: so wait a little for those that the last batch
-    /// answered, until most of them are here. One client alone never waits, nor does the first one
-    /// after a pause.
+    /// all others wait for two commits: so wait until those that the last batch decided for are
+    /// told, and a little for them to ask again, until most of them are here. One client alone
+    /// never waits, nor does the first one after a pause.
     async fn gather(&mut self, jobs: &mut Vec<Job>, expected: usize, idle_since: Instant) {
-        let begun = (self.now)().mono;
-        let expected = if begun - idle_since < LULL {
-            // the last few keep all others waiting
-            expected.saturating_sub(expected / 8).min(LARGEST_BATCH)
-        } else {
-            0
-        };
-        for _ in 0..GATHER_TRIES {
-            while jobs.len() < LARGEST_BATCH
-                && let Ok(job) = self.jobs.try_recv()
-            {
-                jobs.push(job);
+        if (self.time.now)().mono - idle_since >= LULL {
+            return;
+        }
+        // the last few keep all others waiting
+        let expected = expected.saturating_sub(expected / 8).min(LARGEST_BATCH);
+        let mut told = false;
+        let mut nap = (self.time.nap)(LONGEST_GATHER);
+        while jobs.len() < expected {
+            tokio::select! {
+                biased;
+                more = self.jobs.recv_many(jobs, LARGEST_BATCH.saturating_sub(jobs.len())) => {
+                    if more == 0 {
+                        return;
+                    }
+                }
+                () = self.untold.none(), if !told => {
+                    told = true;
+                    nap = (self.time.nap)(GATHER);
+                }
+                () = &mut nap => return,
             }
-            if jobs.len() >= expected || (self.now)().mono - begun >= GATHER {
-                return;
-            }
-            yield_now().await;
         }
     }
 
     /// How long there is nothing to do if nobody asks.
     fn pause(&self) -> Duration {
-        let now = (self.now)().mono;
+        let now = (self.time.now)().mono;
         let timeout = self.truth.poll_timeout().map(|(at, _)| at - now);
         let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at - now);
         let tidy = self.disk.wants_pause().then_some(QUIET);
@@ -308,7 +327,7 @@ impl<D: Disk> Scribe<D> {
             self.batch(jobs.drain(..).map(Asked::of).collect()).await;
         }
         if let Some(trouble) = &mut self.trouble {
-            trouble.retry_at = (self.now)().mono; // the last chance
+            trouble.retry_at = (self.time.now)().mono; // the last chance
         }
         self.truth.handle_stop();
         self.batch(Vec::new()).await;
@@ -392,11 +411,11 @@ const LARGEST_BATCH: usize = 256;
 /// Costs a client less than a second commit would.
 const GATHER: Duration = Duration::from_micros(200);
 
+/// A follower that takes longer keeps nobody else waiting.
+const LONGEST_GATHER: Duration = Duration::from_millis(1);
+
 /// Clients that ask one thing after the other do so sooner.
 const LULL: Duration = Duration::from_millis(1);
-
-/// Far more turns than the runtime makes in that time.
-const GATHER_TRIES: u32 = 2000;
 
 /// Nobody says when the wall clock is set; what is frozen until then goes on this much later.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::disk::{Disk, DiskError};
+use super::scribe::Time;
 use super::{Engine, WriterError};
 use crate::start::assemble;
 use crate::{Follower, Handle};
@@ -259,9 +260,11 @@ impl Home {
 async fn engine(disk: FakeDisk, core: Core, time: &FakeTime) -> (Handle, Engine<FakeDisk>) {
     let audit = AUDIT.get_or_init(no_audit).await.clone();
     let telling = time.clone();
-    let telling = Box::new(move || telling.now());
-    let (handle, engine) = assemble(disk, core, audit, net::Clock::new(), telling).await;
-    (handle, engine)
+    let time = Time {
+        now: Box::new(move || telling.now()),
+        nap: Box::new(|time| Box::pin(tokio::time::sleep(time))),
+    };
+    assemble(disk, core, audit, net::Clock::new(), time).await
 }
 
 /// A reader that nobody reads from.
