@@ -1,6 +1,7 @@
 //! The daemon: starts the rooms, joins them, ends them in order.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,9 +31,18 @@ use supervisor::Supervisor;
 pub fn run(config: Config) -> anyhow::Result<()> {
     let inherited = net::listen::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .build()?;
     runtime.block_on(serve(config, inherited))
+}
+
+/// Half of the processors, since packets and the store have threads of their own; with one worker
+/// a request passes from room to room without waking another thread, which costs more than the
+/// second one brings where there are two processors.
+fn workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).max(1)
 }
 
 async fn serve(config: Config, inherited: Vec<Listener>) -> anyhow::Result<()> {
