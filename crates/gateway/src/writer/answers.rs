@@ -290,3 +290,29 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 const STARTING: Duration = Duration::from_secs(30);
 
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn none_is_untold_once_everybody_is_told() {
+        let untold = Untold::default();
+        untold.add(2);
+        let waiter = untold.clone();
+        let none = tokio::spawn(async move { waiter.none().await });
+        yield_now().await;
+
+        untold.told(1);
+        untold.add(3);
+        untold.told(3);
+        yield_now().await;
+        assert!(!none.is_finished());
+        untold.told(1);
+
+        none.await.unwrap();
+        untold.none().await;
+    }
+}
