@@ -226,7 +226,7 @@ impl Filter {
 
     /// Brings a session back if it would be let in now, with the same addresses.
     pub(crate) fn restore(&mut self, saved: &Saved, now: Tick) -> Result<(), NotRestored> {
-        let (six, four, rule) = self.readmit(saved)?;
+        let (six, four, rule) = self.readmit(saved, now)?;
         let lifetime = self.sessions.lifetime(saved.lifetime);
         // who was to be probed meanwhile is probed now
         let grace = match saved.lifetime {
@@ -274,8 +274,13 @@ impl Filter {
         Ok(())
     }
 
-    /// Returns the tuples of a saved session, and the rule that lets it in now.
-    fn readmit(&self, saved: &Saved) -> Result<(SixTuple, FourTuple, RuleId), NotRestored> {
+    /// Returns the tuples of a saved session, and the rule that lets it in now. A connection whose
+    /// port has closed meanwhile is as one that was cut then.
+    fn readmit(
+        &mut self,
+        saved: &Saved,
+        now: Tick,
+    ) -> Result<(SixTuple, FourTuple, RuleId), NotRestored> {
         let (nsp, server) = self
             .nsps
             .extract(saved.external.0)
@@ -308,6 +313,9 @@ impl Filter {
             .filter(|(_, internal)| *internal == saved.server.1)
             .filter(|_| saved.transport != Transport::IcmpQuery || saved.external.1 == 0)
             .map(|(rule, _)| rule);
+        if rule.is_none() && saved.transport == Transport::Tcp {
+            self.severed.add(&six, &four, now);
+        }
         Ok((six, four, rule.ok_or(NotRestored::NotAdmitted)?))
     }
 }

@@ -115,6 +115,31 @@ fn connection_that_was_silent_for_long_is_probed_after_a_restart() {
 }
 
 #[test]
+fn both_ends_of_a_connection_whose_port_closed_meanwhile_hear_of_it() {
+    let mut home = Home::new();
+    let t = home.connect(4000);
+    let [saved] = records(&home)[..] else {
+        panic!("one session");
+    };
+    let mut back = Home::new();
+    back.close(CAMERA, Protocol::Tcp, 80);
+    let restored = back.translator.restore(&saved, back.now);
+    assert_eq!(restored, Err(NotRestored::NotAdmitted));
+
+    for packet in [
+        to_camera(Segment::tcp(4000, 80, ACK)),
+        from_camera(Segment::tcp(8080, t, ACK)),
+    ] {
+        assert!(back.send(&packet).is_err(), "{packet:?}");
+        let [reset] = &back.transmitted()[..] else {
+            panic!("one reset answers {packet:?}")
+        };
+        let reset = Packet::parse(reset);
+        assert_eq!((reset.src, reset.dst), (packet.dst, packet.src));
+    }
+}
+
+#[test]
 fn what_would_not_be_let_in_now_does_not_come_back() {
     let mut home = Home::new();
     home.connect(4000);
