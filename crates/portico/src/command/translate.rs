@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use gateway::Observe as _;
 use mapping::Instant;
 use net::Clock;
@@ -34,7 +35,7 @@ pub fn run(args: &Translate) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| failed(&error))?;
+        .map_err(failed)?;
     runtime.block_on(translate(args, settings))
 }
 
@@ -175,7 +176,7 @@ async fn translate(args: &Translate, settings: AloneSettings) -> Result<(), Fail
     };
     let last = Reading::new(&observer.counters().await, since(start));
     cancel.cancel();
-    thread.await.map_err(|error| failed(&error))?.map_err(why)?;
+    thread.await.map_err(failed)?.map_err(why)?;
     shown?;
     let format = if args.json {
         Format::Json
@@ -190,7 +191,7 @@ fn hangup() -> Result<impl Future<Output = ()>, Failure> {
     let signal = if net::process::ignores_hangup() {
         None
     } else {
-        Some(signal(SignalKind::hangup()).map_err(|error| failed(&error))?)
+        Some(signal(SignalKind::hangup()).map_err(failed)?)
     };
     Ok(async move {
         match signal {
@@ -281,9 +282,9 @@ fn since(start: Instant) -> Duration {
 
 fn ending(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> Failure {
     match ended {
-        Ok(Ok(())) => failed(&"the translator ended by itself"),
+        Ok(Ok(())) => failed(anyhow!("the translator ended by itself")),
         Ok(Err(error)) => why(error),
-        Err(error) => failed(&error),
+        Err(error) => failed(error),
     }
 }
 
@@ -298,11 +299,8 @@ fn why(error: RunError) -> Failure {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Failure {
-    Failure {
-        code: Failure::FAILED,
-        message: error.to_string(),
-    }
+fn failed(error: impl Into<anyhow::Error>) -> Failure {
+    error.into().into()
 }
 
 fn usage(error: &dyn std::fmt::Display) -> Failure {

@@ -1,8 +1,10 @@
 //! What of this machine keeps packets from passing: refused, mended or told before it starts.
 
+use std::io;
 use std::net::IpAddr;
 
 use net::netlink::{Link, Netlink, NetlinkError, Route, Target};
+use net::sysctl::SysctlError;
 use translator::{AloneSettings, PoolRange, Pref64};
 use wan::forwarding::{SWITCHES, is_on};
 
@@ -22,17 +24,14 @@ struct Subnet {
 /// When the pool holds an address of this machine, when pool or prefixes are led elsewhere, or when
 /// the kernel does not say.
 pub async fn look(settings: &AloneSettings, mend: bool) -> Result<(), Failure> {
-    let netlink = Netlink::open().map_err(|error| failed(&error))?;
+    let netlink = Netlink::open().map_err(failed)?;
     let local = netlink.local_addresses().await;
-    refuse_own(
-        &settings.config.pool,
-        &local.map_err(|error| failed(&error))?,
-    )?;
+    refuse_own(&settings.config.pool, &local.map_err(failed)?)?;
     // in this order: with the device of a process that has just ended its routes go
-    let links = netlink.links().await.map_err(|error| failed(&error))?;
-    let routes = netlink.routes().await.map_err(|error| failed(&error))?;
+    let links = netlink.links().await.map_err(failed)?;
+    let routes = netlink.routes().await.map_err(failed)?;
     refuse_led(settings, &routes, &links)?;
-    let subnets = subnets(&netlink).await.map_err(|error| failed(&error))?;
+    let subnets = subnets(&netlink).await.map_err(failed)?;
     for doubt in doubts(settings, &subnets) {
         tracing::warn!("{doubt}");
     }
@@ -173,7 +172,7 @@ fn look_at_forwarding(mend: bool) -> Result<(), Failure> {
     }
     if mend {
         for key in off {
-            net::sysctl::write(key, "1").map_err(|error| failed(&error))?;
+            net::sysctl::write(key, "1").map_err(not_set)?;
         }
         return Ok(());
     }
@@ -186,6 +185,17 @@ fn look_at_forwarding(mend: bool) -> Result<(), Failure> {
         keys.join(" ")
     );
     Ok(())
+}
+
+fn not_set(error: SysctlError) -> Failure {
+    let code = match error.source.kind() {
+        io::ErrorKind::PermissionDenied => Failure::NOT_PERMITTED,
+        _ => Failure::FAILED,
+    };
+    Failure {
+        code,
+        ..failed(error)
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +247,18 @@ mod tests {
                 assert!(doubt.contains(words), "{args}: {doubt}");
             }
         }
+    }
+
+    #[test]
+    fn why_a_switch_cannot_be_set_is_told() {
+        let error = net::sysctl::write("ipv4/none", "1").unwrap_err();
+        let failure = not_set(error);
+        assert_eq!(failure.code, Failure::FAILED);
+        assert!(
+            failure.message.contains("No such file"),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]
