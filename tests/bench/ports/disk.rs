@@ -1,9 +1,10 @@
 //! The disk itself: what one append and `fdatasync` costs in the folder of the stores.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,10 +15,37 @@ pub struct Probe {
     file: File,
     bytes: Vec<u8>,
     written: usize,
+    least: Duration,
+}
+
+/// A library that makes `fdatasync` take longer, for a disk that is faster than the goals'.
+#[derive(Debug)]
+pub struct Slowed {
+    /// To be preloaded.
+    pub library: PathBuf,
+    /// What it takes at least.
+    pub least: Duration,
+}
+
+impl Slowed {
+    /// Builds it with the C compiler that Rust links with.
+    pub fn build(folder: &Path, least: Duration) -> Result<Self> {
+        let (source, library) = (folder.join("slowed.c"), folder.join("slowed.so"));
+        fs::write(&source, SLOWED)?;
+        let status = Command::new("cc")
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .arg(format!("-DLEAST_NS={}", least.as_nanos()))
+            .status()
+            .context("cannot run cc")?;
+        ensure!(status.success(), "cc: {status}");
+        Ok(Self { library, least })
+    }
 }
 
 impl Probe {
-    pub fn new(folder: &Path) -> Result<Self> {
+    /// A sync takes `least` as that of the program does.
+    pub fn new(folder: &Path, least: Duration) -> Result<Self> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(true)
@@ -27,6 +55,7 @@ impl Probe {
             file,
             bytes: vec![0x5a; COMMIT_BYTES],
             written: 0,
+            least,
         })
     }
 
@@ -41,6 +70,9 @@ impl Probe {
         let begun = Instant::now();
         self.file.write_all(&self.bytes)?;
         self.file.sync_data()?;
+        if let Some(rest) = self.least.checked_sub(begun.elapsed()) {
+            thread::sleep(rest);
+        }
         self.written += self.bytes.len();
         Ok(begun.elapsed())
     }
@@ -67,3 +99,27 @@ pub fn file_system(folder: &Path) -> Result<String> {
 const COMMIT_BYTES: usize = 5 * 4120;
 
 const LONGEST: usize = 16 << 20;
+
+const SLOWED: &str = r"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int fdatasync(int fd)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_nsec += LEAST_NS;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    int result = syscall(SYS_fdatasync, fd), saved = errno;
+    prctl(PR_SET_TIMERSLACK, 1);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR)
+        ;
+    errno = saved;
+    return result;
+}
+";

@@ -33,7 +33,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
 use dialect::Dialect;
-use disk::Probe;
+use disk::{Probe, Slowed};
 use measures::{Measure, Options};
 use report::Report;
 use site::{Peer, Site};
@@ -72,6 +72,10 @@ struct Arguments {
     /// Judges what grows by our processor time, for a machine that others use too
     #[arg(long)]
     shared_machine: bool,
+    /// Makes each fdatasync of ours take so many milliseconds at least, where the disk is faster
+    /// than that of the goals
+    #[arg(long, value_name = "MS")]
+    fdatasync: Option<f64>,
     /// Where the stores lie; a folder beside the build's output by default
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -99,8 +103,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(&parent)?;
     let mut report = Report::new(notes(folder.path())?, arguments.shared_machine);
     let wanted = peers(arguments, &mut report)?;
-    let mut sites = runtime.block_on(build(&wanted, folder.path()))?;
-    let mut probe = Probe::new(folder.path())?;
+    let slowed = slowed(arguments, folder.path(), &mut report)?;
+    let mut sites = runtime.block_on(build(&wanted, folder.path(), slowed.as_ref()))?;
+    let least = slowed.map_or(Duration::ZERO, |slowed| slowed.least);
+    let mut probe = Probe::new(folder.path(), least)?;
     runtime.block_on(rounds(arguments, &mut sites, &mut probe, &mut report));
     report.note(format!("load average at the end: {}", load_average()?));
     // Their tasks and children need the runtime to be dropped.
@@ -141,11 +147,24 @@ fn peers(arguments: &Arguments, report: &mut Report) -> Result<Vec<(Peer, usize)
     Ok(sites)
 }
 
-async fn build(wanted: &[(Peer, usize)], folder: &Path) -> Result<Vec<Site>> {
+fn slowed(arguments: &Arguments, folder: &Path, report: &mut Report) -> Result<Option<Slowed>> {
+    let Some(millis) = arguments.fdatasync else {
+        return Ok(None);
+    };
+    report.note(format!("our fdatasync takes {millis} ms at least"));
+    let least = Duration::try_from_secs_f64(millis / 1000.0)?;
+    Slowed::build(folder, least).map(Some)
+}
+
+async fn build(
+    wanted: &[(Peer, usize)],
+    folder: &Path,
+    slowed: Option<&Slowed>,
+) -> Result<Vec<Site>> {
     let mut sites = Vec::new();
     for (peer, level) in wanted {
         eprintln!("filling {} with {level} mappings", peer.name());
-        let site = Site::build(peer, *level, folder).await;
+        let site = Site::build(peer, *level, folder, slowed).await;
         sites.push(site.with_context(|| format!("cannot set up {}", peer.name()))?);
     }
     Ok(sites)

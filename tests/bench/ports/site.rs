@@ -16,6 +16,7 @@ use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use crate::dialect::{Control, Dialect, Port, Protocol, Wish};
+use crate::disk::Slowed;
 use crate::load::{self, Script};
 use crate::support::{self, inside};
 
@@ -56,6 +57,7 @@ pub struct Site {
     gateway: Node,
     _provider: Node,
     program: Program,
+    preload: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -67,7 +69,13 @@ enum Program {
 }
 
 impl Site {
-    pub async fn build(peer: &Peer, level: usize, parent: &Path) -> Result<Self> {
+    pub async fn build(
+        peer: &Peer,
+        level: usize,
+        parent: &Path,
+        slowed: Option<&Slowed>,
+    ) -> Result<Self> {
+        let preload = slowed.map(|slowed| slowed.library.clone());
         let folder = tempfile::tempdir_in(parent)?;
         let gateway = Node::new("gateway")?;
         let provider = Node::new("provider")?;
@@ -101,7 +109,7 @@ impl Site {
             Peer::Portico(_, path) => {
                 grant_leases(folder.path()).await?;
                 fs::write(folder.path().join(CONFIG), portico_conf(folder.path()))?;
-                start_portico(path, &gateway, folder.path()).await?
+                start_portico(path, &gateway, folder.path(), preload.as_deref()).await?
             }
         };
         let first = clients.first().context("there are clients")?;
@@ -116,6 +124,7 @@ impl Site {
             gateway,
             _provider: provider,
             program,
+            preload,
             folder,
         };
         site.empty_kib = site.resident_kib()?;
@@ -231,7 +240,8 @@ impl Site {
             child.kill().await?;
         }
         let begun = Instant::now();
-        let child = spawn_portico(&path, &self.gateway, self.folder.path()).await?;
+        let preload = self.preload.as_deref();
+        let child = spawn_portico(&path, &self.gateway, self.folder.path(), preload).await?;
         self.program = Program::Child(child);
         let ports = self.held(0, Dialect::Pcp);
         let port = *ports.first().context("a port to renew")?;
@@ -381,20 +391,30 @@ async fn grant_leases(folder: &Path) -> Result<()> {
     Ok(running.await??)
 }
 
-async fn start_portico(path: &Path, gateway: &Node, folder: &Path) -> Result<Program> {
-    let mut program = Program::Child(spawn_portico(path, gateway, folder).await?);
+async fn start_portico(
+    path: &Path,
+    gateway: &Node,
+    folder: &Path,
+    preload: Option<&Path>,
+) -> Result<Program> {
+    let mut program = Program::Child(spawn_portico(path, gateway, folder, preload).await?);
     wait_ready(&Api::unix(&folder.join("api.sock")), &mut program)
         .await
         .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
     Ok(program)
 }
 
-async fn spawn_portico(path: &Path, gateway: &Node, folder: &Path) -> Result<Child> {
+async fn spawn_portico(
+    path: &Path,
+    gateway: &Node,
+    folder: &Path,
+    preload: Option<&Path>,
+) -> Result<Child> {
     let log = fs::File::options()
         .create(true)
         .append(true)
         .open(folder.join("log"))?;
-    gateway
+    let mut command = gateway
         .command(path)
         .arg("run")
         .arg("-c")
@@ -402,9 +422,11 @@ async fn spawn_portico(path: &Path, gateway: &Node, folder: &Path) -> Result<Chi
         .env_remove("PORTICO_STATE")
         .env_remove("PORTICO_SOCKET")
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .await
+        .stderr(log);
+    if let Some(library) = preload {
+        command = command.env("LD_PRELOAD", library);
+    }
+    command.spawn().await
 }
 
 /// The API comes last: whoever reaches it finds everything else started.
