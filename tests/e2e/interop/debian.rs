@@ -131,11 +131,18 @@ async fn amule_subscribes_maps_and_unmaps() -> Result<()> {
         let folder = home.folder().join("amule");
         std::fs::create_dir(&folder)?;
         write(home, "amule/amule.conf", AMULE)?;
-        let amuled = program(&server.node, "amuled")?.env("HOME", &folder);
-        let mut client = Client::start(home, amuled.args(["-o", "-c"]).arg(&folder)).await?;
+        // Into a pipe it writes whole blocks, so that the end of what it said would never come.
+        let amuled = program(&server.node, "stdbuf")?
+            .env("HOME", &folder)
+            .args(["--output=L", "amuled", "-o", "-c"])
+            .arg(&folder);
+        let mut client = Client::start(home, amuled).await?;
 
-        // what it says comes in blocks
-        client.hear_of("Created Client UDP-Socket").await?;
+        let words = [
+            "Created Client UDP-Socket",
+            "Successfully subscribed to service",
+        ];
+        client.hear_of_all(&words).await?;
         until(async || is_listed(home, &server, wish, wish.port).await).await?;
         takes_connections(home, &server, wish.port).await?;
         let event = |it: &Value| {
@@ -150,7 +157,6 @@ async fn amule_subscribes_maps_and_unmaps() -> Result<()> {
         .await?;
 
         ensure!(client.terminate().await? == Some(0), "{}", client.all());
-        client.hear_of("Successfully subscribed to service").await?;
         is_closed(home, &server, wish, wish.port).await
     })
     .await
