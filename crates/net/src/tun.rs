@@ -21,8 +21,7 @@ pub struct Tun {
 
 impl Tun {
     /// Makes the device `name` (`%d` in it is replaced by a free number); must run inside a
-    /// tokio runtime. Whether there is something to read its descriptor says, see
-    /// [`Parker`](crate::Parker).
+    /// tokio runtime.
     ///
     /// # Errors
     ///
@@ -52,13 +51,39 @@ impl Tun {
         self.udp_offload
     }
 
-    /// Reads one packet with its header; never waits.
+    /// Reads one packet with its header; sleeps until there is one, or a
+    /// [`Parker`](crate::Parker) ends that.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when there is none; anything else when the device is gone or down.
-    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    /// `Interrupted` or `WouldBlock` when there is none; anything else when the device is gone.
+    pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(buf)
+    }
+
+    /// Reads one packet with its header; never sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is none; anything else when the device is gone.
+    #[expect(unsafe_code, reason = "preadv2, which nix does not wrap")]
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        const NO_OFFSET: libc::off_t = -1;
+        let piece = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
+        // SAFETY: the kernel writes at most the length of `buf` there, during the call.
+        let len = unsafe {
+            libc::preadv2(
+                self.file.as_raw_fd(),
+                &raw const piece,
+                1,
+                NO_OFFSET,
+                libc::RWF_NOWAIT,
+            )
+        };
+        usize::try_from(len).map_err(|_| io::Error::last_os_error())
     }
 
     /// Writes one packet with its header.
@@ -192,7 +217,7 @@ fn attach(name: &str) -> io::Result<(File, String)> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .custom_flags(libc::O_CLOEXEC)
         .open("/dev/net/tun")?;
     let mut request = Request {
         name: crate::ifname::bytes(name)?,

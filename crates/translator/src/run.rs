@@ -262,6 +262,8 @@ impl Worker {
         let waker = parker.waker();
         let mut context = Context::from_waker(&waker);
         let mut is_new = true;
+        // at first whatever there is
+        let mut due = Some(self.clock.mono());
         loop {
             let notified = parker.take_notified();
             if (std::mem::take(&mut is_new) || notified)
@@ -269,9 +271,12 @@ impl Worker {
             {
                 return notice;
             }
-            let burst = self.turn(self.clock.mono()).and_then(|burst| {
+            let now = self.clock.mono();
+            let is_due = due.is_some_and(|due| due <= now);
+            let burst = self.turn(now, is_due).and_then(|burst| {
+                due = self.due();
                 if burst == Burst::Drained {
-                    parker.park(self.due())?;
+                    self.pump.park(parker, due)?;
                 }
                 Ok(())
             });
@@ -283,9 +288,8 @@ impl Worker {
     }
 
     /// Does what is due, and a bounded number of packets.
-    fn turn(&mut self, now: Instant) -> io::Result<Burst> {
-        let timeout = self.translator.poll_timeout();
-        if timeout.is_some_and(|(due, _)| due <= now) {
+    fn turn(&mut self, now: Instant, is_due: bool) -> io::Result<Burst> {
+        if is_due {
             self.translator.handle_timeout(now);
             self.pump.transmit(&mut self.translator);
         }

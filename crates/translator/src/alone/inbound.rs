@@ -185,7 +185,8 @@ impl Filter {
             return;
         };
         let four = session.four;
-        inbound.ledger.began(&four, bib);
+        let is_first = self.sessions.bib.has_one_session(bib);
+        inbound.ledger.began(&four, bib, is_first);
         if four.transport != Transport::Tcp {
             return;
         }

@@ -30,6 +30,19 @@ struct Line {
     chain: Chain,
 }
 
+impl Line {
+    fn new(bound: Bound, peer: Ipv4Addr, bib: BibId, is_static: bool) -> Self {
+        Self {
+            bound,
+            peer,
+            bib,
+            sessions: u32::from(!is_static),
+            is_static,
+            chain: Chain::default(),
+        }
+    }
+}
+
 impl Chained<BY_PEER> for Line {
     fn chain(&self) -> Chain {
         self.chain
@@ -71,13 +84,22 @@ impl Ledger {
 
     /// Notes a static binding.
     pub(super) fn bind(&mut self, bound: Bound, bib: BibId) {
-        self.add(bound, Ipv4Addr::UNSPECIFIED, bib, true);
+        self.insert(Line::new(bound, Ipv4Addr::UNSPECIFIED, bib, true));
     }
 
-    /// Notes a session that has begun.
-    pub(super) fn began(&mut self, four: &FourTuple, bib: BibId) {
-        self.add(four.into(), Ipv4Addr::UNSPECIFIED, bib, false);
-        self.add(four.into(), four.server, bib, false);
+    /// Notes a session that has begun, perhaps as the first of its binding.
+    pub(super) fn began(&mut self, four: &FourTuple, bib: BibId, is_first: bool) {
+        for peer in [Ipv4Addr::UNSPECIFIED, four.server] {
+            let known = if is_first {
+                None
+            } else {
+                self.find(four.into(), peer)
+            };
+            match known.and_then(|id| self.lines.get_mut(id)) {
+                Some(line) => line.sessions += 1,
+                None => self.insert(Line::new(four.into(), peer, bib, false)),
+            }
+        }
     }
 
     /// Notes a session that has ended.
@@ -97,26 +119,12 @@ impl Ledger {
         self.find(bound, peer).is_some()
     }
 
-    fn add(&mut self, bound: Bound, peer: Ipv4Addr, bib: BibId, is_static: bool) {
-        let sessions = u32::from(!is_static);
-        if let Some(id) = self.find(bound, peer) {
-            if let Some(line) = self.lines.get_mut(id) {
-                line.sessions += sessions;
-            }
-            return;
-        }
-        let line = Line {
-            bound,
-            peer,
-            bib,
-            sessions,
-            is_static,
-            chain: Chain::default(),
-        };
+    fn insert(&mut self, line: Line) {
+        let key = self.key;
+        let hash_of = |line: &Line| hash(key, line.bound, line.peer);
+        let hash = hash_of(&line);
         if let Some(id) = self.lines.insert(line) {
-            let hash_of = |line: &Line| hash(self.key, line.bound, line.peer);
-            let new = hash(self.key, bound, peer);
-            self.index.insert(&mut self.lines, id, new, hash_of);
+            self.index.insert(&mut self.lines, id, hash, hash_of);
         }
     }
 

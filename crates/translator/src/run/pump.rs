@@ -3,6 +3,7 @@
 use std::io;
 
 use mapping::Instant;
+use net::Parker;
 use net::tun::Tun;
 
 use crate::frame::Frame;
@@ -16,10 +17,12 @@ pub(super) struct Pump {
     pub(super) tun: Tun,
     pub(super) frame: Frame,
     gatherer: Gatherer,
-    /// Packets since the queue was last seen empty.
+    /// The frame holds a packet that nobody has looked at.
+    holds_packet: bool,
+    /// Packets for which the thread was ready to sleep, since the queue was last seen empty.
+    parked: usize,
+    /// Packets after these that were there already, since then.
     in_a_row: usize,
-    /// Packets come one at a time.
-    is_lone: bool,
     refused: u64,
 }
 
@@ -38,8 +41,9 @@ impl Pump {
             tun,
             frame: Frame::new(),
             gatherer: Gatherer::new(),
+            holds_packet: false,
+            parked: 0,
             in_a_row: 0,
-            is_lone: false,
             refused: 0,
         }
     }
@@ -52,6 +56,21 @@ impl Pump {
     /// Returns how many packets the device did not take.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Sleeps until the next packet comes, `deadline` has come, or the parker's waker is used.
+    /// Tells whether there is a packet, which the next burst begins with.
+    pub(super) fn park(
+        &mut self,
+        parker: &mut Parker,
+        deadline: Option<Instant>,
+    ) -> io::Result<bool> {
+        let space = self.frame.space();
+        if let Some(len) = parker.park(deadline, || self.tun.read(space))? {
+            self.frame.filled(len);
+            self.holds_packet = true;
+        }
+        Ok(self.holds_packet)
     }
 
     /// Translates packets until there are none, or others want a turn.
@@ -69,24 +88,20 @@ impl Pump {
     }
 
     fn read(&mut self, translator: &mut Translator, now: Instant) -> io::Result<Burst> {
-        for packets in 0..BUDGET {
-            // The next wait tells as well as a read in vain.
-            if packets == 1 && self.is_lone && self.in_a_row < GUESSES {
+        for _ in 0..BUDGET {
+            if std::mem::take(&mut self.holds_packet) {
+                self.parked += 1;
+            } else if self.parked < LONE {
+                // The read that may sleep tells as well as one in vain.
+                return Ok(Burst::Drained);
+            } else if self.read_next()? {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+            } else {
+                self.parked = 0;
+                self.in_a_row = 0;
+                self.gatherer.forget();
                 return Ok(Burst::Drained);
             }
-            let len = match self.tun.try_read(self.frame.space()) {
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.in_a_row = 0;
-                    self.is_lone = packets == 1;
-                    self.gatherer.forget();
-                    return Ok(Burst::Drained);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            self.frame.filled(len);
-            self.in_a_row = self.in_a_row.saturating_add(1);
             if self.in_a_row > PATIENCE && self.tun.udp_offload() {
                 self.gather(translator, now);
             } else {
@@ -94,6 +109,21 @@ impl Pump {
             }
         }
         Ok(Burst::SpentBudget)
+    }
+
+    /// Reads what is there, if there is anything.
+    fn read_next(&mut self) -> io::Result<bool> {
+        loop {
+            match self.tun.try_read(self.frame.space()) {
+                Ok(len) => {
+                    self.frame.filled(len);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn gather(&mut self, translator: &mut Translator, now: Instant) {
@@ -148,8 +178,8 @@ fn write(tun: &Tun, packet: &[u8], refused: &mut u64) {
 /// Packets in a row before others have a turn.
 const BUDGET: usize = 64;
 
-/// Packets that come one at a time before the queue is looked at once more.
-const GUESSES: usize = 8;
+/// Packets that come one at a time before the thread looks whether more of them wait.
+const LONE: usize = 16;
 
 /// Packets in a row before datagrams are gathered: who keeps up with what comes gains nothing by
 /// it, and passes every packet on as it came.

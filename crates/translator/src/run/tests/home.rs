@@ -88,7 +88,7 @@ impl Home {
             () = tokio::time::sleep(Duration::from_millis(1)) => {}
             change = self.watch.next() => self.worker.interface(change.unwrap()).await,
         }
-        while self.worker.turn(self.worker.clock.mono()).unwrap() == Burst::SpentBudget {
+        while work_off(&mut self.worker) {
             tokio::task::yield_now().await;
         }
     }
@@ -104,6 +104,14 @@ impl Home {
             result = tokio::time::timeout(PATIENCE, test) => result.unwrap(),
         }
     }
+}
+
+/// Handles what waits in the device; tells whether there was anything.
+fn work_off(worker: &mut Worker) -> bool {
+    let now = worker.clock.mono();
+    let mut parker = Parker::new(&worker.pump.tun).unwrap();
+    let holds_packet = worker.pump.park(&mut parker, Some(now)).unwrap();
+    worker.turn(now, true).unwrap() == Burst::SpentBudget || holds_packet
 }
 
 /// Longer than any test takes on a busy machine.
