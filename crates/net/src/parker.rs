@@ -13,6 +13,7 @@ use mapping::Instant;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{
     SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction,
 };
@@ -29,16 +30,15 @@ use nix::unistd::gettid;
 /// thread passes through no system call but the read itself: waiting for both by epoll, and
 /// reading then, takes one more, which is a tenth of what a lone packet costs.
 ///
-/// Who wants to interrupt the read sets a timer, whose signal ([`SIGNAL`]) does two things: a
-/// read under way ends with `EINTR`, and the handler makes the descriptor non-blocking, so that a
-/// read which was about to begin ends with `EAGAIN`. No wake-up is lost between the two.
+/// Who interrupts the read does two things: the descriptor becomes non-blocking, so that a read
+/// which is about to begin ends with `EAGAIN`; and the thread gets a signal ([`SIGNAL`]), so that
+/// a read under way ends with `EINTR`. No wake-up is lost between the two.
 #[derive(Debug)]
 pub struct Parker {
     bell: Arc<Bell>,
+    fd: Arc<OwnedFd>,
     /// When the timer wakes the thread.
     armed: Option<Instant>,
-    /// What the handler makes non-blocking; closed after the timer is gone.
-    fd: OwnedFd,
     /// The signal goes to the thread that made it.
     thread: PhantomData<Cell<*const ()>>,
 }
@@ -47,7 +47,16 @@ pub struct Parker {
 struct Bell {
     notified: AtomicBool,
     /// Until the parker is gone.
-    timer: Mutex<Option<AnyonesTimer>>,
+    sleeper: Mutex<Option<Sleeper>>,
+}
+
+/// The thread, and what it reads.
+#[derive(Debug)]
+struct Sleeper {
+    /// Its handler uses the descriptor, which is closed after it.
+    timer: AnyonesTimer,
+    fd: Arc<OwnedFd>,
+    thread: Pthread,
 }
 
 #[derive(Debug)]
@@ -66,7 +75,7 @@ impl Parker {
     ///
     /// When the process has no descriptor or no timer left.
     pub fn new(fd: impl AsFd) -> io::Result<Self> {
-        let fd = fd.as_fd().try_clone_to_owned()?;
+        let fd = Arc::new(fd.as_fd().try_clone_to_owned()?);
         handle_signal()?;
         let event = SigEvent::new(SigevNotify::SigevThreadId {
             signal: SIGNAL,
@@ -74,17 +83,21 @@ impl Parker {
             si_value: libc::intptr_t::try_from(fd.as_raw_fd()).map_err(io::Error::other)?,
         });
         let timer = Timer::new(ClockId::CLOCK_BOOTTIME, event)?;
-        let parker = Self {
+        let sleeper = Sleeper {
+            timer: AnyonesTimer(timer),
+            fd: Arc::clone(&fd),
+            thread: pthread_self(),
+        };
+        set_blocking(&fd, true)?;
+        Ok(Self {
             bell: Arc::new(Bell {
                 notified: AtomicBool::new(false),
-                timer: Mutex::new(Some(AnyonesTimer(timer))),
+                sleeper: Mutex::new(Some(sleeper)),
             }),
-            armed: None,
             fd,
+            armed: None,
             thread: PhantomData,
-        };
-        parker.let_sleep()?;
-        Ok(parker)
+        })
     }
 
     /// Returns what wakes the thread.
@@ -115,32 +128,28 @@ impl Parker {
         if let Some(deadline) = deadline
             && self.armed.is_none_or(|armed| deadline < armed)
         {
-            self.bell.ring_at(deadline)?;
+            self.bell.set_timer(deadline)?;
             self.armed = Some(deadline);
         }
         match read() {
             Ok(it) => Ok(Some(it)),
             Err(error) if is_interrupted(&error) => {
+                // Who has rung before this is heard of by `take_notified`, and a deadline that has
+                // come is set anew.
                 self.armed = None;
-                self.let_sleep()?;
+                set_blocking(&self.fd, true)?;
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
-
-    /// Undoes what the handler did. Who rings before this is heard of by
-    /// [`Self::take_notified`], and a deadline that has come is set anew.
-    fn let_sleep(&self) -> io::Result<()> {
-        fcntl(&self.fd, FcntlArg::F_SETFL(OFlag::empty()))?;
-        Ok(())
-    }
 }
 
 impl Drop for Parker {
     fn drop(&mut self) {
-        // A signal that is under way comes before this returns, while the descriptor is open.
-        drop(self.bell.timer().take());
+        // A signal of the timer that is under way comes before this returns, while the descriptor
+        // is open.
+        drop(self.bell.sleeper().take());
     }
 }
 
@@ -149,30 +158,27 @@ impl Bell {
         if self.notified.swap(true, Ordering::AcqRel) {
             return;
         }
-        // No timer: nobody sleeps any more.
-        if let Some(AnyonesTimer(timer)) = &mut *self.timer() {
-            let now = Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(1)));
-            // Only a time that is none is refused.
-            let _set = timer.set(now, TimerSetTimeFlags::empty());
+        // Nobody: there is no parker any more.
+        if let Some(sleeper) = &*self.sleeper() {
+            // Neither can fail: the descriptor is open and the thread there as long as this is.
+            let _set = set_blocking(&sleeper.fd, false);
+            let _sent = pthread_kill(sleeper.thread, SIGNAL);
         }
     }
 
-    /// Rings at `deadline`, unless somebody has rung already: that stays so.
-    fn ring_at(&self, deadline: Instant) -> io::Result<()> {
-        let mut timer = self.timer();
-        if let Some(AnyonesTimer(timer)) = &mut *timer
-            && !self.notified.load(Ordering::Acquire)
-        {
-            // Zero would silence it.
-            let at = Duration::from_nanos(deadline.as_nanos().max(1));
-            let at = Expiration::OneShot(TimeSpec::from_duration(at));
+    fn set_timer(&self, deadline: Instant) -> io::Result<()> {
+        // Zero would silence it.
+        let at = Duration::from_nanos(deadline.as_nanos().max(1));
+        let at = Expiration::OneShot(TimeSpec::from_duration(at));
+        if let Some(sleeper) = &mut *self.sleeper() {
+            let AnyonesTimer(timer) = &mut sleeper.timer;
             timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
         }
         Ok(())
     }
 
-    fn timer(&self) -> MutexGuard<'_, Option<AnyonesTimer>> {
-        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sleeper(&self) -> MutexGuard<'_, Option<Sleeper>> {
+        self.sleeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,6 +192,16 @@ impl Wake for Bell {
     }
 }
 
+fn set_blocking(fd: &OwnedFd, blocks: bool) -> io::Result<()> {
+    let flags = if blocks {
+        OFlag::empty()
+    } else {
+        OFlag::O_NONBLOCK
+    };
+    fcntl(fd, FcntlArg::F_SETFL(flags))?;
+    Ok(())
+}
+
 fn is_interrupted(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -193,11 +209,11 @@ fn is_interrupted(error: &io::Error) -> bool {
     )
 }
 
-/// Makes this process answer [`SIGNAL`] by [`do_not_sleep`], and lets it in to this thread.
+/// Makes this process answer [`SIGNAL`] by [`on_signal`], and lets it in to this thread.
 #[expect(unsafe_code, reason = "a handler of signals runs at any time")]
 fn handle_signal() -> io::Result<()> {
     // No SA_RESTART: the read is to end.
-    let handler = SigHandler::SigAction(do_not_sleep);
+    let handler = SigHandler::SigAction(on_signal);
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does only what signal-safety(7) allows, and keeps errno.
     unsafe { sigaction(SIGNAL, &action) }?;
@@ -207,12 +223,12 @@ fn handle_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the descriptor non-blocking of whose parker the timer came.
+/// Makes the descriptor non-blocking of whose timer the signal comes; a ring has done so.
 #[expect(
     unsafe_code,
     reason = "called by the kernel, in the middle of anything"
 )]
-extern "C" fn do_not_sleep(
+extern "C" fn on_signal(
     _signal: libc::c_int,
     info: *mut libc::siginfo_t,
     _context: *mut libc::c_void,
@@ -249,7 +265,7 @@ mod tests {
 
     #[test]
     fn waker_wakes_once_for_many_calls() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         assert!(!sleeper.parker.take_notified());
 
         let waker = sleeper.parker.waker();
@@ -265,7 +281,7 @@ mod tests {
 
     #[test]
     fn thread_sleeps_until_a_byte_comes_and_returns_it() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         let end = sleeper.end.try_clone().unwrap();
         let thread = std::thread::spawn(move || {
             pause(30);
@@ -283,7 +299,7 @@ mod tests {
 
     #[test]
     fn other_errors_are_passed_on() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         let gone = || Err::<u8, _>(io::Error::from_raw_os_error(libc::EBADFD));
 
         let error = sleeper.parker.park(None, gone).unwrap_err();
@@ -293,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_deadline_is_kept_whatever_was_asked_before() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         let clock = Clock::new();
         write(&sleeper.end, b"!").unwrap();
         assert_eq!(sleeper.sleep(LONG), Some(b'!'));
@@ -310,7 +326,7 @@ mod tests {
 
     #[test]
     fn deadline_that_comes_while_the_thread_is_awake_ends_the_next_sleep() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         write(&sleeper.end, b"!").unwrap();
         assert_eq!(sleeper.sleep(Duration::from_millis(20)), Some(b'!'));
         pause(60);
@@ -322,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_timer_that_has_rung_is_silent() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         assert_eq!(sleeper.sleep(Duration::ZERO), None);
 
         let waker = sleeper.parker.waker();
@@ -343,7 +359,7 @@ mod tests {
 
     #[test]
     fn no_call_of_the_waker_is_lost() {
-        let mut sleeper = Sleeper::new();
+        let mut sleeper = Pipe::new();
         let rounds = 2000;
         let (told, heard) = std::sync::mpsc::sync_channel(0);
         let waker = sleeper.parker.waker();
@@ -368,11 +384,11 @@ mod tests {
 
     #[test]
     fn waker_that_outlives_the_parker_does_nothing() {
-        let Sleeper {
+        let Pipe {
             parker,
             fd,
             end: _end,
-        } = Sleeper::new();
+        } = Pipe::new();
         let waker = parker.waker();
         drop(parker);
 
@@ -383,13 +399,13 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Sleeper {
+    struct Pipe {
         parker: Parker,
         fd: OwnedFd,
         end: OwnedFd,
     }
 
-    impl Sleeper {
+    impl Pipe {
         fn new() -> Self {
             let (fd, end) = pipe().unwrap();
             let parker = Parker::new(&fd).unwrap();
