@@ -9,6 +9,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 #[cfg(doc)]
 use crate::UnmapTarget;
 use crate::admission::Admissions;
+use crate::by_internal::ByInternal;
 use crate::snapshot::{CHANGES_KEPT, PortKey};
 use crate::{
     Anchor, AuditAction, AuditEntry, BootId, BootNumber, Carriers, Change, CloseReason, Counters,
@@ -123,7 +124,7 @@ impl Core {
             by_name: OrdMap::new(),
             mappings: OrdMap::new(),
             by_external: OrdMap::new(),
-            by_internal: OrdSet::new(),
+            by_internal: ByInternal::default(),
             by_shared: OrdMap::new(),
             admission: Admissions::default(),
             waiting: OrdMap::new(),

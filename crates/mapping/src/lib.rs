@@ -23,6 +23,7 @@
 
 mod access;
 mod admission;
+mod by_internal;
 mod change;
 mod core;
 mod counters;

@@ -10,6 +10,7 @@ use siphasher::sip::SipHasher13;
 use siphasher::sip128::Hasher128 as _;
 
 use crate::admission::Admissions;
+use crate::by_internal::ByInternal;
 use crate::{
     Admission, AdmissionRule, Anchor, BootNumber, Change, Client, Counters, Expiry, ExternalPort,
     Generation, GenerationId, Host, HostPolicy, Instant, InternalPort, Mac, Mapping, MappingId,
@@ -33,7 +34,7 @@ pub struct Snapshot {
     pub(crate) by_name: OrdMap<ServerName, Mac>,
     pub(crate) mappings: OrdMap<MappingId, Row>,
     pub(crate) by_external: OrdMap<(Ipv4Addr, Protocol, ExternalPort), MappingId>,
-    pub(crate) by_internal: OrdSet<(Ipv4Addr, Protocol, InternalPort, MappingId)>,
+    pub(crate) by_internal: ByInternal,
     /// The ports of the WAN's IPv4 address, which all servers share; an inbound and an outbound
     /// mapping of one internal port may have the same (RFC 6887 §11.3).
     pub(crate) by_shared: OrdMap<(Protocol, ExternalPort, bool), MappingId>,
@@ -228,18 +229,16 @@ impl Snapshot {
         protocol: Protocol,
         port: InternalPort,
     ) -> impl Iterator<Item = &Arc<Mapping>> {
-        let key = |id| (server, protocol, port, MappingId(id));
         self.by_internal
-            .range(key(0)..=key(u64::MAX))
-            .filter_map(|(_, _, _, id)| self.mapping(*id))
+            .of_port((server, protocol, port))
+            .filter_map(|id| self.mapping(id))
     }
 
     /// Iterates over the mappings of a server, by protocol and internal port.
     pub fn mappings_of(&self, server: Ipv4Addr) -> impl Iterator<Item = &Arc<Mapping>> {
         self.by_internal
-            .range((server, Protocol::Tcp, LOWEST, MappingId(0))..)
-            .take_while(move |(addr, ..)| *addr == server)
-            .filter_map(|(_, _, _, id)| self.mapping(*id))
+            .of_server(server)
+            .filter_map(|id| self.mapping(id))
     }
 
     /// Returns the inbound mapping behind a port of the shared IPv4 address.
@@ -550,7 +549,7 @@ fn hash(key: [u8; 16], mac: Mac) -> u64 {
 /// A slow reader may fall this many facts behind before it must look at the whole snapshot.
 pub(crate) const CHANGES_KEPT: usize = 1024;
 
-const LOWEST: InternalPort = match InternalPort::new(1) {
+pub(crate) const LOWEST: InternalPort = match InternalPort::new(1) {
     Some(port) => port,
     None => unreachable!(),
 };

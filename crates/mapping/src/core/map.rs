@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Core;
 use super::external::Assigned;
 use super::permit::Grade;
+use crate::by_internal::internal;
 use crate::remote::TooMany;
 use crate::{
     AdmissionRule, AuditAction, Change, CloseReason, External, ExternalPort, Filters, Grant, Host,
@@ -219,13 +220,7 @@ impl Core {
         if mapping.via.has_ipv6() {
             snapshot.by_external.insert(external(&mapping), mapping.id);
         }
-        let internal = (
-            mapping.server,
-            mapping.protocol,
-            mapping.internal_port,
-            mapping.id,
-        );
-        snapshot.by_internal.insert(internal);
+        snapshot.by_internal.insert(internal(&mapping), mapping.id);
         if snapshot.is_here(mapping.host) {
             self.admit(&mapping);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::map::external;
 use super::{Core, Ends};
+use crate::by_internal::internal;
 use crate::snapshot::Row;
 use crate::{
     Anchor, BootId, BootNumber, Epoch, Expiry, Generation, Host, HostPolicy, Image, Lease, Mac,
@@ -183,8 +184,9 @@ impl Core {
         let snapshot = &mut self.snapshot;
         snapshot.mappings = rows;
         mappings.sort_unstable_by_key(|it| (it.server, it.protocol, it.internal_port, it.id));
-        let internal = |it: &Arc<Mapping>| (it.server, it.protocol, it.internal_port, it.id);
-        snapshot.by_internal.extend(mappings.iter().map(internal));
+        for it in &mappings {
+            snapshot.by_internal.insert(internal(it), it.id);
+        }
         mappings.sort_unstable_by_key(|it| external(it));
         let ipv6 = mappings.iter().filter(|it| it.via.has_ipv6());
         snapshot

@@ -14,16 +14,26 @@ impl Core {
     pub(super) fn put_row(&mut self, mapping: Arc<Mapping>) -> bool {
         let id = mapping.id;
         let end = self.end_here(&mapping);
-        let set = self.snapshot.mappings.get(&id).and_then(|row| row.due);
-        let due = match (set, end) {
-            (Some(set), Some(end)) if set <= end => Some(set),
-            (_, end) => {
-                self.move_timer(id, set, end);
-                end
+        let (is_new, set) = match self.snapshot.mappings.get_mut(&id) {
+            Some(row) => {
+                row.mapping = mapping;
+                let set = row.due;
+                if let (Some(set), Some(end)) = (set, end)
+                    && set <= end
+                {
+                    return false;
+                }
+                row.due = end;
+                (false, set)
+            }
+            None => {
+                let row = Row { mapping, due: end };
+                self.snapshot.mappings.insert(id, row);
+                (true, None)
             }
         };
-        let row = Row { mapping, due };
-        self.snapshot.mappings.insert(id, row).is_none()
+        self.move_timer(id, set, end);
+        is_new
     }
 
     /// Takes a mapping out of the table, and out of the store.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::map::{describe, external, is_admin, may_change};
+use crate::by_internal::internal;
 use crate::{
     AuditAction, Change, CloseReason, Grant, InternalPort, Mapping, MappingId, Now, Outcome,
     Refusal, Requester, Subject, UnmapRequest, UnmapTarget, Waits,
@@ -38,8 +39,7 @@ impl Core {
         if reason != CloseReason::Superseded {
             self.keep_shared(&mapping, now);
         }
-        let internal = (mapping.server, mapping.protocol, mapping.internal_port, id);
-        self.snapshot.by_internal.remove(&internal);
+        self.snapshot.by_internal.remove(internal(&mapping), id);
         // what takes its place must be stored first: until then it stays open
         if reason != CloseReason::Superseded {
             self.work().closings.mappings.insert(id);
