@@ -83,15 +83,15 @@ impl Measure {
 }
 
 fn unpaced(site: &Site, time: Duration) -> Result<Values> {
-    let gbits = |direction, count| {
-        let result = streams(site, direction, count, time, None)?;
-        anyhow::Ok(result.gbits())
-    };
+    let run = |direction, count| streams(site, direction, count, time, None);
+    let (up, down) = (run(Direction::Up, 1)?, run(Direction::Down, 1)?);
     Ok(vec![
-        (Column::TcpUp, gbits(Direction::Up, 1)?),
-        (Column::TcpDown, gbits(Direction::Down, 1)?),
-        (Column::Tcp4Up, gbits(Direction::Up, 4)?),
-        (Column::Tcp4Down, gbits(Direction::Down, 4)?),
+        (Column::TcpUp, up.gbits()),
+        (Column::TcpDown, down.gbits()),
+        (Column::TcpUpCpu, up.cpu_per_gb()),
+        (Column::TcpDownCpu, down.cpu_per_gb()),
+        (Column::Tcp4Up, run(Direction::Up, 4)?.gbits()),
+        (Column::Tcp4Down, run(Direction::Down, 4)?.gbits()),
     ])
 }
 
@@ -133,6 +133,8 @@ fn round_trips(site: &Site, time: Duration) -> Result<Values> {
 pub enum Column {
     TcpUp,
     TcpDown,
+    TcpUpCpu,
+    TcpDownCpu,
     Tcp4Up,
     Tcp4Down,
     CpuUp,
@@ -157,10 +159,12 @@ impl Column {
         match self {
             Self::TcpUp => ("TCP 1 up", "Gbit/s"),
             Self::TcpDown => ("TCP 1 down", "Gbit/s"),
+            Self::TcpUpCpu => ("TCP 1 up CPU", "s/GB"),
+            Self::TcpDownCpu => ("TCP 1 down CPU", "s/GB"),
             Self::Tcp4Up => ("TCP 4 up", "Gbit/s"),
             Self::Tcp4Down => ("TCP 4 down", "Gbit/s"),
-            Self::CpuUp => ("CPU up", "s/GB"),
-            Self::CpuDown => ("CPU down", "s/GB"),
+            Self::CpuUp => ("1 Gbit/s up CPU", "s/GB"),
+            Self::CpuDown => ("1 Gbit/s down CPU", "s/GB"),
             Self::UdpOffered => ("flood offered", "kpps"),
             Self::UdpDelivered => ("delivered", "kpps"),
             Self::UdpCpu => ("flood CPU", "us/pkt"),
@@ -181,6 +185,8 @@ impl Column {
         match self {
             Self::TcpUp => "tcp_1_up_gbits",
             Self::TcpDown => "tcp_1_down_gbits",
+            Self::TcpUpCpu => "tcp_1_up_cpu_s_per_gb",
+            Self::TcpDownCpu => "tcp_1_down_cpu_s_per_gb",
             Self::Tcp4Up => "tcp_4_up_gbits",
             Self::Tcp4Down => "tcp_4_down_gbits",
             Self::CpuUp => "cpu_up_s_per_gb",

@@ -240,6 +240,8 @@ const GOALS: &[Goal] = &[
     at_least(Column::TcpDown, 3.0, DEBIAN),
     at_least(Column::Tcp4Up, 4.5, DEBIAN),
     at_least(Column::Tcp4Down, 4.5, DEBIAN),
+    at_most(Column::TcpUpCpu, 0.45, DEBIAN),
+    at_most(Column::TcpDownCpu, 0.45, DEBIAN),
     at_most(Column::CpuUp, 0.45, DEBIAN),
     at_most(Column::CpuDown, 0.45, DEBIAN),
     at_most(Column::UdpCpu, 1.0, Base::BestTun),

@@ -179,8 +179,8 @@ fn write(tun: &Tun, packet: &[u8], refused: &mut u64) {
 const BUDGET: usize = 64;
 
 /// Packets that come one at a time before the thread looks whether more of them wait.
-const LONE: usize = 16;
+const LONE: usize = 8;
 
-/// Packets in a row before datagrams are gathered: who keeps up with what comes gains nothing by
+/// Packets that were there already before datagrams are gathered: who keeps up with what comes gains nothing by
 /// it, and passes every packet on as it came.
-const PATIENCE: usize = 16;
+const PATIENCE: usize = 8;
