@@ -166,13 +166,20 @@ function drawWaiting() {
     const said = request.description ? [", “", quoted(request.description), "”"] : [];
     return element("tr", "",
       cell("Device", host.fqdn),
-      cell("Wants to open", `${request.protocol} ${route(request)}`, element("span", "soft", ...admitted(request))),
+      cell("Wants to open", `${request.protocol} ${route(request)}`,
+        element("span", "soft", ...toPinhole(request), ...admitted(request))),
       cell("Asked by", request.requester, element("span", "soft", ...said)),
       cell("To decide", element("code", "", `portico map approve ${request.id} --for 1h`), " or ",
         element("code", "", `portico map deny ${request.id}`)));
   });
   fill("waiting", rows, 4, "nothing waits");
 }
+
+/**
+ * The address of a port that leads past the translator.
+ * @param {any} request
+ */
+const toPinhole = (request) => request.pinhole ? [` at its own address ${request.pinhole}`] : [];
 
 /**
  * Whom a port admits, if not everybody.

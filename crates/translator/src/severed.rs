@@ -15,6 +15,8 @@ pub(crate) struct Severed {
     ends: BTreeMap<u32, Tick>,
     /// The oldest first.
     order: VecDeque<[u32; 2]>,
+    /// Until when the newest is known.
+    last: Tick,
 }
 
 impl Severed {
@@ -23,6 +25,7 @@ impl Severed {
             key,
             ends: BTreeMap::new(),
             order: VecDeque::new(),
+            last: Tick(0),
         }
     }
 
@@ -37,15 +40,16 @@ impl Severed {
             }
         }
         let ends = [self.key.six(six), self.key.four(four)];
+        self.last = Tick(now.0.saturating_add(LIFETIME));
         for end in ends {
-            self.ends.insert(end, Tick(now.0.saturating_add(LIFETIME)));
+            self.ends.insert(end, self.last);
         }
         self.order.push_back(ends);
     }
 
-    /// Tells whether there is any.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+    /// Tells whether no connection was cut of late.
+    pub(crate) fn is_empty(&self, now: Tick) -> bool {
+        now >= self.last
     }
 
     /// Tells whether a remote's connection was cut a while ago.
@@ -84,6 +88,7 @@ mod tests {
 
         assert!(severed.has_six(&six(1), Tick(249)) && severed.has_four(&four(1), Tick(249)));
         assert!(!severed.has_six(&six(1), Tick(250)) && !severed.has_four(&four(1), Tick(250)));
+        assert!(!severed.is_empty(Tick(249)) && severed.is_empty(Tick(250)));
         assert!(!severed.has_six(&six(2), Tick(10)) && !severed.has_four(&four(2), Tick(10)));
 
         severed.add(&six(2), &four(2), Tick(300));

@@ -1,7 +1,9 @@
 //! Problem documents (RFC 9457).
 
+use std::collections::BTreeMap;
+
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
@@ -44,6 +46,33 @@ where
             )),
         }
     }
+}
+
+/// The parameters of a query. One that is given twice is a problem: of two filters the second must
+/// not choose alone.
+#[derive(Debug)]
+pub(super) struct Parameters(pub(super) BTreeMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = ProblemAnswer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemAnswer> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(pairs) = query.map_err(|rejection| invalid(rejection.body_text()))?;
+        let mut parameters = BTreeMap::new();
+        for (name, value) in pairs {
+            if parameters.contains_key(&name) {
+                return Err(invalid(format!("there is more than one parameter {name}")));
+            }
+            parameters.insert(name, value);
+        }
+        Ok(Self(parameters))
+    }
+}
+
+/// Makes the problem of a parameter.
+pub(super) fn invalid(detail: impl Into<String>) -> ProblemAnswer {
+    problem(StatusCode::BAD_REQUEST, "parameter-invalid", detail)
 }
 
 impl IntoResponse for ProblemAnswer {

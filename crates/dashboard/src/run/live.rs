@@ -1,13 +1,12 @@
 //! Server-sent events: the facts of the core, as they happen.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
@@ -16,12 +15,13 @@ use http::{HeaderMap, StatusCode};
 use mapping::{Revision, Snapshot};
 use tokio::sync::watch;
 
+use super::answer::Parameters;
 use super::{Shared, answer};
 use crate::events::{self, Cursor, Event};
 
 pub(super) async fn events(
     State(shared): State<Arc<Shared>>,
-    Query(query): Query<BTreeMap<String, String>>,
+    Parameters(query): Parameters,
     headers: HeaderMap,
 ) -> Response {
     let snapshots = shared.context.handle.subscribe();

@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use gateway::{AuditCursor, Observe};
 use http::StatusCode;
 use mapping::{Host, InternalPort, Mac, MappingId, Protocol, Snapshot};
 
-use super::answer::{Id, ProblemAnswer, problem};
+use super::answer::{Id, Parameters, ProblemAnswer, invalid, problem};
 use super::{RoomState, Shared};
 use crate::model::{
     AuditView, CounterView, HostView, Lan, MappingView, Page, PermissionView, PrefixView, Room,
@@ -18,7 +18,6 @@ use crate::model::{
 };
 
 pub(super) type Answer<T> = Result<Json<T>, ProblemAnswer>;
-pub(super) type Parameters = Query<BTreeMap<String, String>>;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
     let context = &shared.context;
@@ -72,7 +71,7 @@ pub(super) async fn healthz() -> &'static str {
 
 pub(super) async fn hosts(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<Page<HostView>> {
     let (snapshot, now) = shared.context.look();
     let limit = limit(&query)?;
@@ -98,7 +97,7 @@ pub(super) async fn host(
 
 pub(super) async fn mappings(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<Page<MappingView>> {
     let (snapshot, now) = shared.context.look();
     let limit = limit(&query)?;
@@ -154,7 +153,7 @@ fn by_id(
 
 pub(super) async fn permissions(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<Page<PermissionView>> {
     let (snapshot, now) = shared.context.look();
     let limit = limit(&query)?;
@@ -233,7 +232,7 @@ pub(super) async fn counters(State(shared): State<Arc<Shared>>) -> Json<Page<Cou
 
 pub(super) async fn audit(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<Page<AuditView>> {
     let limit = limit(&query)?;
     let cursor = cursor::<u64>(&query)?;
@@ -299,10 +298,6 @@ pub(super) fn limit(query: &BTreeMap<String, String>) -> Result<usize, ProblemAn
 pub(super) fn parse<T: FromStr>(text: &str, name: &str) -> Result<T, ProblemAnswer> {
     text.parse()
         .map_err(|_| invalid(format!("the parameter {name} does not fit")))
-}
-
-pub(super) fn invalid(detail: impl Into<String>) -> ProblemAnswer {
-    problem(StatusCode::BAD_REQUEST, "parameter-invalid", detail)
 }
 
 /// What a page holds if nothing is said.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use gateway::{
     Busy, LogCursor, LogPage, LogQuery, Observe, SessionCursor, SessionFilter, SessionId,
     SessionPage,
@@ -14,13 +14,13 @@ use http::StatusCode;
 use mapping::{InvalidPrefix, Prefix6, Request, Requester, Wall};
 
 use super::Shared;
-use super::answer::{Id, ProblemAnswer, problem};
-use super::read::{Answer, Parameters, cursor, find_host, invalid, limit, not_found};
+use super::answer::{Id, Parameters, ProblemAnswer, invalid, problem};
+use super::read::{Answer, cursor, find_host, limit, not_found};
 use crate::model::{EndedView, LogView, Page, SessionView};
 
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<Page<SessionView>> {
     known(&query, &[FILTERS, &["limit", "cursor"]])?;
     let filter = filter(&shared, &query)?;
@@ -99,7 +99,7 @@ pub(super) async fn end(
 /// leaving something out.
 pub(super) async fn end_fitting(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<EndedView> {
     known(&query, &[FILTERS, &["all"]])?;
     let filter = filter(&shared, &query)?;
@@ -126,7 +126,7 @@ pub(super) async fn end_fitting(
 
 pub(super) async fn log(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<LogView> {
     known(
         &query,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use gateway::{UpstreamCursor, UpstreamPage};
 
 use super::Shared;
-use super::answer::ProblemAnswer;
-use super::read::{Answer, Parameters, cursor, limit};
+use super::answer::{Parameters, ProblemAnswer};
+use super::read::{Answer, cursor, limit};
 use super::sessions::not_now;
 use crate::model::{Page, UpstreamGatewayView, UpstreamPortView, UpstreamView};
 
@@ -23,7 +23,7 @@ pub(super) async fn chain(State(shared): State<Arc<Shared>>) -> Answer<UpstreamV
 
 pub(super) async fn ports(
     State(shared): State<Arc<Shared>>,
-    Query(query): Parameters,
+    Parameters(query): Parameters,
 ) -> Answer<Page<UpstreamPortView>> {
     let limit = limit(&query)?;
     let first = UpstreamCursor(cursor::<u64>(&query)?.unwrap_or_default());

@@ -73,6 +73,12 @@ async fn pages_hold_each_session_once_and_parameters_are_known() {
     assert_eq!(second["items"][0]["pool"]["port"], 4003, "{second}");
     assert_eq!(get("?limit=100").await["next"], serde_json::Value::Null);
     assert_eq!(get("?remotes=::1").await["status"], 400, "it is misspelt");
+    let twice = get("?protocol=udp&protocol=tcp").await;
+    assert_eq!(
+        (&twice["status"], twice["type"].as_str().unwrap()),
+        (&400.into(), "urn:portico:problem:parameter-invalid")
+    );
+    assert_eq!(twice["detail"], "there is more than one parameter protocol");
 }
 
 #[tokio::test]

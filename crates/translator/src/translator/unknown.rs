@@ -42,7 +42,7 @@ impl Translator {
     fn is_severed(&self, frame: &Frame) -> bool {
         let severed = &self.filter.severed;
         let goes_on = |segment: &Segment| matches!(segment, Segment::Tcp(tcp) if !tcp.flags.opens() && !tcp.flags.has(Flags::RST));
-        if severed.is_empty() {
+        if severed.is_empty(self.tick()) {
             return false;
         }
         match determine_incoming_tuple(frame) {
