@@ -31,7 +31,7 @@ use nix::unistd::gettid;
 /// reading then, takes one more, which is a tenth of what a lone packet costs.
 ///
 /// Who interrupts the read does two things: the descriptor becomes non-blocking, so that a read
-/// which is about to begin ends with `EAGAIN`; and the thread gets a signal ([`SIGNAL`]), so that
+/// which is about to begin ends with `EAGAIN`; and the thread gets a signal (`SIGURG`), so that
 /// a read under way ends with `EINTR`. No wake-up is lost between the two.
 #[derive(Debug)]
 pub struct Parker {
