@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// An open TUN device; it vanishes with the value.
 ///
@@ -17,6 +18,8 @@ pub struct Tun {
     file: File,
     name: String,
     udp_offload: bool,
+    /// Whether a single read can be told not to sleep (Linux 6.4).
+    nowait: bool,
 }
 
 impl Tun {
@@ -32,10 +35,12 @@ impl Tun {
         set_header_len(file.as_raw_fd()).map_err(|source| OpenTunError::new(&name, source))?;
         let udp_offload =
             set_offloads(file.as_raw_fd()).map_err(|source| OpenTunError::new(&name, source))?;
+        let nowait = knows_nowait(&file);
         Ok(Self {
             file,
             name,
             udp_offload,
+            nowait,
         })
     }
 
@@ -66,24 +71,16 @@ impl Tun {
     /// # Errors
     ///
     /// `WouldBlock` when there is none; anything else when the device is gone.
-    #[expect(unsafe_code, reason = "preadv2, which nix does not wrap")]
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        const NO_OFFSET: libc::off_t = -1;
-        let piece = libc::iovec {
-            iov_base: buf.as_mut_ptr().cast(),
-            iov_len: buf.len(),
-        };
-        // SAFETY: the kernel writes at most the length of `buf` there, during the call.
-        let len = unsafe {
-            libc::preadv2(
-                self.file.as_raw_fd(),
-                &raw const piece,
-                1,
-                NO_OFFSET,
-                libc::RWF_NOWAIT,
-            )
-        };
-        usize::try_from(len).map_err(|_| io::Error::last_os_error())
+        if self.nowait {
+            return read_nowait(&self.file, buf);
+        }
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::ZERO)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            // nobody else reads, so it is still there
+            _ => self.read(buf),
+        }
     }
 
     /// Writes one packet with its header.
@@ -211,6 +208,34 @@ async fn attach_patiently(name: &str) -> io::Result<(File, String)> {
             other => return other,
         }
     }
+}
+
+/// Asks for a packet; there is none yet, unless the device outlived another process.
+fn knows_nowait(file: &File) -> bool {
+    // of nothing the kernel reads nothing, without a look at the flag
+    let error = read_nowait(file, &mut [0; 2048]).err();
+    let errno = error.and_then(|error| error.raw_os_error());
+    !matches!(errno, Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+#[expect(unsafe_code, reason = "preadv2, which nix does not wrap")]
+fn read_nowait(file: &File, buf: &mut [u8]) -> io::Result<usize> {
+    const NO_OFFSET: libc::off_t = -1;
+    let piece = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: the kernel writes at most the length of `buf` there, during the call.
+    let len = unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const piece,
+            1,
+            NO_OFFSET,
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
 }
 
 fn attach(name: &str) -> io::Result<(File, String)> {

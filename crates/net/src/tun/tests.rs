@@ -42,6 +42,30 @@ fn a_datagram_comes_out_with_its_virtio_header_and_goes_back_in() {
 }
 
 #[test]
+fn kernel_that_knows_no_read_without_sleep_is_asked_first() {
+    in_namespace(async {
+        let mut tun = open("nat64").await;
+        assert!(tun.nowait, "Linux 6.4 and later");
+        tun.nowait = false;
+        let net = Netlink::open().unwrap();
+        let index = net.index("nat64").await.unwrap();
+        let mut packet = [0; 2000];
+        let error = tun.try_read(&mut packet).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+
+        net.set_up(index).await.unwrap();
+        let own: IpAddr = "192.0.2.1".parse().unwrap();
+        net.add_address(index, own, 24).await.unwrap();
+        let socket = Socket::bind("192.0.2.1:7777".parse().unwrap(), &Options::new()).unwrap();
+        let to = "192.0.2.9:7777".parse().unwrap();
+        socket.send_to(b"ping", to, None).await.unwrap();
+
+        let len = read_udp(&tun, &mut packet).await;
+        assert_eq!(&packet[len - 4..len], b"ping");
+    });
+}
+
+#[test]
 fn a_name_in_use_is_said_so_and_a_freed_one_is_waited_for() {
     in_namespace(async {
         let first = open("nat64").await;

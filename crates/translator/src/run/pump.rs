@@ -181,6 +181,6 @@ const BUDGET: usize = 64;
 /// Packets that come one at a time before the thread looks whether more of them wait.
 const LONE: usize = 8;
 
-/// Packets that were there already before datagrams are gathered: who keeps up with what comes gains nothing by
-/// it, and passes every packet on as it came.
+/// Packets that were there already before datagrams are gathered: who keeps up with what comes
+/// gains nothing by it, and passes every packet on as it came.
 const PATIENCE: usize = 8;
